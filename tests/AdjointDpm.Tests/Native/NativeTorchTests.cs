@@ -1,0 +1,38 @@
+using System.Runtime.CompilerServices;
+using AdjointDpm.Native;
+using TorchSharp;
+
+namespace AdjointDpm.Tests.Native;
+
+public sealed class NativeTorchTests
+{
+#pragma warning disable CA2255 // Tests use tensors before they touch the library.
+    [ModuleInitializer]
+    internal static void Load() => NativeTorch.EnsureLoaded();
+#pragma warning restore CA2255
+
+    [Fact]
+    public void EnsureLoaded_Twice_GivesTheSameReport()
+    {
+        var first = NativeTorch.EnsureLoaded();
+        Assert.Same(first, NativeTorch.EnsureLoaded());
+        Assert.True(torch.TryInitializeDeviceType(DeviceType.CPU));
+    }
+
+    [Fact]
+    public void EnsureLoaded_HostWithOldCxxRuntime_LoadsAPrivateCopyAndSaysSo()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "Only Linux has the version table.");
+        var report = NativeTorch.EnsureLoaded();
+        if (report.Note is null)
+        {
+            Assert.Contains(AppContext.BaseDirectory, report.Shim!, StringComparison.Ordinal);
+            return;
+        }
+
+        Assert.DoesNotContain(AppContext.BaseDirectory, report.Shim!, StringComparison.Ordinal);
+        Assert.Contains(report.Shim!, report.Note, StringComparison.Ordinal);
+        Assert.Contains("GLIBCXX", report.Note, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', report.Note);
+    }
+}
