@@ -1,0 +1,221 @@
+namespace AdjointDpm.Grains.Experiments;
+
+/// <summary>One experiment: owns its trials and the search over them. Key: the experiment id.</summary>
+[Alias("adjointdpm.IExperimentGrain")]
+public interface IExperimentGrain : IGrainWithStringKey
+{
+    /// <summary>Accepts the experiment and starts it. Idempotent: the same spec again gives the same receipt with <see cref="SubmitReceipt.Existed"/>; another spec under the same id is refused.</summary>
+    [Alias("Submit")]
+    Task<SubmitReceipt> SubmitAsync(ExperimentSubmission submission, CancellationToken cancellationToken = default);
+
+    /// <summary>State of the experiment and of all its trials; null when no such experiment was submitted.</summary>
+    [Alias("GetSnapshot")]
+    Task<ExperimentSnapshot?> GetSnapshotAsync(CancellationToken cancellationToken = default);
+
+    /// <summary>Stops all trials after the step in hand. False when the experiment had ended already or does not exist.</summary>
+    [Alias("Cancel")]
+    Task<bool> CancelAsync(CancellationToken cancellationToken = default);
+
+    /// <summary>Events after a sequence number: first those that happened, then as they happen, until the experiment ends. To follow from the start pass 0.</summary>
+    [Alias("Watch")]
+    IAsyncEnumerable<ExperimentEvent> WatchAsync(long afterSequence, CancellationToken cancellationToken = default);
+}
+
+/// <summary>The list of all experiments of a cluster. Key: <see cref="Key"/>.</summary>
+[Alias("adjointdpm.IExperimentDirectoryGrain")]
+public interface IExperimentDirectoryGrain : IGrainWithStringKey
+{
+    /// <summary>The only key.</summary>
+    const string Key = "all";
+
+    /// <summary>Newest first.</summary>
+    [Alias("List")]
+    Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken = default);
+
+    /// <summary>Adds or renews an entry; called by experiments themselves.</summary>
+    [Alias("Put")]
+    Task PutAsync(ExperimentSummary summary);
+}
+
+/// <summary>What a client sends to start an experiment.</summary>
+/// <param name="SpecJson">Canonical JSON of the spec, paths made absolute.</param>
+/// <param name="SpecSha256">SHA-256 of <paramref name="SpecJson"/> in lower-case hex.</param>
+/// <param name="Name">metadata.name of the spec.</param>
+[GenerateSerializer, Immutable, Alias("adjointdpm.ExperimentSubmission")]
+public sealed record ExperimentSubmission([property: Id(0)] string SpecJson, [property: Id(1)] string SpecSha256, [property: Id(2)] string Name);
+
+/// <summary>Answer to a submission.</summary>
+/// <param name="ExperimentId">Its id.</param>
+/// <param name="Existed">True when this very spec had been submitted before.</param>
+/// <param name="Trials">Number of trials planned.</param>
+[GenerateSerializer, Immutable, Alias("adjointdpm.SubmitReceipt")]
+public sealed record SubmitReceipt([property: Id(0)] string ExperimentId, [property: Id(1)] bool Existed, [property: Id(2)] int Trials);
+
+/// <summary>State of an experiment or a trial.</summary>
+public enum RunState
+{
+    /// <summary>Accepted, not begun.</summary>
+    Queued,
+
+    /// <summary>Under way.</summary>
+    Running,
+
+    /// <summary>Ended as planned.</summary>
+    Succeeded,
+
+    /// <summary>Ended by an error; the reason says which.</summary>
+    Failed,
+
+    /// <summary>Ended because somebody asked for it.</summary>
+    Cancelled,
+}
+
+/// <summary>An experiment in one line.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.ExperimentSummary")]
+public sealed record ExperimentSummary
+{
+    /// <summary>Id.</summary>
+    [Id(0)] public required string Id { get; init; }
+
+    /// <summary>metadata.name.</summary>
+    [Id(1)] public required string Name { get; init; }
+
+    /// <summary>State.</summary>
+    [Id(2)] public required RunState State { get; init; }
+
+    /// <summary>Trials planned.</summary>
+    [Id(3)] public required int Trials { get; init; }
+
+    /// <summary>Trials that ended, in whatever way.</summary>
+    [Id(4)] public required int TrialsEnded { get; init; }
+
+    /// <summary>When it was submitted (UTC).</summary>
+    [Id(5)] public required DateTimeOffset SubmittedAt { get; init; }
+
+    /// <summary>When it ended (UTC).</summary>
+    [Id(6)] public DateTimeOffset? EndedAt { get; init; }
+}
+
+/// <summary>An experiment in full.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.ExperimentSnapshot")]
+public sealed record ExperimentSnapshot
+{
+    /// <summary>The line for lists.</summary>
+    [Id(0)] public required ExperimentSummary Summary { get; init; }
+
+    /// <summary>Canonical JSON of the spec.</summary>
+    [Id(1)] public required string SpecJson { get; init; }
+
+    /// <summary>SHA-256 of the canonical JSON.</summary>
+    [Id(2)] public required string SpecSha256 { get; init; }
+
+    /// <summary>All trials by index.</summary>
+    [Id(3)] public required IReadOnlyList<TrialSnapshot> Trials { get; init; }
+
+    /// <summary>Index of the best trial by the objective, once one has succeeded.</summary>
+    [Id(4)] public int? BestTrial { get; init; }
+
+    /// <summary>Folder of the artefacts on the silos' storage.</summary>
+    [Id(5)] public required string ArtifactFolder { get; init; }
+
+    /// <summary>Why it failed or was cancelled.</summary>
+    [Id(6)] public string? Reason { get; init; }
+
+    /// <summary>Sequence number of the newest event.</summary>
+    [Id(7)] public long Sequence { get; init; }
+}
+
+/// <summary>A trial: one configuration of the search.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.TrialSnapshot")]
+public sealed record TrialSnapshot
+{
+    /// <summary>Index within the experiment, from 0.</summary>
+    [Id(0)] public required int Index { get; init; }
+
+    /// <summary>State.</summary>
+    [Id(1)] public required RunState State { get; init; }
+
+    /// <summary>Values of the searched parameters, by path.</summary>
+    [Id(2)] public required IReadOnlyDictionary<string, string> Parameters { get; init; }
+
+    /// <summary>Steps committed.</summary>
+    [Id(3)] public required int Step { get; init; }
+
+    /// <summary>Steps planned.</summary>
+    [Id(4)] public required int Steps { get; init; }
+
+    /// <summary>Phase in words while running: evaluating, training, saving.</summary>
+    [Id(5)] public string? Phase { get; init; }
+
+    /// <summary>Newest value of each metric: loss, gradientNorm, loss.before, loss.after, heldOut.accuracy.before, …</summary>
+    [Id(6)] public required IReadOnlyDictionary<string, double> Metrics { get; init; }
+
+    /// <summary>SHA-256 over the trained parameters' bytes after the last committed step, lower-case hex.</summary>
+    [Id(7)] public string? ParametersSha256 { get; init; }
+
+    /// <summary>Why it failed or was cancelled.</summary>
+    [Id(8)] public string? Reason { get; init; }
+
+    /// <summary>Training loss of every committed step (at most the newest 2,000).</summary>
+    [Id(9)] public required IReadOnlyList<double> LossHistory { get; init; }
+
+    /// <summary>When it began (UTC).</summary>
+    [Id(10)] public DateTimeOffset? StartedAt { get; init; }
+
+    /// <summary>When it ended (UTC).</summary>
+    [Id(11)] public DateTimeOffset? EndedAt { get; init; }
+
+    /// <summary>Folder of its artefacts on the silos' storage, below the experiment's.</summary>
+    [Id(12)] public string? ArtifactFolder { get; init; }
+
+    /// <summary>Shards that had to be given to another worker or another attempt.</summary>
+    [Id(13)] public int ShardsReissued { get; init; }
+}
+
+/// <summary>Kinds of events.</summary>
+public enum EventKind
+{
+    /// <summary>The experiment was accepted.</summary>
+    Submitted,
+
+    /// <summary>A trial began.</summary>
+    TrialStarted,
+
+    /// <summary>A step of a trial was committed.</summary>
+    StepCommitted,
+
+    /// <summary>A shard's lease ended without a contribution and it was given out again.</summary>
+    ShardReissued,
+
+    /// <summary>A trial ended.</summary>
+    TrialEnded,
+
+    /// <summary>The experiment ended: the last event.</summary>
+    ExperimentEnded,
+}
+
+/// <summary>Something that happened, numbered without gaps from 1.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.ExperimentEvent")]
+public sealed record ExperimentEvent
+{
+    /// <summary>Number within the experiment.</summary>
+    [Id(0)] public required long Sequence { get; init; }
+
+    /// <summary>When (UTC).</summary>
+    [Id(1)] public required DateTimeOffset Time { get; init; }
+
+    /// <summary>What.</summary>
+    [Id(2)] public required EventKind Kind { get; init; }
+
+    /// <summary>Trial concerned.</summary>
+    [Id(3)] public int? Trial { get; init; }
+
+    /// <summary>Step concerned, from 1: the number of steps committed after it.</summary>
+    [Id(4)] public int? Step { get; init; }
+
+    /// <summary>One sentence for people.</summary>
+    [Id(5)] public required string Message { get; init; }
+
+    /// <summary>Metrics of the step.</summary>
+    [Id(6)] public IReadOnlyDictionary<string, double>? Metrics { get; init; }
+}
