@@ -1,0 +1,81 @@
+using k8s;
+using k8s.Models;
+
+namespace AdjointDpm.Cluster.Tests.Deployment;
+
+/// <summary>The Kubernetes base: every object parses strictly into its typed model, and what refers to each other agrees.</summary>
+public sealed class ManifestTests
+{
+    private static readonly string Folder = Path.Combine(Repository.Root, "deploy", "k8s", "base");
+    private static readonly IReadOnlyList<object> Objects = Load();
+
+    private static V1StatefulSet Silo => Objects.OfType<V1StatefulSet>().Single(s => s.Metadata.Name == "adjointdpm-silo");
+
+    private static V1Container Container => Silo.Spec.Template.Spec.Containers.Single();
+
+    private static IDictionary<string, string> SiloLabels => Silo.Spec.Template.Metadata.Labels;
+
+    [Fact]
+    public void Kustomization_ListsEveryFile()
+    {
+        var text = File.ReadAllText(Path.Combine(Folder, "kustomization.yaml"));
+        var files = Directory.GetFiles(Folder, "*.yaml").Select(f => Path.GetFileName(f)!).Where(f => f != "kustomization.yaml").ToArray();
+        Assert.NotEmpty(files);
+        Assert.All(files, file => Assert.Contains($"- {file}\n", text, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Base_HasTheObjectsOfACluster()
+    {
+        Assert.Single(Objects.OfType<V1PodDisruptionBudget>());
+        Assert.Equal(2, Objects.OfType<V1NetworkPolicy>().Count());
+        Assert.Equal(["adjointdpm-silo", "redis"], Objects.OfType<V1StatefulSet>().Select(s => s.Metadata.Name).Order());
+        Assert.Contains(Objects.OfType<V1Service>(), s => s.Metadata.Name == "adjointdpm-gateway");
+    }
+
+    [Fact]
+    public void Services_SelectSilosAndNameTheirPorts()
+    {
+        foreach (var service in Objects.OfType<V1Service>().Where(s => s.Metadata.Name.StartsWith("adjointdpm", StringComparison.Ordinal)))
+        {
+            Assert.All(service.Spec.Selector, pair => Assert.Equal(pair.Value, SiloLabels[pair.Key]));
+            Assert.All(service.Spec.Ports, port => Assert.Contains(Container.Ports, p => p.Name == port.TargetPort.Value && p.ContainerPort == port.Port));
+        }
+
+        Assert.Contains(Objects.OfType<V1Service>(), s => s.Metadata.Name == Silo.Spec.ServiceName);
+    }
+
+    [Fact]
+    public void Policies_SelectSilosAndOpenOnlyTheirPorts()
+    {
+        var budget = Objects.OfType<V1PodDisruptionBudget>().Single();
+        Assert.All(budget.Spec.Selector.MatchLabels, pair => Assert.Equal(pair.Value, SiloLabels[pair.Key]));
+        var policy = Objects.OfType<V1NetworkPolicy>().Single(p => p.Metadata.Name == "adjointdpm-silo");
+        Assert.All(policy.Spec.PodSelector.MatchLabels, pair => Assert.Equal(pair.Value, SiloLabels[pair.Key]));
+        var open = policy.Spec.Ingress.SelectMany(rule => rule.Ports).Select(p => int.Parse(p.Port.Value, System.Globalization.CultureInfo.InvariantCulture)).Distinct();
+        Assert.All(open, port => Assert.Contains(Container.Ports, p => p.ContainerPort == port));
+    }
+
+    [Fact]
+    public void Silo_RunsUnprivilegedWithoutATokenOrACpuLimit()
+    {
+        var pod = Silo.Spec.Template.Spec;
+        Assert.False(pod.AutomountServiceAccountToken);
+        Assert.True(pod.SecurityContext.RunAsNonRoot);
+        Assert.True(Container.SecurityContext.ReadOnlyRootFilesystem);
+        Assert.DoesNotContain("cpu", Container.Resources.Limits.Keys);
+    }
+
+    [Fact]
+    public void Volumes_AreMountedAndClaimed()
+    {
+        var volumes = Silo.Spec.Template.Spec.Volumes;
+        Assert.Equal(volumes.Select(v => v.Name).Order(), Container.VolumeMounts.Select(m => m.Name).Order());
+        var claim = volumes.Single(v => v.PersistentVolumeClaim is not null).PersistentVolumeClaim.ClaimName;
+        Assert.Contains(Objects.OfType<V1PersistentVolumeClaim>(), c => c.Metadata.Name == claim);
+    }
+
+    private static List<object> Load() =>
+        [.. Directory.GetFiles(Folder, "*.yaml").Where(f => Path.GetFileName(f) != "kustomization.yaml").Order()
+            .SelectMany(file => KubernetesYaml.LoadAllFromString(File.ReadAllText(file), strict: true))];
+}
