@@ -1,0 +1,65 @@
+using TorchSharp;
+
+namespace AdjointDpm.Formats;
+
+/// <summary>Moves a network's weights between a module and safetensors files.</summary>
+public static class ModuleWeights
+{
+    /// <summary>Fills a module from a file. Nothing is changed unless every name and every shape fits.</summary>
+    /// <remarks>
+    /// TorchSharp's own loading broadcasts: a bias of shape [1] fills one of shape [3] without a word. Values are converted to the
+    /// module's dtype and device.
+    /// </remarks>
+    /// <param name="module">The network; its <c>state_dict</c> decides the names and shapes.</param>
+    /// <param name="path">Path of the file.</param>
+    /// <param name="rename">Gives the module's name for a name of the file; null for a tensor to pass over. Default: names are equal.</param>
+    /// <exception cref="SafetensorsException">Names are missing, unexpected or meet twice, or a shape differs; the message lists them.</exception>
+    public static void Load(torch.nn.Module module, string path, Func<string, string?>? rename = null)
+    {
+        using var file = SafetensorsFile.Open(path);
+        var wanted = module.state_dict();
+        var source = new Dictionary<string, string>(StringComparer.Ordinal);
+        var unexpected = new List<string>();
+        var mismatched = new List<string>();
+        foreach (var name in file.Names)
+        {
+            var target = rename is null ? name : rename(name);
+            if (target is null)
+                continue;
+            if (!wanted.TryGetValue(target, out var tensor))
+                unexpected.Add(name);
+            else if (!source.TryAdd(target, name))
+                throw new SafetensorsException(path, name, $"stands for '{target}' of the network, as does '{source[target]}'. Keep one of the two.");
+            else if (!tensor.shape.AsSpan().SequenceEqual(file.Shape(name).ToArray()))
+                mismatched.Add($"{name}: file [{string.Join(", ", file.Shape(name))}], network [{string.Join(", ", tensor.shape)}]");
+        }
+
+        var missing = wanted.Keys.Where(k => !source.ContainsKey(k)).ToList();
+        if (missing.Count + unexpected.Count + mismatched.Count > 0)
+        {
+            throw new SafetensorsException(path, null,
+                $"does not fit {module.GetType().Name}." + Listed("Missing", missing) + Listed("Unexpected", unexpected) + Listed("Of another shape", mismatched)
+                + " Check that config.json belongs to this file.");
+        }
+
+        using var frozen = torch.no_grad();
+        foreach (var (target, name) in source)
+        {
+            using var value = file.Read(name);
+            wanted[target].copy_(value);
+        }
+    }
+
+    /// <summary>Writes a module's weights under its own names.</summary>
+    /// <param name="module">The network.</param>
+    /// <param name="path">Path of the file.</param>
+    /// <param name="metadata">Strings for the header; <c>format: pt</c> is added, which other loaders ask for.</param>
+    public static void Save(torch.nn.Module module, string path, IReadOnlyDictionary<string, string>? metadata = null)
+    {
+        var strings = new Dictionary<string, string>(metadata ?? new Dictionary<string, string>()) { ["format"] = "pt" };
+        SafetensorsWriter.Write(path, module.state_dict(), strings);
+    }
+
+    private static string Listed(string what, List<string> names) =>
+        names.Count == 0 ? "" : $" {what} ({names.Count}): {string.Join("; ", names.Take(8))}{(names.Count > 8 ? "; …" : "")}.";
+}

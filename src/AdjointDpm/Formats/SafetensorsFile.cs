@@ -1,0 +1,107 @@
+using System.Buffers.Binary;
+using System.IO.MemoryMappedFiles;
+using TorchSharp;
+
+namespace AdjointDpm.Formats;
+
+/// <summary>An open safetensors file. The header is checked when it is opened; tensors are copied out of a memory map one by one, so that a large file never lies in memory twice.</summary>
+public sealed class SafetensorsFile : IDisposable
+{
+    private readonly SafetensorsHeader _header;
+    private readonly MemoryMappedFile? _map;
+    private readonly MemoryMappedViewAccessor? _view;
+    private readonly long _dataStart;
+
+    private SafetensorsFile(string path, SafetensorsHeader header, MemoryMappedFile? map, long dataStart, long dataLength)
+    {
+        Path = path;
+        _header = header;
+        _map = map;
+        _dataStart = dataStart;
+        _view = dataLength > 0 ? map?.CreateViewAccessor(0, dataStart + dataLength, MemoryMappedFileAccess.Read) : null;
+        Names = [.. header.Entries.Keys.Order(StringComparer.Ordinal)];
+    }
+
+    /// <summary>Path the file was opened from.</summary>
+    public string Path { get; }
+
+    /// <summary>Names of the tensors, in ordinal order.</summary>
+    public IReadOnlyList<string> Names { get; }
+
+    /// <summary>The free-form strings of the header's <c>__metadata__</c>; empty when there is none.</summary>
+    public IReadOnlyDictionary<string, string> Metadata => _header.Metadata;
+
+    /// <summary>Opens a file and checks its header.</summary>
+    /// <exception cref="SafetensorsException">The file is missing, cut short or breaks a rule of the format.</exception>
+    public static SafetensorsFile Open(string path)
+    {
+        if (!File.Exists(path))
+            throw new SafetensorsException(path, null, "there is no such file. Check the path.");
+        using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete);
+        Span<byte> prefix = stackalloc byte[8];
+        if (stream.Length < 8)
+            throw new SafetensorsException(path, null, $"the file holds {stream.Length} bytes, fewer than the 8 that give the header's length. The file is cut short: get it again.");
+        stream.ReadExactly(prefix);
+        var length = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
+        if (length > (ulong)SafetensorsHeader.MaxLength)
+            throw new SafetensorsException(path, null, $"the header claims {length} bytes, more than the {SafetensorsHeader.MaxLength} allowed. This is not a safetensors file.");
+        if (length > (ulong)(stream.Length - 8))
+            throw new SafetensorsException(path, null, $"the header claims {length} bytes, but only {stream.Length - 8} follow. The file is cut short: get it again.");
+
+        var json = new byte[length];
+        stream.ReadExactly(json);
+        var dataStart = 8 + (long)length;
+        var dataLength = stream.Length - dataStart;
+        var header = SafetensorsHeader.Parse(path, json, dataLength);
+        var map = MemoryMappedFile.CreateFromFile(path, FileMode.Open, null, 0, MemoryMappedFileAccess.Read);
+        return new SafetensorsFile(path, header, map, dataStart, dataLength);
+    }
+
+    /// <summary>Whether the file holds a tensor of this name.</summary>
+    public bool Contains(string name) => _header.Entries.ContainsKey(name);
+
+    /// <summary>Shape of a tensor; empty for a single number.</summary>
+    public IReadOnlyList<long> Shape(string name) => Entry(name).Shape;
+
+    /// <summary>Element type of a tensor.</summary>
+    public torch.ScalarType Dtype(string name) => SafetensorsHeader.TypeOf(Entry(name).Dtype);
+
+    /// <summary>Copies a tensor out of the file, on the CPU, in the file's own dtype.</summary>
+    /// <exception cref="SafetensorsException">The file has no tensor of this name.</exception>
+    public unsafe torch.Tensor Read(string name)
+    {
+        var entry = Entry(name);
+        var tensor = torch.empty(entry.Shape, dtype: SafetensorsHeader.TypeOf(entry.Dtype));
+        var bytes = entry.End - entry.Begin;
+        if (bytes == 0)
+            return tensor;
+        if (bytes > int.MaxValue)
+            throw new SafetensorsException(Path, name, $"holds {bytes} bytes; single tensors of 2 GiB and more are not read. Split it.");
+        byte* start = null;
+        var handle = _view!.SafeMemoryMappedViewHandle;
+        handle.AcquirePointer(ref start);
+        try
+        {
+            new ReadOnlySpan<byte>(start + _dataStart + entry.Begin, (int)bytes).CopyTo(tensor.bytes);
+        }
+        finally
+        {
+            handle.ReleasePointer();
+        }
+
+        GC.KeepAlive(tensor);
+        return tensor;
+    }
+
+    /// <summary>Closes the file. Tensors that were read stay valid.</summary>
+    public void Dispose()
+    {
+        _view?.Dispose();
+        _map?.Dispose();
+    }
+
+    private SafetensorsEntry Entry(string name) =>
+        _header.Entries.TryGetValue(name, out var entry)
+            ? entry
+            : throw new SafetensorsException(Path, name, $"is not in the file, which holds {Names.Count} tensors{(Names.Count > 0 ? $", the first being '{Names[0]}'" : "")}.");
+}

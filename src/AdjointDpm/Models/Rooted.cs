@@ -1,0 +1,22 @@
+using TorchSharp;
+
+namespace AdjointDpm.Models;
+
+/// <summary>Scalars that live as long as the process.</summary>
+/// <remarks>
+/// TorchSharp passes a scalar's native pointer without keeping the managed object alive, and both <c>x * 2.0</c> and <c>a + b</c>
+/// make such a temporary: the collector may free it while the call reads it. Arithmetic in the networks uses these instead.
+/// </remarks>
+internal static class Rooted
+{
+    public static readonly Scalar Zero = 0.0;
+    public static readonly Scalar One = 1.0;
+    public static readonly Scalar Two = 2.0;
+    public static readonly Scalar Half = 0.5;
+
+    /// <summary>a + b.</summary>
+    public static torch.Tensor Plus(this torch.Tensor a, torch.Tensor b) => a.add(b, One);
+
+    /// <summary>a − b.</summary>
+    public static torch.Tensor Minus(this torch.Tensor a, torch.Tensor b) => a.sub(b, One);
+}

@@ -1,0 +1,49 @@
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Models.Unet;
+
+/// <summary>Multi-head attention from a sequence [B, N, C] to a context [B, M, D]; diffusers' <c>Attention</c> with its parameter names.</summary>
+/// <remarks>
+/// Plain matrix products and softmax: they work in every dtype, have second derivatives, and give the same bits each time, none
+/// of which the fused kernel promises.
+/// </remarks>
+internal sealed class Attention : nn.Module<Tensor, Tensor, Tensor>
+{
+    private readonly Linear to_q;
+    private readonly Linear to_k;
+    private readonly Linear to_v;
+    private readonly ModuleList<nn.Module<Tensor, Tensor>> to_out;
+    private readonly long _heads;
+    private readonly bool _upcast;
+    private readonly Scalar _scale;
+
+    public Attention(long channels, long contextChannels, long heads, long headDim, bool bias = false, bool upcast = false, double dropout = 0)
+        : base(nameof(Attention))
+    {
+        (_heads, _upcast) = (heads, upcast);
+        _scale = 1 / Math.Sqrt(headDim);
+        var inner = heads * headDim;
+        to_q = nn.Linear(channels, inner, hasBias: bias);
+        to_k = nn.Linear(contextChannels, inner, hasBias: bias);
+        to_v = nn.Linear(contextChannels, inner, hasBias: bias);
+        to_out = nn.ModuleList<nn.Module<Tensor, Tensor>>(nn.Linear(inner, channels), nn.Dropout(dropout));
+        RegisterComponents();
+    }
+
+    public override Tensor forward(Tensor x, Tensor context)
+    {
+        using var scope = NewDisposeScope();
+        var (q, k, v) = (Split(to_q.call(x)), Split(to_k.call(context)), Split(to_v.call(context)));
+        if (_upcast)
+            (q, k) = (q.to(float32), k.to(float32));
+        var weights = q.matmul(k.transpose(-1, -2)).mul(_scale).softmax(-1);
+        var mixed = weights.to(v.dtype).matmul(v);
+        var joined = mixed.transpose(1, 2).reshape(x.shape[0], x.shape[1], -1);
+        return to_out[1].call(to_out[0].call(joined)).MoveToOuterDisposeScope();
+    }
+
+    // [B, N, heads·d] to [B, heads, N, d]
+    private Tensor Split(Tensor x) => x.reshape(x.shape[0], x.shape[1], _heads, -1).transpose(1, 2);
+}

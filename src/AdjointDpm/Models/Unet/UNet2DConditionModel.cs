@@ -1,0 +1,119 @@
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Models.Unet;
+
+/// <summary>diffusers' <c>UNet2DConditionModel</c>: the noise predictor of Stable Diffusion 1 and 2.</summary>
+/// <remarks>
+/// Parameter names are diffusers' own. Input: sample [B, C, H, W] in the network's dtype, timestep [B] or a single number,
+/// conditioning [B, N, D] (a text encoder's states). Output: [B, C', H, W].
+/// </remarks>
+public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Tensor>
+{
+    private readonly Conv2d conv_in;
+    private readonly SinusoidalTimes time_proj;
+    private readonly TimeEmbedding time_embedding;
+    private readonly ModuleList<DownStage> down_blocks;
+    private readonly MiddleStage? mid_block;
+    private readonly ModuleList<UpStage> up_blocks;
+    private readonly GroupNorm conv_norm_out;
+    private readonly Conv2d conv_out;
+    private readonly Func<Tensor, Tensor> _activation;
+
+    /// <summary>Builds the network with random weights from libtorch's generator.</summary>
+    /// <exception cref="ModelConfigException">The configuration contradicts itself or names a block that is not supported.</exception>
+    public UNet2DConditionModel(UNet2DConditionConfig config)
+        : base(nameof(UNet2DConditionModel))
+    {
+        Config = config;
+        var channels = config.BlockOutChannels;
+        var stages = channels.Count;
+        if (config.DownBlockTypes.Count != stages || config.UpBlockTypes.Count != stages)
+            throw new ModelConfigException($"block_out_channels has {stages} entries, down_block_types {config.DownBlockTypes.Count}, up_block_types {config.UpBlockTypes.Count}: give one of each for every stage.");
+        var width = channels[0] * 4;
+        var options = new ResnetOptions(width, config.NormNumGroups, config.NormEps, config.ActFn, config.Dropout, UNet2DModel.ScaleShift(config.ResnetTimeScaleShift));
+        _activation = Activation.Named(config.ActFn);
+
+        conv_in = nn.Conv2d(config.InChannels, channels[0], config.ConvInKernel, padding: (config.ConvInKernel - 1) / 2);
+        time_proj = new SinusoidalTimes(channels[0], config.FlipSinToCos, config.FreqShift);
+        time_embedding = new TimeEmbedding(channels[0], width, config.ActFn);
+        down_blocks = nn.ModuleList([.. Enumerable.Range(0, stages).Select(i => Down(config, options, i))]);
+        mid_block = config.MidBlockType switch
+        {
+            null => null,
+            "UNetMidBlock2DCrossAttn" => new MiddleStage(
+                new ResnetBlock(channels[^1], channels[^1], options, config.MidBlockScaleFactor),
+                Transformers(config, channels[^1], stages - 1, 1, onlyCross: false).Single(),
+                new ResnetBlock(channels[^1], channels[^1], options, config.MidBlockScaleFactor)),
+            var other => throw new ModelConfigException($"mid_block_type is '{other}'. Supported: UNetMidBlock2DCrossAttn, null."),
+        };
+        up_blocks = nn.ModuleList([.. Enumerable.Range(0, stages).Select(i => Up(config, options, i))]);
+        conv_norm_out = new GroupNorm(config.NormNumGroups, channels[0], config.NormEps);
+        conv_out = nn.Conv2d(channels[0], config.OutChannels, config.ConvOutKernel, padding: (config.ConvOutKernel - 1) / 2);
+        RegisterComponents();
+    }
+
+    /// <summary>What the network was built from.</summary>
+    public UNet2DConditionConfig Config { get; }
+
+    /// <inheritdoc/>
+    public override Tensor forward(Tensor sample, Tensor timestep, Tensor encoderHiddenStates)
+    {
+        using var scope = NewDisposeScope();
+        var x = Config.CenterInputSample ? sample.mul(Rooted.Two).sub(Rooted.One) : sample;
+        var times = timestep.reshape(-1).expand(sample.shape[0]);
+        var time = time_embedding.call(time_proj.call(times).to(sample.dtype));
+        x = conv_in.call(x);
+        var skips = new Stack<Tensor>([x]);
+        foreach (var stage in down_blocks)
+            x = stage.Run(x, time, encoderHiddenStates, skips);
+        if (mid_block is not null)
+            x = mid_block.Run(x, time, encoderHiddenStates);
+        foreach (var stage in up_blocks)
+            x = stage.Run(x, time, encoderHiddenStates, skips);
+        return conv_out.call(_activation(conv_norm_out.call(x))).MoveToOuterDisposeScope();
+    }
+
+    private static DownStage Down(UNet2DConditionConfig config, ResnetOptions options, int stage)
+    {
+        var channels = config.BlockOutChannels;
+        var (input, output) = (channels[Math.Max(stage - 1, 0)], channels[stage]);
+        var attention = config.DownBlockTypes[stage] switch
+        {
+            "DownBlock2D" => false,
+            "CrossAttnDownBlock2D" => true,
+            var other => throw new ModelConfigException($"down_block_types[{stage}] is '{other}'. Supported here: DownBlock2D, CrossAttnDownBlock2D."),
+        };
+        return new DownStage(
+            Enumerable.Range(0, config.LayersPerBlock).Select(j => new ResnetBlock(j == 0 ? input : output, output, options)),
+            attention ? Transformers(config, output, stage, config.LayersPerBlock, config.OnlyCrossAttention) : null,
+            stage == channels.Count - 1 ? null : new Downsample(output, config.DownsamplePadding));
+    }
+
+    private static UpStage Up(UNet2DConditionConfig config, ResnetOptions options, int stage)
+    {
+        var channels = config.BlockOutChannels.Reverse().ToArray();
+        var (before, output, skip) = (channels[Math.Max(stage - 1, 0)], channels[stage], channels[Math.Min(stage + 1, channels.Length - 1)]);
+        var attention = config.UpBlockTypes[stage] switch
+        {
+            "UpBlock2D" => false,
+            "CrossAttnUpBlock2D" => true,
+            var other => throw new ModelConfigException($"up_block_types[{stage}] is '{other}'. Supported here: UpBlock2D, CrossAttnUpBlock2D."),
+        };
+        var layers = config.LayersPerBlock + 1;
+        return new UpStage(
+            Enumerable.Range(0, layers).Select(j => new ResnetBlock((j == 0 ? before : output) + (j == layers - 1 ? skip : output), output, options)),
+            attention ? Transformers(config, output, channels.Length - 1 - stage, layers, config.OnlyCrossAttention) : null,
+            stage == channels.Length - 1 ? null : new Upsample(output));
+    }
+
+    // Lists in the configuration are in the order of the way down; stage counts that way too.
+    private static IEnumerable<nn.Module> Transformers(UNet2DConditionConfig config, int channels, int stage, int count, bool onlyCross)
+    {
+        var stages = config.BlockOutChannels.Count;
+        var heads = (config.NumAttentionHeads ?? config.AttentionHeadDim).At(stage, stages, "attention_head_dim");
+        var depth = config.TransformerLayersPerBlock.At(stage, stages, "transformer_layers_per_block");
+        var options = new TransformerOptions(config.CrossAttentionDim.At(stage, stages, "cross_attention_dim"), config.NormNumGroups, config.UseLinearProjection, onlyCross, config.UpcastAttention);
+        return Enumerable.Range(0, count).Select(_ => new Transformer(channels, heads, depth, options));
+    }
+}
