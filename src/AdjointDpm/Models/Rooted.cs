@@ -16,7 +16,4 @@ internal static class Rooted
 
     /// <summary>a + b.</summary>
     public static torch.Tensor Plus(this torch.Tensor a, torch.Tensor b) => a.add(b, One);
-
-    /// <summary>a − b.</summary>
-    public static torch.Tensor Minus(this torch.Tensor a, torch.Tensor b) => a.sub(b, One);
 }
