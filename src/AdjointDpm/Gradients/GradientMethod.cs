@@ -1,0 +1,43 @@
+using AdjointDpm.Samplers;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Gradients;
+
+/// <summary>How the gradient of a loss on the sample is carried back through the sampler. A closed set; each serves every sampler unless it says otherwise.</summary>
+/// <remarks><c>docs/adjoints.md</c> says which gradient each one gives and how to choose.</remarks>
+public abstract class GradientMethod
+{
+    private protected GradientMethod(string name) => Name = name;
+
+    /// <summary>Name, as used in experiment files and reports.</summary>
+    public string Name { get; }
+
+    /// <summary>Plain automatic differentiation through the unrolled sampler. Exact for the sampler's discretisation; memory holds the activations of every evaluation.</summary>
+    public static GradientMethod StoreAll { get; } = new StoreAll();
+
+    /// <summary>The discrete adjoint: stored states, one network graph at a time. Exact for the sampler's discretisation, equal to <see cref="StoreAll"/> up to rounding; one evaluation and one vector–Jacobian product for each forward evaluation. The default choice.</summary>
+    public static GradientMethod Discrete { get; } = new Discrete();
+
+    /// <summary>The continuous adjoint of AdjointDPM (Pan et al., ICLR 2024): the adjoint equation solved back over each step, the state reset to the stored one. Approximates the sampler's gradient and converges to it as steps shrink.</summary>
+    /// <param name="backward">Runge–Kutta method of the backward solve. Default: the sampler's own.</param>
+    public static GradientMethod Continuous(ButcherTableau? backward = null) => new Continuous(backward);
+
+    /// <inheritdoc/>
+    public override string ToString() => Name;
+
+    /// <summary>Prepares a solve, in the solve's dispose scope, with grad mode off.</summary>
+    internal abstract Sweep Begin(Solve solve);
+}
+
+/// <summary>One use of a gradient method. Its tensors live in the solve's dispose scope.</summary>
+internal abstract class Sweep
+{
+    /// <summary>Samples, remembering what the way back needs. Declared inputs do not require grad yet.</summary>
+    /// <returns>x_0.</returns>
+    public abstract Tensor Forward();
+
+    /// <summary>Carries ∂L/∂x_0 back; declared inputs accumulate their gradients in place.</summary>
+    /// <param name="gradient">∂L/∂x_0.</param>
+    /// <returns>∂L/∂x_T.</returns>
+    public abstract Tensor Backward(Tensor gradient);
+}

@@ -1,0 +1,54 @@
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Gradients;
+
+/// <summary>A sample, its loss, and the loss's gradients with respect to what produced the sample. Owns its tensors.</summary>
+public sealed class SampleGradients : IDisposable
+{
+    internal SampleGradients(double loss, Tensor sample, Tensor noise, OrderedDictionary<string, Tensor> inputs, IReadOnlyList<string> unreached, SolveStatistics statistics)
+    {
+        (Loss, Sample, Noise, Inputs, Unreached, Statistics) = (loss, sample, noise, inputs, unreached, statistics);
+    }
+
+    /// <summary>Value of the loss.</summary>
+    public double Loss { get; }
+
+    /// <summary>x_0, of the noise's shape and dtype.</summary>
+    public Tensor Sample { get; }
+
+    /// <summary>∂L/∂x_T, of the noise's shape and dtype.</summary>
+    public Tensor Noise { get; }
+
+    /// <summary>∂L/∂input by name, in the order of declaration; each of its input's shape and dtype.</summary>
+    public IReadOnlyDictionary<string, Tensor> Inputs { get; }
+
+    /// <summary>Declared inputs on which the loss was found not to depend at all. Their gradients are exact zeros.</summary>
+    public IReadOnlyList<string> Unreached { get; }
+
+    /// <summary>What it cost.</summary>
+    public SolveStatistics Statistics { get; }
+
+    /// <summary>Frees the tensors.</summary>
+    public void Dispose()
+    {
+        Sample.Dispose();
+        Noise.Dispose();
+        foreach (var gradient in Inputs.Values)
+            gradient.Dispose();
+    }
+}
+
+/// <summary>A sample and what it cost. Owns its tensor.</summary>
+public sealed class SampleResult : IDisposable
+{
+    internal SampleResult(Tensor sample, SolveStatistics statistics) => (Sample, Statistics) = (sample, statistics);
+
+    /// <summary>x_0, of the noise's shape and dtype.</summary>
+    public Tensor Sample { get; }
+
+    /// <summary>What it cost.</summary>
+    public SolveStatistics Statistics { get; }
+
+    /// <summary>Frees the tensor.</summary>
+    public void Dispose() => Sample.Dispose();
+}

@@ -1,0 +1,214 @@
+using System.Collections.Immutable;
+using AdjointDpm.Samplers;
+using AdjointDpm.Schedules;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Gradients;
+
+/// <summary>One solve under way: its plans, counters and checks. Used on one thread.</summary>
+internal sealed class Solve
+{
+    private readonly CancellationToken _cancellation;
+    private readonly bool _guarded;
+    private int _forwardNfe, _backwardNfe, _vjps, _recomputed;
+    private SolvePhase _phase = SolvePhase.Forward;
+    private TimeSpan _forward, _loss, _backward;
+
+    /// <summary>Plans all steps.</summary>
+    /// <param name="request">What to solve.</param>
+    /// <param name="guarded">Whether to look for non-finite values after every evaluation: slow, for finding the first one.</param>
+    /// <param name="cancellation">Looked at before every step.</param>
+    public Solve(SampleRequest request, bool guarded, CancellationToken cancellation)
+    {
+        Request = request;
+        _guarded = guarded;
+        _cancellation = cancellation;
+        Plans = [.. Enumerable.Range(0, request.Grid.Steps).Select(n => request.Sampler.Plan(request.Grid, n))];
+    }
+
+    /// <summary>What is solved.</summary>
+    public SampleRequest Request { get; }
+
+    /// <summary>The numbers of each step.</summary>
+    public ImmutableArray<StepPlan> Plans { get; }
+
+    /// <summary>Peaks of live tensors and bytes.</summary>
+    public MemoryProbe Memory { get; } = new();
+
+    /// <summary>Leaves that receive gradients; empty while only sampling.</summary>
+    public BorrowedLeaves? Leaves { get; init; }
+
+    /// <summary>Whether every value of a tensor is finite. Waits for the device.</summary>
+    public static bool IsFinite(Tensor tensor)
+    {
+        using var scope = NewDisposeScope();
+        return tensor.isfinite().all().ToBoolean();
+    }
+
+    /// <summary>The state at the grid's start, y_T = x_T / alpha_T.</summary>
+    public SamplerState Start(Tensor noise)
+    {
+        using var scale = (1 / Request.Grid.Start.Level.Alpha).ToScalar();
+        return new(0, [noise.mul(scale)], Request.Key, Request.FirstSample);
+    }
+
+    /// <summary>The sample x_0 = alpha_0 y_0; also carries cotangents, whose chain rule has the same factor.</summary>
+    public Tensor AtEnd(Tensor y) => Scaled(y, Request.Grid.End.Level.Alpha);
+
+    /// <summary>Carries a cotangent from y_T to x_T.</summary>
+    public Tensor AtStart(Tensor cotangent) => Scaled(cotangent, 1 / Request.Grid.Start.Level.Alpha);
+
+    /// <summary>Walks the grid from the noise to the sample.</summary>
+    /// <param name="state">State at the start.</param>
+    /// <param name="evaluator">Evaluates the network in a step.</param>
+    /// <param name="before">Called before each step with the state.</param>
+    /// <param name="keep">Called with each evaluation's noise: step, evaluation, noise.</param>
+    /// <returns>State at the end.</returns>
+    public SamplerState Walk(SamplerState state, Func<int, Stepping.Evaluator> evaluator, Action<SamplerState>? before = null, Action<int, int, Tensor>? keep = null)
+    {
+        foreach (var plan in Plans)
+        {
+            _cancellation.ThrowIfCancellationRequested();
+            before?.Invoke(state);
+            var n = state.Step;
+            var next = Stepping.Apply(plan, state, evaluator(n), keep is null ? null : (i, eps) => keep(n, i, eps));
+            if (before is null)
+                Release(state);
+            state = next;
+            Check(state.Y, "state", n, Request.Grid.Points[n + 1].Rho);
+            Memory.Look();
+            Report(n + 1);
+        }
+
+        return state;
+    }
+
+    /// <summary>Disposes a state's tensors.</summary>
+    public static void Release(SamplerState state)
+    {
+        foreach (var slot in state.Slots)
+            slot.Dispose();
+    }
+
+    /// <summary>Evaluates the field without a graph.</summary>
+    public Stepping.Evaluator Evaluate(int step) => (_, x, at) =>
+    {
+        Tensor eps;
+        if (step == 0 && _forwardNfe == 0 && Leaves is not null)
+            eps = EvaluateLookingForUndeclared(x, at);
+        else
+            eps = Request.Field.Evaluate(x, at);
+        _forwardNfe++;
+        Check(eps, "predicted noise", step, at.Rho);
+        return eps;
+    };
+
+    /// <summary>Evaluates the field in grad mode, where its graph is kept by the result.</summary>
+    public Stepping.Evaluator EvaluateWithGraph(int step) => (_, x, at) =>
+    {
+        var eps = Request.Field.Evaluate(x, at);
+        _forwardNfe++;
+        Check(eps, "predicted noise", step, at.Rho);
+        return eps;
+    };
+
+    /// <summary>Evaluates once with nothing but undeclared tensors requiring grad, and throws if the result does.</summary>
+    public Tensor EvaluateLookingForUndeclared(Tensor x, GridPoint at)
+    {
+        using var grad = enable_grad();
+        var eps = Request.Field.Evaluate(x.detach(), at);
+        return eps.requires_grad ? throw new UndeclaredInputException(Request.Field.Undeclared()) : eps;
+    }
+
+    /// <summary>Counts an evaluation made only to check or to have a state back.</summary>
+    public void CountRecomputed() => _recomputed++;
+
+    /// <summary>Counts the products of one sweep of plain automatic differentiation through the sampler.</summary>
+    public void CountUnrolled() => _vjps += _forwardNfe;
+
+    /// <summary>One evaluation with its graph, and its vector–Jacobian product: one network graph at a time.</summary>
+    /// <param name="step">Step, for messages.</param>
+    /// <param name="x">Network input.</param>
+    /// <param name="at">Time and level.</param>
+    /// <param name="cotangent">Cotangent of the predicted noise.</param>
+    /// <param name="intoInputs">Whether declared inputs accumulate too.</param>
+    /// <returns>The predicted noise and the cotangent of x.</returns>
+    public (Tensor Noise, Tensor Gradient) Pull(int step, Tensor x, GridPoint at, Tensor cotangent, bool intoInputs = true)
+    {
+        using var scope = NewDisposeScope();
+        var leaf = x.detach().requires_grad_();
+        Tensor[] leaves = intoInputs ? [leaf, .. Leaves!.Inputs] : [leaf];
+        Tensor? noise = null;
+        foreach (var term in Request.Field.Terms)
+        {
+            using var graphScope = NewDisposeScope();
+            using var weight = term.Weight.ToScalar();
+            Tensor eps;
+            using (enable_grad())
+                eps = Request.Field.Evaluate(term.Predict, leaf, at);
+            Memory.Look();
+            Vjp.Accumulate(eps, term.Weight == 1 ? cotangent : cotangent.mul(weight), leaves);
+            var part = eps.detach();
+            noise = (noise is null ? part.mul(weight) : noise.add(part, weight)).MoveToOuterDisposeScope();
+        }
+
+        _backwardNfe++;
+        _vjps++;
+        var gradient = leaf.grad ?? zeros_like(leaf);
+        Check(gradient, "gradient of the state", step, at.Rho);
+        if (_guarded && Leaves!.FirstNonFinite() is { } name)
+            throw new NonFiniteException($"gradient of input '{name}'", step, at.Rho);
+        return (noise!.MoveToOuterDisposeScope(), gradient.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>Before a step of the backward sweep.</summary>
+    public void ThrowIfCancelled() => _cancellation.ThrowIfCancellationRequested();
+
+    /// <summary>Tells the caller how far the phase has come.</summary>
+    public void Report(int done) => Request.Progress?.Report(new(_phase, done, Plans.Length));
+
+    /// <summary>Runs a part of the work against the clock.</summary>
+    public T Timed<T>(SolvePhase? phase, Func<T> work)
+    {
+        _phase = phase ?? _phase;
+        var start = Request.Clock.GetTimestamp();
+        var result = work();
+        var spent = Request.Clock.GetElapsedTime(start);
+        switch (phase)
+        {
+            case SolvePhase.Forward: _forward += spent; break;
+            case SolvePhase.Backward: _backward += spent; break;
+            default: _loss += spent; break;
+        }
+
+        return result;
+    }
+
+    /// <summary>What it cost so far.</summary>
+    public SolveStatistics Statistics() => new()
+    {
+        Steps = Plans.Length,
+        ForwardNfe = _forwardNfe,
+        BackwardNfe = _backwardNfe,
+        Vjps = _vjps,
+        Recomputed = _recomputed,
+        PeakLiveTensors = Memory.PeakTensors,
+        PeakLiveBytes = Memory.PeakBytes,
+        Forward = _forward,
+        Loss = _loss,
+        Backward = _backward,
+    };
+
+    private void Check(Tensor tensor, string what, int step, double rho)
+    {
+        if (_guarded && !IsFinite(tensor))
+            throw new NonFiniteException(what, step, rho);
+    }
+
+    private static Tensor Scaled(Tensor tensor, double factor)
+    {
+        using var scalar = factor.ToScalar();
+        return tensor.mul(scalar);
+    }
+}

@@ -1,0 +1,50 @@
+namespace AdjointDpm.Schedules;
+
+/// <summary>The continuous variance-preserving schedule of Song et al. (2021): beta(t) = betaMin + t (betaMax - betaMin) on t in [cleanTime, 1].</summary>
+/// <param name="betaMin">beta(0), per unit time. Default: 0.1.</param>
+/// <param name="betaMax">beta(1), per unit time. Default: 20.</param>
+/// <param name="cleanTime">Smallest time the network knows, in (0, 1). Default: 1e-3.</param>
+public sealed class LinearVp(double betaMin = 0.1, double betaMax = 20, double cleanTime = 1e-3) : NoiseSchedule
+{
+    /// <inheritdoc/>
+    public override double CleanTime => cleanTime;
+
+    /// <inheritdoc/>
+    public override double NoisyTime => 1;
+
+    /// <inheritdoc/>
+    protected override NoiseLevel LevelAtTime(double time)
+    {
+        var logAlpha = -(time * time * (betaMax - betaMin) / 4) - (time * betaMin / 2);
+        return new(Math.Exp(logAlpha), Math.Sqrt(-double.ExpM1(2 * logAlpha)));
+    }
+
+    /// <inheritdoc/>
+    protected override double TimeAtRho(double rho)
+    {
+        // The root of the quadratic in its cancellation-free form (Lu et al. 2022).
+        var q = 2 * (betaMax - betaMin) * double.LogP1(rho * rho);
+        return q / (Math.Sqrt((betaMin * betaMin) + q) + betaMin) / (betaMax - betaMin);
+    }
+}
+
+/// <summary>The variance-exploding schedule of Karras et al. (2022): alpha = 1 and the network's time is rho itself.</summary>
+/// <param name="rhoMin">Least noise the network knows, in units of x. Default: 0.002.</param>
+/// <param name="rhoMax">Most noise the network knows, in units of x. Default: 80.</param>
+public sealed class VarianceExploding(double rhoMin = 0.002, double rhoMax = 80) : NoiseSchedule
+{
+    /// <inheritdoc/>
+    public override double CleanTime => rhoMin;
+
+    /// <inheritdoc/>
+    public override double NoisyTime => rhoMax;
+
+    /// <inheritdoc/>
+    protected override NoiseLevel LevelAtRho(double rho) => new(1, rho);
+
+    /// <inheritdoc/>
+    protected override NoiseLevel LevelAtTime(double time) => new(1, time);
+
+    /// <inheritdoc/>
+    protected override double TimeAtRho(double rho) => rho;
+}

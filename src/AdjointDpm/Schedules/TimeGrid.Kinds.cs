@@ -1,0 +1,126 @@
+namespace AdjointDpm.Schedules;
+
+/// <summary>How a grid's points are spread over the schedule.</summary>
+public enum GridKind
+{
+    /// <summary>Uniform in lambda, the half log signal-to-noise ratio.</summary>
+    LogSnr,
+
+    /// <summary>Uniform in time.</summary>
+    Time,
+
+    /// <summary>Karras et al. (2022), equation 5: uniform in rho^(1/7).</summary>
+    Karras,
+
+    /// <summary>diffusers' "leading": trained steps 0, k, 2k, …, shifted by an offset; ends without noise.</summary>
+    Leading,
+
+    /// <summary>diffusers' "trailing": trained steps N-1, N-1-k, …; ends without noise.</summary>
+    Trailing,
+
+    /// <summary>diffusers' "linspace": rounded trained steps from N-1 to 0; ends without noise.</summary>
+    Linspace,
+}
+
+public sealed partial class TimeGrid
+{
+    /// <summary>A grid over the whole schedule.</summary>
+    /// <param name="kind">How points are spread.</param>
+    /// <param name="schedule">Schedule; <see cref="GridKind.Leading"/>, <see cref="GridKind.Trailing"/> and <see cref="GridKind.Linspace"/> need a <see cref="DiscreteVp"/>.</param>
+    /// <param name="steps">Number of steps, at least 1.</param>
+    /// <exception cref="ArgumentException">The kind needs a discrete schedule.</exception>
+    public static TimeGrid Create(GridKind kind, NoiseSchedule schedule, int steps) => kind switch
+    {
+        GridKind.LogSnr => LogSnr(schedule, steps),
+        GridKind.Time => UniformTime(schedule, steps),
+        GridKind.Karras => Karras(schedule, steps),
+        GridKind.Leading or GridKind.Trailing or GridKind.Linspace => schedule is DiscreteVp vp
+            ? Diffusers(vp, kind, steps)
+            : throw new ArgumentException($"A {kind} grid picks trained steps and needs a discrete schedule, not {schedule.GetType().Name}.", nameof(schedule)),
+        _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "Unknown grid kind."),
+    };
+
+    /// <summary>Uniform in lambda = log(alpha / sigma), over the whole schedule unless bounds are given.</summary>
+    /// <param name="schedule">Schedule.</param>
+    /// <param name="steps">Number of steps, at least 1.</param>
+    /// <param name="rhoMin">Last rho, positive. Default: the schedule's.</param>
+    /// <param name="rhoMax">First rho. Default: the schedule's.</param>
+    public static TimeGrid LogSnr(NoiseSchedule schedule, int steps, double? rhoMin = null, double? rhoMax = null)
+        => Spread(schedule, steps, rhoMin, rhoMax, Math.Log, Math.Exp);
+
+    /// <summary>Karras et al. (2022), equation 5, over the whole schedule unless bounds are given.</summary>
+    /// <param name="schedule">Schedule.</param>
+    /// <param name="steps">Number of steps, at least 1.</param>
+    /// <param name="rhoMin">Last rho, positive. Default: the schedule's.</param>
+    /// <param name="rhoMax">First rho. Default: the schedule's.</param>
+    /// <param name="exponent">Karras' own rho. Default: 7.</param>
+    public static TimeGrid Karras(NoiseSchedule schedule, int steps, double? rhoMin = null, double? rhoMax = null, double exponent = 7)
+        => Spread(schedule, steps, rhoMin, rhoMax, r => Math.Pow(r, 1 / exponent), u => Math.Pow(u, exponent));
+
+    /// <summary>Uniform in time, from the schedule's noisiest time to its cleanest.</summary>
+    /// <param name="schedule">Schedule.</param>
+    /// <param name="steps">Number of steps, at least 1.</param>
+    public static TimeGrid UniformTime(NoiseSchedule schedule, int steps)
+    {
+        CheckSteps(steps);
+        double noisy = schedule.NoisyTime, clean = schedule.CleanTime;
+        var points = new GridPoint[steps + 1];
+        for (var n = 0; n <= steps; n++)
+        {
+            var time = n == steps ? clean : noisy + ((clean - noisy) * n / steps);
+            points[n] = new(time, schedule.At(time));
+        }
+
+        return new(schedule, points);
+    }
+
+    /// <summary>The integer time steps that diffusers schedulers visit, followed by the end point.</summary>
+    /// <param name="schedule">Discrete schedule of N trained steps.</param>
+    /// <param name="kind"><see cref="GridKind.Leading"/>, <see cref="GridKind.Trailing"/> or <see cref="GridKind.Linspace"/>.</param>
+    /// <param name="steps">Number of steps, from 1 to N.</param>
+    /// <param name="offset">diffusers' steps_offset, added to leading steps. Default: 0.</param>
+    /// <param name="endWithoutNoise">Whether the last step removes all noise (set_alpha_to_one) or stops at trained step 0. Default: true.</param>
+    /// <exception cref="ArgumentException">Stopping at step 0 would repeat a point, or the offset leaves the schedule.</exception>
+    public static TimeGrid Diffusers(DiscreteVp schedule, GridKind kind, int steps, int offset = 0, bool endWithoutNoise = true)
+    {
+        CheckSteps(steps);
+        var trained = schedule.TrainSteps;
+        if (steps > trained)
+            throw new ArgumentOutOfRangeException(nameof(steps), steps, $"The network was trained on {trained} steps: a {kind} grid has at most so many.");
+        var points = new GridPoint[steps + 1];
+        for (var n = 0; n < steps; n++)
+        {
+            var time = kind switch
+            {
+                GridKind.Leading => ((steps - 1 - n) * (trained / steps)) + offset,
+                GridKind.Trailing => Math.Round(trained - ((double)n * trained / steps)) - 1,
+                GridKind.Linspace when steps == 1 => 0,
+                GridKind.Linspace => Math.Round((double)(steps - 1 - n) * (trained - 1) / (steps - 1)),
+                _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "diffusers spaces time steps by Leading, Trailing or Linspace."),
+            };
+            points[n] = new(time, schedule.At(time));
+        }
+
+        points[steps] = new(0, endWithoutNoise ? new(1, 0) : schedule.At(0));
+        return new(schedule, points);
+    }
+
+    private static TimeGrid Spread(NoiseSchedule schedule, int steps, double? rhoMin, double? rhoMax, Func<double, double> to, Func<double, double> from)
+    {
+        CheckSteps(steps);
+        double first = rhoMax ?? schedule.RhoMax, last = rhoMin ?? schedule.RhoMin;
+        double a = to(first), b = to(last);
+        var rhos = new double[steps + 1];
+        for (var n = 1; n < steps; n++)
+            rhos[n] = from(a + ((b - a) * n / steps));
+        // The ends are taken as given: exp(log x) is not x in the last place.
+        (rhos[0], rhos[steps]) = (first, last);
+        return new(schedule, rhos);
+    }
+
+    private static void CheckSteps(int steps)
+    {
+        if (steps < 1)
+            throw new ArgumentOutOfRangeException(nameof(steps), steps, $"A grid needs at least one step, got {steps}.");
+    }
+}
