@@ -1,4 +1,5 @@
 using System.ComponentModel.DataAnnotations;
+using System.Text.Json.Serialization;
 
 namespace AdjointDpm.Grains.Specs;
 
@@ -63,7 +64,7 @@ public sealed record ExperimentSpec
 public sealed record ModelSpec
 {
     /// <summary>A diffusers folder (with <c>unet/</c> and <c>scheduler/</c>), relative to the spec file.</summary>
-    [Required]
+    [Required, ExistingPath(ExistingPathKind.Folder)]
     public required string Path { get; init; }
 
     /// <summary>Number format of the network: float32 or float64. Default: float32.</summary>
@@ -127,6 +128,7 @@ public sealed record SampleSpec
     public double Guidance { get; init; } = 1.0;
 
     /// <summary>Classes to draw from, for class-conditional models. Default: all of the model's.</summary>
+    [MinLength(1)]
     public IReadOnlyList<int>? Classes { get; init; }
 }
 
@@ -150,6 +152,7 @@ public enum SolverName
 public enum GridName
 {
     /// <summary>Uniform in λ = log(α/σ).</summary>
+    [JsonStringEnumMemberName("logsnr")]
     LogSnr,
 
     /// <summary>Uniform in the model's time.</summary>
@@ -168,12 +171,15 @@ public sealed record LossSpec
     public double Weight { get; init; } = 1.0;
 
     /// <summary>Folder of the classifier whose features or logits are used, relative to the spec file.</summary>
+    [ExistingPath(ExistingPathKind.Folder)]
     public string? Classifier { get; init; }
 
     /// <summary>Feature layers of the classifier, for gram-style. Default: all its feature layers.</summary>
+    [MinLength(1)]
     public IReadOnlyList<string>? Layers { get; init; }
 
     /// <summary>Reference image, for gram-style and pixel-distance, relative to the spec file.</summary>
+    [ExistingPath(ExistingPathKind.File)]
     public string? Reference { get; init; }
 }
 
@@ -194,6 +200,7 @@ public enum LossName
 public sealed record HeldOutSpec
 {
     /// <summary>Folder of a classifier that no loss uses, relative to the spec file; gives accuracy before and after.</summary>
+    [ExistingPath(ExistingPathKind.Folder)]
     public string? Classifier { get; init; }
 
     /// <summary>Samples per evaluation. Default: 40.</summary>
@@ -260,6 +267,7 @@ public sealed record OptimizerSpec
 public enum OptimizerName
 {
     /// <summary>Adam with decoupled weight decay.</summary>
+    [JsonStringEnumMemberName("adamw")]
     AdamW,
 
     /// <summary>Plain gradient descent.</summary>
@@ -331,7 +339,8 @@ public enum AlgorithmName
 /// <summary>Domain of one searched parameter: either values, or an interval.</summary>
 public sealed record ParameterSpec
 {
-    /// <summary>Listed values, as text in the form the parameter takes.</summary>
+    /// <summary>Listed values, as text in the form the parameter takes; a list as a JSON array.</summary>
+    [MinLength(1), NestedAsText]
     public IReadOnlyList<string>? Values { get; init; }
 
     /// <summary>How an interval is drawn from. Default: uniform.</summary>
@@ -351,9 +360,11 @@ public enum Distribution
     Uniform,
 
     /// <summary>Uniform in the logarithm; needs min > 0.</summary>
+    [JsonStringEnumMemberName("logUniform")]
     LogUniform,
 
     /// <summary>Uniform whole numbers.</summary>
+    [JsonStringEnumMemberName("intUniform")]
     IntUniform,
 }
 

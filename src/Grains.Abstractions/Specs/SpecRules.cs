@@ -1,0 +1,60 @@
+namespace AdjointDpm.Grains.Specs;
+
+/// <summary>Rules across the keys of a spec, the search aside.</summary>
+internal static class SpecRules
+{
+    public static IEnumerable<SpecFinding> Check(ExperimentSpec spec) =>
+        [.. spec.Losses.SelectMany(Loss), .. Classes(spec), .. HeldOut(spec), .. Objective(spec)];
+
+    private static IEnumerable<SpecFinding> Loss(LossSpec loss, int index)
+    {
+        var path = SpecPath.Item("losses", index);
+        var (name, needsClassifier, needsReference, mayReference, mayLayers) = loss.Name switch
+        {
+            LossName.GramStyle => ("gram-style", true, true, true, true),
+            LossName.CrossEntropy => ("cross-entropy", true, false, false, false),
+            _ => ("pixel-distance", false, false, true, false),
+        };
+        if (needsClassifier && loss.Classifier is null)
+            yield return new($"{path}", $"{path} is {name}, which needs 'classifier': the folder of the classifier it looks through.") { Found = "nothing", Expected = "the path of a folder" };
+        if (!needsClassifier && loss.Classifier is not null)
+            yield return new($"{path}.classifier", $"{path}.classifier is not used by {name}. Remove it.") { AtKey = true };
+        if (needsReference && loss.Reference is null)
+            yield return new($"{path}", $"{path} is {name}, which needs 'reference': the image whose style is wanted.") { Found = "nothing", Expected = "the path of a file" };
+        if (!mayReference && loss.Reference is not null)
+            yield return new($"{path}.reference", $"{path}.reference is not used by {name}. Remove it.") { AtKey = true };
+        if (!mayLayers && loss.Layers is not null)
+            yield return new($"{path}.layers", $"{path}.layers is not used by {name}. Remove it.") { AtKey = true };
+    }
+
+    private static IEnumerable<SpecFinding> Classes(ExperimentSpec spec)
+    {
+        var seen = new HashSet<int>();
+        for (var i = 0; i < (spec.Sample.Classes?.Count ?? 0); i++)
+        {
+            var (value, path) = (spec.Sample.Classes![i], SpecPath.Item("sample.classes", i));
+            if (value < 0) yield return new(path, $"{path} must be a class, counted from 0, but is {value}.") { Found = $"{value}", Expected = "a class, counted from 0" };
+            else if (!seen.Add(value)) yield return new(path, $"{path} repeats the class {value}. Remove it.") { Found = $"{value}" };
+        }
+    }
+
+    private static IEnumerable<SpecFinding> HeldOut(ExperimentSpec spec)
+    {
+        if (spec.HeldOut?.Classifier is not { } judge) yield break;
+        for (var i = 0; i < spec.Losses.Count; i++)
+        {
+            if (spec.Losses[i].Classifier == judge)
+                yield return new("heldOut.classifier", $"heldOut.classifier is also the classifier of losses[{i}]. A judge that took part in the training proves nothing: name another one.") { Found = judge };
+        }
+    }
+
+    private static IEnumerable<SpecFinding> Objective(ExperimentSpec spec)
+    {
+        var metric = spec.Objective.Metric;
+        if (!metric.StartsWith("heldOut.", StringComparison.Ordinal)) yield break;
+        if (spec.HeldOut is null)
+            yield return new("objective.metric", $"objective.metric is '{metric}', but the spec has no heldOut. Add it, or rank by 'loss'.") { Found = metric };
+        else if (metric.StartsWith("heldOut.accuracy", StringComparison.Ordinal) && spec.HeldOut.Classifier is null)
+            yield return new("objective.metric", $"objective.metric is '{metric}', but heldOut has no classifier. Add it, or rank by 'loss'.") { Found = metric };
+    }
+}
