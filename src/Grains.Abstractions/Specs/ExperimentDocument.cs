@@ -71,6 +71,7 @@ public sealed partial record ExperimentDocument
             return new ExperimentDocumentResult(null, binder.Problems);
 
         var envelope = binder.Bind(SpecShape.Of<ExperimentEnvelope>(), tree).AsObject();
+        if (tree is not YamlMap) return new ExperimentDocumentResult(null, binder.Problems);
         var node = envelope["spec"]!.AsObject();
         foreach (var finding in Envelope(envelope)) binder.Report(finding, "");
         var bound = ExperimentSpecJson.Bind(node);

@@ -25,7 +25,7 @@ internal static class SearchRules
         var place = SpecPath.Entry("parameters", path);
         if (SpecPath.Resolve(path, node, out var finding) is not { } shape)
         {
-            findings.Add(finding! with { Path = place, AtKey = true });
+            findings.Add(finding! with { Path = place, AtKey = true, About = path });
             return;
         }
 

@@ -53,6 +53,9 @@ internal sealed record SpecFinding(string Path, string Message)
 {
     public bool AtKey { get; init; }
 
+    /// <summary>Another place that it speaks of.</summary>
+    public string? About { get; init; }
+
     public SpecSeverity Severity { get; init; } = SpecSeverity.Error;
 
     public string? Found { get; init; }

@@ -18,13 +18,16 @@ internal sealed class YamlBinder(string file, string folder)
     public void Report(SpecFinding finding, string prefix)
     {
         var path = prefix + finding.Path;
-        if (_spoiled.Any(spoiled => path == spoiled || path.StartsWith(spoiled + ".", StringComparison.Ordinal) || path.StartsWith(spoiled + "[", StringComparison.Ordinal))) return;
+        if (InDoubt(path) || (finding.About is not null && InDoubt(prefix + finding.About))) return;
         var place = finding.AtKey && _keys.TryGetValue(path, out var key) ? key : Nearest(path);
         Problems.Add(finding.At(file, place?.Line ?? 1, place?.Column ?? 1, place?.Length ?? 1, prefix));
     }
 
     public void Report(int line, int column, int length, string path, string message) =>
         Problems.Add(new SpecProblem(file, line, column, path, message) { Length = length });
+
+    private bool InDoubt(string path) => _spoiled.Any(spoiled =>
+        path == spoiled || path.StartsWith(spoiled + ".", StringComparison.Ordinal) || path.StartsWith(spoiled + "[", StringComparison.Ordinal));
 
     private YamlItem? Nearest(string path)
     {
@@ -50,12 +53,13 @@ internal sealed class YamlBinder(string file, string folder)
     private JsonObject Object(ObjectShape shape, YamlMap map, string path)
     {
         var result = new JsonObject();
+        var meant = new HashSet<string?>();
         foreach (var (key, value) in map.Entries)
         {
             var memberPath = SpecPath.Join(path, key.Text);
             if (shape.Find(key.Text) is not { } member)
             {
-                Unknown(shape, key, path);
+                meant.Add(Unknown(shape, key, path));
                 continue;
             }
 
@@ -67,7 +71,7 @@ internal sealed class YamlBinder(string file, string folder)
         foreach (var member in shape.Members.Where(member => member.Required && !result.ContainsKey(member.Name)))
         {
             var memberPath = SpecPath.Join(path, member.Name);
-            if (!_keys.ContainsKey(memberPath))
+            if (!_keys.ContainsKey(memberPath) && !meant.Contains(member.Name))
                 Add(map, new SpecFinding(memberPath, $"{Words(memberPath)} is missing. It must be {member.Shape.Expected}.") { Found = "nothing", Expected = member.Shape.Expected });
             Spoil(path, memberPath);
             result[member.Name] = member.Shape.Placeholder();
@@ -137,13 +141,14 @@ internal sealed class YamlBinder(string file, string folder)
     {
         var found = item switch { YamlMap => "a mapping", YamlList => "a list", YamlScalar { IsNull: true } => "empty", YamlScalar s => ScalarReading.Quote(s.Text), _ => "something else" };
         var name = path.Length == 0 ? "The document" : Words(path);
-        var advice = shape is ListShape && item is YamlScalar { IsNull: false } single ? $" Write [{single.Text}]." : "";
+        var advice = shape is ListShape { Element: ScalarShape } && item is YamlScalar { IsNull: false } single ? $" Write [{single.Text}]." : "";
         Add(item, new SpecFinding(path, $"{name} must be {shape.Expected}, but is {found}.{advice}") { Found = found, Expected = shape.Expected });
         Spoil(parent, path);
         return null;
     }
 
-    private void Unknown(ObjectShape shape, YamlScalar key, string path)
+    /// <summary>The key that was meant here, when that is clear.</summary>
+    private string? Unknown(ObjectShape shape, YamlScalar key, string path)
     {
         var full = SpecPath.Join(path, key.Text);
         var names = shape.Members.Select(member => member.Name).ToList();
@@ -156,6 +161,7 @@ internal sealed class YamlBinder(string file, string folder)
         {
             Found = key.Text, Expected = string.Join(", ", names), Suggestion = near ?? elsewhere,
         });
+        return near;
     }
 
     /// <summary>Paths as people and <c>parameters</c> write them: from the spec on.</summary>

@@ -34,6 +34,10 @@ internal sealed class YamlTree
         {
             return new YamlTree(new Parser(new StringReader(text)), report).Document();
         }
+        catch (YamlException e) when (e.Message.Contains("tab", StringComparison.Ordinal) && IndentingTab(text) is ({ } line, { } column))
+        {
+            report(line, column, 1, "A line is indented with a tab. YAML wants spaces.");
+        }
         catch (YamlException e)
         {
             report(Number(e.Start.Line), Number(e.Start.Column), 1, $"This is not valid YAML: {Sentence(e.Message)}");
@@ -83,16 +87,16 @@ internal sealed class YamlTree
             return new YamlScalar(line, column, 1, "", false);
         }
 
-        var anchor = ((NodeEvent)current).Anchor;
-        if (!((NodeEvent)current).Tag.IsEmpty)
-            _report(line, column, 1, $"The tag '{((NodeEvent)current).Tag.Value}' is not needed. Write the value alone.");
+        // A malformed flow mapping can end where its value should begin, and the parser lets that pass.
+        if (current is not NodeEvent node) throw new YamlException(current.Start, current.End, "A value is missing");
+        if (!node.Tag.IsEmpty) _report(line, column, 1, $"The tag '{node.Tag.Value}' is not needed. Write the value alone.");
         YamlItem item = current switch
         {
             Scalar scalar => ScalarAt(scalar, line, column),
             SequenceStart => ListAt(line, column, depth),
             _ => MapAt(line, column, depth),
         };
-        if (!anchor.IsEmpty) _anchors[anchor.Value] = item;
+        if (!node.Anchor.IsEmpty) _anchors[node.Anchor.Value] = item;
         return item;
     }
 
@@ -135,6 +139,18 @@ internal sealed class YamlTree
         }
 
         return new YamlMap(line, column, 1, entries);
+    }
+
+    private static (int? Line, int? Column) IndentingTab(string text)
+    {
+        var lines = text.Split('\n');
+        for (var i = 0; i < lines.Length; i++)
+        {
+            var indent = lines[i].Length - lines[i].TrimStart(' ').Length;
+            if (indent < lines[i].Length && lines[i][indent] == '\t') return (i + 1, indent + 1);
+        }
+
+        return (null, null);
     }
 
     private static int Number(long mark) => (int)Math.Clamp(mark, 1, int.MaxValue);
