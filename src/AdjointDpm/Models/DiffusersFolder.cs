@@ -1,0 +1,116 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using AdjointDpm.Formats;
+using AdjointDpm.Models.Unet;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Models;
+
+/// <summary>A diffusion model on disk, as diffusers lays it out.</summary>
+/// <remarks>
+/// A pipeline's folder has <c>model_index.json</c>, <c>unet/</c> and <c>scheduler/</c>. A network's own folder, which holds its
+/// <c>config.json</c> directly, is taken as well.
+/// </remarks>
+public sealed class DiffusersFolder
+{
+    private const string ConfigFile = "config.json";
+    private const string WeightsFile = "diffusion_pytorch_model.safetensors";
+    private const string SchedulerFile = "scheduler_config.json";
+
+    private DiffusersFolder(string path, string unetFolder) => (Path, UnetFolder) = (path, unetFolder);
+
+    /// <summary>The folder that was opened.</summary>
+    public string Path { get; }
+
+    /// <summary>The folder with the network's configuration and weights.</summary>
+    public string UnetFolder { get; }
+
+    /// <summary>The network's class, such as <c>UNet2DModel</c>.</summary>
+    public string UnetClass => ModelConfig.ClassName(System.IO.Path.Combine(UnetFolder, ConfigFile)) ?? "";
+
+    /// <summary>Path of the scheduler's configuration, or null when the folder has none.</summary>
+    public string? SchedulerConfigPath =>
+        new[] { System.IO.Path.Combine(Path, "scheduler", SchedulerFile), System.IO.Path.Combine(Path, SchedulerFile) }.FirstOrDefault(File.Exists);
+
+    /// <summary>Opens a folder; nothing is loaded yet.</summary>
+    /// <exception cref="ModelConfigException">There is no such folder, or it holds no network.</exception>
+    public static DiffusersFolder Open(string path)
+    {
+        if (!Directory.Exists(path))
+            throw new ModelConfigException($"{path}: there is no such folder.");
+        var nested = System.IO.Path.Combine(path, "unet");
+        if (File.Exists(System.IO.Path.Combine(nested, ConfigFile)))
+            return new DiffusersFolder(path, nested);
+        if (File.Exists(System.IO.Path.Combine(path, ConfigFile)))
+            return new DiffusersFolder(path, path);
+        throw new ModelConfigException($"{path}: holds neither unet/{ConfigFile} nor {ConfigFile}. Point to a diffusers pipeline or to the folder of its network.");
+    }
+
+    /// <summary>Loads the network as a <see cref="UNet2DModel"/>, in float32 on the CPU and in evaluation mode.</summary>
+    /// <exception cref="ModelConfigException">The configuration is missing or for another class.</exception>
+    /// <exception cref="SafetensorsException">The weights are missing or do not fit.</exception>
+    public UNet2DModel LoadUNet2D() => Fill(new UNet2DModel(UNet2DConfig.Read(System.IO.Path.Combine(UnetFolder, ConfigFile))));
+
+    /// <summary>Loads the network as a <see cref="UNet2DConditionModel"/>, in float32 on the CPU and in evaluation mode.</summary>
+    /// <inheritdoc cref="LoadUNet2D" path="/exception"/>
+    public UNet2DConditionModel LoadUNet2DCondition() => Fill(new UNet2DConditionModel(UNet2DConditionConfig.Read(System.IO.Path.Combine(UnetFolder, ConfigFile))));
+
+    /// <summary>The scheduler's configuration as it is stored.</summary>
+    /// <exception cref="ModelConfigException">The folder has none, or it is malformed.</exception>
+    public JsonObject ReadScheduler()
+    {
+        var path = SchedulerConfigPath
+            ?? throw new ModelConfigException($"{Path}: holds no scheduler/{SchedulerFile}. Add the file that belongs to the model, or name a schedule in the experiment.");
+        try
+        {
+            return JsonNode.Parse(File.ReadAllText(path)) as JsonObject
+                ?? throw new ModelConfigException($"{path}: a scheduler's configuration is an object.");
+        }
+        catch (JsonException e)
+        {
+            throw new ModelConfigException($"{path}: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Writes a pipeline's folder with an unconditional or class-conditional network; diffusers' <c>DDPMPipeline</c> and <c>DDIMPipeline</c> have this layout.</summary>
+    /// <param name="path">The folder; made when missing.</param>
+    /// <param name="model">The network.</param>
+    /// <param name="scheduler">The scheduler's configuration with its <c>_class_name</c>.</param>
+    public static void Save(string path, UNet2DModel model, JsonObject scheduler)
+    {
+        model.Config.Write(System.IO.Path.Combine(path, "unet", ConfigFile));
+        ModuleWeights.Save(model, System.IO.Path.Combine(path, "unet", WeightsFile));
+        SaveIndex(path, "DDIMPipeline", nameof(UNet2DModel), scheduler);
+    }
+
+    /// <summary>Writes the network of a conditional pipeline and its scheduler. The other parts of such a pipeline are files of their own.</summary>
+    /// <inheritdoc cref="Save(string, UNet2DModel, JsonObject)" path="/param"/>
+    public static void Save(string path, UNet2DConditionModel model, JsonObject scheduler)
+    {
+        model.Config.Write(System.IO.Path.Combine(path, "unet", ConfigFile));
+        ModuleWeights.Save(model, System.IO.Path.Combine(path, "unet", WeightsFile));
+        SaveIndex(path, "StableDiffusionPipeline", nameof(UNet2DConditionModel), scheduler);
+    }
+
+    private static void SaveIndex(string path, string pipeline, string unet, JsonObject scheduler)
+    {
+        ModelConfig.Write(System.IO.Path.Combine(path, "scheduler", SchedulerFile), scheduler);
+        var name = (string?)scheduler["_class_name"]
+            ?? throw new ModelConfigException("The scheduler's configuration has no _class_name. Name the diffusers class it is for, such as DDIMScheduler.");
+        ModelConfig.Write(System.IO.Path.Combine(path, "model_index.json"), new JsonObject
+        {
+            ["_class_name"] = pipeline,
+            ["scheduler"] = new JsonArray("diffusers", name),
+            ["unet"] = new JsonArray("diffusers", unet),
+        });
+    }
+
+    private T Fill<T>(T model)
+        where T : nn.Module
+    {
+        // Files written before diffusers 0.12 name the attention of UNet2DModel differently.
+        ModuleWeights.Load(model, System.IO.Path.Combine(UnetFolder, WeightsFile), AttentionNames.Current);
+        model.eval();
+        return model;
+    }
+}
