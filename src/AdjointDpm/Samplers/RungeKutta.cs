@@ -1,61 +1,6 @@
-using System.Collections.Immutable;
 using AdjointDpm.Schedules;
 
 namespace AdjointDpm.Samplers;
-
-/// <summary>Coefficients of an explicit Runge–Kutta method. Immutable; checks itself.</summary>
-public sealed class ButcherTableau
-{
-    /// <summary>A tableau.</summary>
-    /// <param name="name">Name for messages.</param>
-    /// <param name="order">Order of convergence.</param>
-    /// <param name="a">Strictly lower triangular coefficients: row i has i entries.</param>
-    /// <param name="b">Weights, one a stage, summing to 1.</param>
-    /// <exception cref="ArgumentException">Shapes disagree or the weights do not sum to 1.</exception>
-    public ButcherTableau(string name, int order, double[][] a, double[] b)
-    {
-        ArgumentNullException.ThrowIfNull(a);
-        ArgumentNullException.ThrowIfNull(b);
-        if (a.Length != b.Length || a.Where((row, i) => row.Length != i).Any())
-            throw new ArgumentException($"Tableau '{name}': row i of a must have i entries, one row for each of the {b.Length} weights.", nameof(a));
-        if (Math.Abs(b.Sum() - 1) > 1e-14)
-            throw new ArgumentException($"Tableau '{name}': the weights sum to {b.Sum()}, not to 1.", nameof(b));
-        (Name, Order) = (name, order);
-        A = [.. a.Select(row => row.ToImmutableArray())];
-        B = [.. b];
-        C = [.. a.Select(row => row.Sum())];
-    }
-
-    /// <summary>Name for messages.</summary>
-    public string Name { get; }
-
-    /// <summary>Order of convergence.</summary>
-    public int Order { get; }
-
-    /// <summary>Stage coefficients, strictly lower triangular.</summary>
-    public ImmutableArray<ImmutableArray<double>> A { get; }
-
-    /// <summary>Weights of the stages in the result.</summary>
-    public ImmutableArray<double> B { get; }
-
-    /// <summary>Where in the step each stage is evaluated, from 0 to 1: the row sums of A.</summary>
-    public ImmutableArray<double> C { get; }
-
-    /// <summary>Euler's method, order 1.</summary>
-    public static ButcherTableau Euler { get; } = new("euler", 1, [[]], [1]);
-
-    /// <summary>The explicit midpoint method, order 2.</summary>
-    public static ButcherTableau Midpoint { get; } = new("midpoint", 2, [[], [0.5]], [0, 1]);
-
-    /// <summary>Heun's method (explicit trapezoid), order 2.</summary>
-    public static ButcherTableau Heun { get; } = new("heun", 2, [[], [1]], [0.5, 0.5]);
-
-    /// <summary>The classical method, order 4.</summary>
-    public static ButcherTableau Rk4 { get; } = new("rk4", 4, [[], [0.5], [0, 0.5], [0, 0, 1]], [1.0 / 6, 1.0 / 3, 1.0 / 3, 1.0 / 6]);
-
-    /// <summary>Kutta's 3/8 rule, order 4.</summary>
-    public static ButcherTableau ThreeEighths { get; } = new("rk4-38", 4, [[], [1.0 / 3], [-1.0 / 3, 1], [1, -1, 1]], [0.125, 0.375, 0.375, 0.125]);
-}
 
 /// <summary>An explicit Runge–Kutta method on dy/drho = eps(alpha y, t(rho)), with y = x / alpha.</summary>
 /// <param name="name">Short name.</param>
@@ -78,7 +23,8 @@ public sealed class RungeKutta(string name, ButcherTableau tableau) : Sampler
         var (from, to) = (grid.Points[step], grid.Points[step + 1]);
         var h = to.Rho - from.Rho;
         var t = from.Rho == 0 || to.Rho == 0 ? ButcherTableau.Euler : tableau;
-        var evaluations = new Evaluation[t.B.Length];
+        // A last stage that serves only the error estimate is not evaluated on a fixed grid.
+        var evaluations = new Evaluation[t.SolutionStages];
         for (var i = 0; i < evaluations.Length; i++)
         {
             // Ends of the step keep the grid's own times, exact to the bit.

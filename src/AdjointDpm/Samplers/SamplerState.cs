@@ -1,6 +1,5 @@
 using System.Collections.Immutable;
 using AdjointDpm.Schedules;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Samplers;
@@ -54,35 +53,17 @@ internal sealed class StepTensors(StepPlan plan, SamplerState state)
     public Tensor Input(int index)
     {
         var evaluation = plan.Evaluations[index];
-        using var alpha = evaluation.At.Level.Alpha.ToScalar();
-        return Combine(evaluation.Y).mul(alpha);
+        return SumOf(evaluation.Y).Times(evaluation.At.Level.Alpha);
     }
 
     /// <summary>A linear combination, as a new tensor handle.</summary>
-    public Tensor Combine(ImmutableArray<Term> terms)
+    public Tensor Combine(ImmutableArray<Term> terms) => SumOf(terms).Take();
+
+    private Sum SumOf(ImmutableArray<Term> terms)
     {
-        var first = Resolve(terms[0]);
-        if (terms.Length == 1 && terms[0].Weight == 1)
-            return first.alias();
-        var from = 1;
-        Tensor sum;
-        if (terms[0].Weight == 1)
-        {
-            using var weight = terms[from].Weight.ToScalar();
-            sum = first.add(Resolve(terms[from++]), weight);
-        }
-        else
-        {
-            using var weight = terms[0].Weight.ToScalar();
-            sum = first.mul(weight);
-        }
-
-        for (; from < terms.Length; from++)
-        {
-            using var weight = terms[from].Weight.ToScalar();
-            sum.add_(Resolve(terms[from]), weight);
-        }
-
+        var sum = default(Sum);
+        foreach (var term in terms)
+            sum.Add(Resolve(term), term.Weight);
         return sum;
     }
 
