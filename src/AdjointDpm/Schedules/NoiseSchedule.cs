@@ -38,7 +38,7 @@ public abstract class NoiseSchedule
         double least = RhoMin, most = RhoMax;
         if (!(rho >= least * (1 - Rounding) && rho <= most * (1 + Rounding)))
             throw new ArgumentOutOfRangeException(nameof(rho), rho, $"The schedule has no noise level rho = {rho}: it spans [{least}, {most}], and 0 as an end point. Keep grids inside that span.");
-        return Math.Clamp(TimeAtRho(Math.Clamp(rho, least, most)), CleanTime, NoisyTime);
+        return rho <= least ? CleanTime : rho >= most ? NoisyTime : Math.Clamp(TimeAtRho(rho), CleanTime, NoisyTime);
     }
 
     /// <summary>Time and noise level at a rho: what a network needs to be evaluated there.</summary>
