@@ -28,6 +28,9 @@ public abstract class ImageClassifier : nn.Module<Tensor, Tensor>
     /// <param name="path">Path of the <c>config.json</c>.</param>
     public abstract void WriteConfig(string path);
 
+    /// <summary>Element type of the weights, and so of images and logits.</summary>
+    public ScalarType Dtype() => parameters().First().dtype;
+
     /// <inheritdoc cref="Logits"/>
     public sealed override Tensor forward(Tensor images) => Logits(images);
 }

@@ -1,0 +1,28 @@
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Losses;
+
+/// <summary>A differentiable function of generated samples.</summary>
+/// <remarks>
+/// Samples have shape [B, C, H, W] and values in [-1, 1], as the sampler leaves them. Every sample's loss depends on that sample
+/// alone, so the loss of a batch split into shards is the sum of the shards' sums over the number of all samples.
+/// </remarks>
+public abstract class SampleLoss
+{
+    /// <summary>One loss for each sample, shape [B].</summary>
+    public abstract Tensor PerSample(Tensor samples);
+
+    /// <summary>Mean over the batch, a scalar: what a trial minimises when the batch is whole.</summary>
+    public Tensor Mean(Tensor samples)
+    {
+        using var each = PerSample(samples);
+        return each.mean();
+    }
+
+    /// <summary>Sum over the batch, a scalar: a shard's part.</summary>
+    public Tensor Sum(Tensor samples)
+    {
+        using var each = PerSample(samples);
+        return each.sum();
+    }
+}
