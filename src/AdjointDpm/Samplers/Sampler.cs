@@ -32,8 +32,36 @@ public abstract class Sampler
     /// <summary>Kutta's 3/8 rule in rho, which torchdiffeq calls "rk4". Fourth order, four evaluations a step.</summary>
     public static Sampler ThreeEighths { get; } = new RungeKutta("rk4-38", ButcherTableau.ThreeEighths);
 
+    /// <summary>Adams–Bashforth of order 2 with the grid's own step sizes. One evaluation a step.</summary>
+    public static Sampler Adams2 { get; } = new AdamsBashforth(2);
+
+    /// <summary>Adams–Bashforth of order 3. One evaluation a step, after two of Heun's.</summary>
+    public static Sampler Adams3 { get; } = new AdamsBashforth(3);
+
+    /// <summary>Adams–Bashforth of order 4. One evaluation a step, after three of Runge and Kutta's.</summary>
+    public static Sampler Adams4 { get; } = new AdamsBashforth(4);
+
+    /// <summary>DPM-Solver++ 2M. Lu et al. (2022). Second order, one evaluation a step.</summary>
+    public static Sampler DpmSolver2M { get; } = new DpmSolverPlusPlus2M(stochastic: false);
+
+    /// <summary>The stochastic DPM-Solver++ 2M: draws noise by <see cref="SampleRequest.Key"/>, so equal keys replay.</summary>
+    public static Sampler StochasticDpmSolver2M { get; } = new DpmSolverPlusPlus2M(stochastic: true);
+
+    /// <summary>Ancestral sampling as in DDPM: DDIM with eta = 1. Draws noise by <see cref="SampleRequest.Key"/>.</summary>
+    public static Sampler Ddpm { get; } = new NoisyDdim(1);
+
     /// <summary>All samplers that have a name.</summary>
-    public static IReadOnlyList<Sampler> Known { get; } = [Ddim, Heun, Midpoint, Rk4, ThreeEighths];
+    public static IReadOnlyList<Sampler> Known { get; } = [Ddim, Heun, Midpoint, Rk4, ThreeEighths, Adams2, Adams3, Adams4, DpmSolver2M, StochasticDpmSolver2M, Ddpm];
+
+    /// <summary>DDIM with noise, between DDIM (eta = 0) and DDPM (eta = 1).</summary>
+    /// <param name="eta">Share of the posterior's noise that is drawn afresh, from 0 to 1.</param>
+    /// <exception cref="ArgumentOutOfRangeException">eta lies outside [0, 1].</exception>
+    public static Sampler DdimWithNoise(double eta) => eta switch
+    {
+        0 => Ddim,
+        > 0 and <= 1 => new NoisyDdim(eta),
+        _ => throw new ArgumentOutOfRangeException(nameof(eta), eta, $"eta must lie in [0, 1], got {eta}."),
+    };
 
     /// <summary>The sampler with a name; "euler" is another name for "ddim".</summary>
     /// <exception cref="ArgumentException">No sampler has this name.</exception>

@@ -80,7 +80,7 @@ public sealed partial class TimeGrid
     /// <param name="steps">Number of steps, from 1 to N.</param>
     /// <param name="offset">diffusers' steps_offset, added to leading steps. Default: 0.</param>
     /// <param name="endWithoutNoise">Whether the last step removes all noise (set_alpha_to_one) or stops at trained step 0. Default: true.</param>
-    /// <exception cref="ArgumentException">Stopping at step 0 would repeat a point, or the offset leaves the schedule.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">Too many steps, or an offset that leaves the schedule.</exception>
     public static TimeGrid Diffusers(DiscreteVp schedule, GridKind kind, int steps, int offset = 0, bool endWithoutNoise = true)
     {
         CheckSteps(steps);
@@ -102,7 +102,8 @@ public sealed partial class TimeGrid
         }
 
         points[steps] = new(0, endWithoutNoise ? new(1, 0) : schedule.At(0));
-        return new(schedule, points);
+        // From trained step 0 to trained step 0 nothing changes: diffusers takes that step, we leave it out.
+        return new(schedule, !endWithoutNoise && points[steps - 1].Time == 0 ? points[..^1] : points);
     }
 
     private static TimeGrid Spread(NoiseSchedule schedule, int steps, double? rhoMin, double? rhoMax, Func<double, double> to, Func<double, double> from)

@@ -67,6 +67,9 @@ public sealed class ClosedFormTests
     [InlineData("heun", 32, 2.35e-3, 7.31e-3, 3.22e-4)]
     [InlineData("heun", 128, 1.17e-4, 4.90e-4, 1.96e-5)]
     [InlineData("heun", 512, 6.96e-6, 3.09e-5, 1.20e-6)]
+    [InlineData("dpm++2m", 32, 3.85e-3, 5.33e-3, 4.10e-4)]
+    [InlineData("dpm++2m", 128, 1.75e-4, 4.69e-4, 2.18e-5)]
+    [InlineData("dpm++2m", 512, 1.02e-5, 2.99e-5, 1.31e-6)]
     public void QuantilePreservingMixture_KarrasGrid_HasTheKnownErrors(string sampler, int steps, double value, double ofNoise, double ofMean)
     {
         using var scope = NewDisposeScope();

@@ -9,25 +9,26 @@ namespace AdjointDpm.Tests.Samplers;
 
 public sealed class ConvergenceTests
 {
-    public static TheoryData<string> Names() => [.. Sampler.Known.Select(s => s.Name)];
+    public static TheoryData<string> Deterministic() => [.. Sampler.Known.Where(s => !s.IsStochastic).Select(s => s.Name)];
+
+    public static TheoryData<string> RungeKutta() => [.. Sampler.Known.Where(s => s.Backward is not null).Select(s => s.Name)];
 
     [Theory]
-    [MemberData(nameof(Names))]
+    [MemberData(nameof(Deterministic))]
     public void Sample_GridsRefined_ConvergesWithTheSamplersOrder(string name)
     {
         var sampler = Sampler.Named(name);
-        int[] steps = [160, 320];
+        // Extrapolating methods reach their order later.
+        int[] steps = name is "ab3" or "ab4" ? [640, 1280] : [160, 320];
         var errors = steps.Select(n => Error(sampler, n)).ToArray();
         Assert.True(Math.Abs(sampler.Order - Math.Log2(errors[0] / errors[1])) < 0.15, $"order {Math.Log2(errors[0] / errors[1]):f2}, errors {errors[0]:e2}, {errors[1]:e2}");
     }
 
     [Theory]
-    [MemberData(nameof(Names))]
+    [MemberData(nameof(RungeKutta))]
     public void Continuous_GridsRefined_ApproachesTheDiscreteGradientWithTheSamplersOrder(string name)
     {
         var sampler = Sampler.Named(name);
-        if (sampler.Backward is null)
-            return;
         int[] steps = sampler.Order > 2 ? [10, 20] : [40, 80];
         var gaps = steps.Select(n => Gap(sampler, n)).ToArray();
         Assert.True(Math.Log2(gaps[0] / gaps[1]) > sampler.Order - 0.15, $"order {Math.Log2(gaps[0] / gaps[1]):f2}, gaps {gaps[0]:e2}, {gaps[1]:e2}");
