@@ -1,0 +1,26 @@
+using AdjointDpm.Grains.Hosting;
+using Orleans.Concurrency;
+
+namespace AdjointDpm.Grains.DataPlane;
+
+/// <summary>Serves the <see cref="TensorStore"/> of one silo. Key: <c>{silo}/tensors</c>.</summary>
+[Alias("adjointdpm.ITensorStoreGrain")]
+internal interface ITensorStoreGrain : IGrainWithStringKey
+{
+    /// <summary>A run of bytes; null when the silo does not hold them.</summary>
+    [Alias("Read"), AlwaysInterleave]
+    Task<TensorChunk?> ReadAsync(string sha256, long offset, int length);
+
+    static string KeyOf(string silo) => $"{silo}/tensors";
+}
+
+[NamedSiloPlacement]
+internal sealed class TensorStoreGrain(TensorStore store) : Grain, ITensorStoreGrain
+{
+    public Task<TensorChunk?> ReadAsync(string sha256, long offset, int length)
+    {
+        if (!store.TryGet(sha256, out var bytes) || offset < 0 || length < 0 || offset + length > bytes.Length)
+            return Task.FromResult<TensorChunk?>(null);
+        return Task.FromResult<TensorChunk?>(TensorChunk.View(bytes.AsMemory((int)offset, length)));
+    }
+}

@@ -1,0 +1,60 @@
+using System.Security.Cryptography;
+using System.Text.Json;
+
+namespace AdjointDpm.Grains.Storage;
+
+/// <summary>Folders of results that are complete or absent: filled beside their place, listed in a manifest written last, then renamed.</summary>
+internal static class ArtifactFolder
+{
+    public const string Manifest = "manifest.json";
+
+    private static readonly JsonSerializerOptions Json = new(JsonSerializerDefaults.Web) { WriteIndented = true };
+
+    public static bool IsComplete(string folder) => File.Exists(Path.Combine(folder, Manifest));
+
+    /// <summary>Fills and places a folder. When another attempt was first, its folder stays: equal work gives equal files.</summary>
+    public static void Write(string folder, Action<string> fill)
+    {
+        if (IsComplete(folder))
+            return;
+        var parent = Path.GetDirectoryName(folder)!;
+        var staging = Path.Combine(parent, $".{Path.GetFileName(folder)}.{Guid.NewGuid():N}");
+        Directory.CreateDirectory(staging);
+        try
+        {
+            fill(staging);
+            WriteManifest(staging);
+            if (Directory.Exists(folder) && !IsComplete(folder))
+                Directory.Delete(folder, recursive: true);
+            try
+            {
+                Directory.Move(staging, folder);
+            }
+            catch (IOException) when (IsComplete(folder))
+            {
+                // Another attempt has put the same files there in between.
+            }
+        }
+        finally
+        {
+            if (Directory.Exists(staging))
+                Directory.Delete(staging, recursive: true);
+        }
+    }
+
+    private static void WriteManifest(string folder)
+    {
+        var files = new List<ManifestFile>();
+        foreach (var path in Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
+        {
+            using var file = new FileStream(path, FileMode.Open, FileAccess.ReadWrite, FileShare.Read);
+            files.Add(new ManifestFile(Path.GetRelativePath(folder, path).Replace('\\', '/'), file.Length, Convert.ToHexStringLower(SHA256.HashData(file))));
+            file.Flush(flushToDisk: true);
+        }
+        using var manifest = new FileStream(Path.Combine(folder, Manifest), FileMode.CreateNew);
+        JsonSerializer.Serialize(manifest, new { schema = 1, files }, Json);
+        manifest.Flush(flushToDisk: true);
+    }
+
+    private sealed record ManifestFile(string Path, long Length, string Sha256);
+}

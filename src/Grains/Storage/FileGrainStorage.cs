@@ -1,0 +1,121 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using Orleans.Storage;
+
+namespace AdjointDpm.Grains.Storage;
+
+/// <summary>Grain state in one JSON file per grain: survives restarts and needs nothing installed.</summary>
+/// <remarks>
+/// The first line of a file is its version, which is the ETag; the rest is the state. A write happens under a lock file, so the
+/// compare-and-swap holds between processes on one machine. Not for network shares: their locks are not to be relied on.
+/// </remarks>
+internal sealed class FileGrainStorage(string folder, TimeProvider time) : IGrainStorage
+{
+    internal static readonly JsonSerializerOptions Json = new(JsonSerializerDefaults.Web)
+    {
+        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.CamelCase) },
+        // A NaN loss is a fact to be kept, not a reason to lose the state.
+        NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
+    };
+
+    public async Task ReadStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState)
+    {
+        var (version, body) = await ReadAsync(PathOf(stateName, grainId));
+        if (version is null)
+        {
+            Reset(grainState);
+            return;
+        }
+        grainState.State = JsonSerializer.Deserialize<T>(body.Span, Json)
+            ?? throw new InvalidDataException($"'{PathOf(stateName, grainId)}' holds null instead of the state of {grainId}.");
+        grainState.ETag = version;
+        grainState.RecordExists = true;
+    }
+
+    public Task WriteStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState) =>
+        UnderLockAsync(PathOf(stateName, grainId), async path =>
+        {
+            var (stored, _) = await ReadAsync(path);
+            RequireSame(stored, grainState.ETag, grainId);
+            var next = (stored is null ? 1 : long.Parse(stored, CultureInfo.InvariantCulture) + 1).ToString(CultureInfo.InvariantCulture);
+            var contents = new MemoryStream();
+            contents.Write(Encoding.ASCII.GetBytes(next + "\n"));
+            JsonSerializer.Serialize(contents, grainState.State, Json);
+            await AtomicFile.WriteAsync(path, contents.GetBuffer().AsMemory(0, (int)contents.Length));
+            grainState.ETag = next;
+            grainState.RecordExists = true;
+        });
+
+    public Task ClearStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState) =>
+        UnderLockAsync(PathOf(stateName, grainId), async path =>
+        {
+            var (stored, _) = await ReadAsync(path);
+            RequireSame(stored, grainState.ETag, grainId);
+            File.Delete(path);
+            Reset(grainState);
+        });
+
+    private static void Reset<T>(IGrainState<T> grainState)
+    {
+        // Without a fresh instance and a null ETag the first write after a clear would conflict with itself.
+        grainState.State = Activator.CreateInstance<T>();
+        grainState.ETag = null;
+        grainState.RecordExists = false;
+    }
+
+    private static void RequireSame(string? stored, string? expected, GrainId grainId)
+    {
+        if (stored != expected)
+            throw new InconsistentStateException($"The state of {grainId} was changed by another activation.", stored ?? "none", expected ?? "none");
+    }
+
+    private static async Task<(string? Version, ReadOnlyMemory<byte> Body)> ReadAsync(string path)
+    {
+        byte[] contents;
+        try
+        {
+            contents = await File.ReadAllBytesAsync(path);
+        }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        {
+            return (null, default);
+        }
+        var end = Array.IndexOf(contents, (byte)'\n');
+        if (end <= 0)
+            throw new InvalidDataException($"'{path}' is not a state file: its first line must be a version. Restore it from a backup or delete it.");
+        return (Encoding.ASCII.GetString(contents, 0, end), contents.AsMemory(end + 1));
+    }
+
+    private string PathOf(string stateName, GrainId grainId)
+    {
+        var name = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(grainId.ToString())));
+        return Path.Combine(folder, stateName, name[..2], name + ".state");
+    }
+
+    private async Task UnderLockAsync(string path, Func<string, Task> write)
+    {
+        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        var started = time.GetTimestamp();
+        while (true)
+        {
+            FileStream held;
+            try
+            {
+                held = new FileStream(path + ".lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1);
+            }
+            catch (IOException e) when (e is not (DirectoryNotFoundException or PathTooLongException))
+            {
+                if (time.GetElapsedTime(started) > TimeSpan.FromSeconds(5))
+                    throw new TimeoutException($"Another process has held the lock of '{path}' for 5 s: {e.Message}", e);
+                await Task.Delay(TimeSpan.FromMilliseconds(5), time);
+                continue;
+            }
+            await using (held)
+                await write(path);
+            return;
+        }
+    }
+}

@@ -1,0 +1,165 @@
+namespace AdjointDpm.Grains.Trials;
+
+/// <summary>Names one attempt at one piece of one round of work. Equal up to the attempt: equal bits.</summary>
+/// <param name="Trial">Trial, as <c>experiment/index</c>.</param>
+/// <param name="Epoch">Activation of the coordinator; grows with every one, so that a former coordinator is recognised.</param>
+/// <param name="Kind">What is done.</param>
+/// <param name="Step">Step the work belongs to: the number of steps committed before it.</param>
+/// <param name="Shard">Piece of the round, from 0.</param>
+/// <param name="Attempt">Attempt, from 1.</param>
+[GenerateSerializer, Immutable, Alias("adjointdpm.ShardToken")]
+internal readonly record struct ShardToken(
+    [property: Id(0)] string Trial,
+    [property: Id(1)] long Epoch,
+    [property: Id(2)] WorkKind Kind,
+    [property: Id(3)] int Step,
+    [property: Id(4)] int Shard,
+    [property: Id(5)] int Attempt)
+{
+    public override string ToString() => $"{Trial} {Kind} step {Step} shard {Shard} attempt {Attempt} epoch {Epoch}";
+}
+
+/// <summary>Kinds of work that a coordinator leases to workers.</summary>
+internal enum WorkKind
+{
+    Prepare,
+    EvaluateBefore,
+    Gradient,
+    EvaluateAfter,
+    Save,
+}
+
+/// <summary>What became of a contribution.</summary>
+internal enum ContributionOutcome
+{
+    /// <summary>First valid one for its shard.</summary>
+    Accepted,
+
+    /// <summary>The shard has a contribution already, with the same contents.</summary>
+    Duplicate,
+
+    /// <summary>Of another trial, epoch, kind or step, or of an attempt that was never leased.</summary>
+    Stale,
+
+    /// <summary>The shard has a contribution already, with other contents: a worker computes wrongly.</summary>
+    Mismatch,
+}
+
+/// <summary>Which shards of one round are open, leased or contributed. Every shard counts exactly once, whoever sends what how often.</summary>
+/// <remarks>Not thread-safe; owned by one coordinator. Times are passed in.</remarks>
+internal sealed class StepLedger
+{
+    private readonly string _trial;
+    private readonly long _epoch;
+    private readonly WorkKind _kind;
+    private readonly int _step;
+    private readonly Shard[] _shards;
+
+    public StepLedger(string trial, long epoch, WorkKind kind, int step, int shards)
+    {
+        if (shards <= 0)
+            throw new ArgumentOutOfRangeException(nameof(shards), shards, "A round needs at least one shard.");
+        (_trial, _epoch, _kind, _step) = (trial, epoch, kind, step);
+        _shards = new Shard[shards];
+        for (var i = 0; i < shards; i++)
+            _shards[i] = new Shard();
+    }
+
+    public int Contributed { get; private set; }
+
+    public bool IsComplete => Contributed == _shards.Length;
+
+    /// <summary>Attempts beyond the first, over all shards.</summary>
+    public int Reissued { get; private set; }
+
+    public int Attempts(int shard) => _shards[shard].Attempts;
+
+    /// <summary>Content hash of an accepted contribution; null while there is none.</summary>
+    public string? HashOf(int shard) => _shards[shard].Hash;
+
+    /// <summary>Leases the open shard with the lowest index. False when none is open.</summary>
+    public bool TryLease(string worker, DateTimeOffset until, out ShardToken token)
+    {
+        for (var i = 0; i < _shards.Length; i++)
+        {
+            var shard = _shards[i];
+            if (shard.Hash is not null || shard.Worker is not null)
+                continue;
+            shard.Attempts++;
+            if (shard.Attempts > 1)
+                Reissued++;
+            (shard.Worker, shard.Until, shard.Leased) = (worker, until, shard.Attempts);
+            token = new ShardToken(_trial, _epoch, _kind, _step, i, shard.Attempts);
+            return true;
+        }
+        token = default;
+        return false;
+    }
+
+    /// <summary>Extends a lease. One that ran out comes back to life as long as nobody else took the shard.</summary>
+    public bool Renew(in ShardToken token, string worker, DateTimeOffset until)
+    {
+        if (!IsOfThisRound(token))
+            return false;
+        var shard = _shards[token.Shard];
+        if (shard.Hash is not null || (shard.Worker is not null && shard.Leased != token.Attempt))
+            return false;
+        (shard.Worker, shard.Until, shard.Leased) = (worker, until, token.Attempt);
+        return true;
+    }
+
+    /// <summary>Opens all shards whose lease has run out.</summary>
+    public IReadOnlyList<ShardToken> Expire(DateTimeOffset now)
+    {
+        List<ShardToken>? expired = null;
+        for (var i = 0; i < _shards.Length; i++)
+        {
+            var shard = _shards[i];
+            if (shard.Worker is null || shard.Hash is not null || shard.Until > now)
+                continue;
+            (expired ??= []).Add(new ShardToken(_trial, _epoch, _kind, _step, i, shard.Leased));
+            shard.Worker = null;
+        }
+        return expired ?? [];
+    }
+
+    /// <summary>Opens a shard whose attempt failed. False when that attempt does not hold the lease any more.</summary>
+    public bool Release(in ShardToken token)
+    {
+        if (!IsOfThisRound(token))
+            return false;
+        var shard = _shards[token.Shard];
+        if (shard.Hash is not null || shard.Worker is null || shard.Leased != token.Attempt)
+            return false;
+        shard.Worker = null;
+        return true;
+    }
+
+    /// <summary>Counts a contribution. The first valid one wins, even when its lease has run out: equal tokens have equal bits.</summary>
+    public ContributionOutcome Contribute(in ShardToken token, string hash)
+    {
+        if (!IsOfThisRound(token))
+            return ContributionOutcome.Stale;
+        var shard = _shards[token.Shard];
+        if (token.Attempt < 1 || token.Attempt > shard.Attempts)
+            return ContributionOutcome.Stale;
+        if (shard.Hash is not null)
+            return shard.Hash == hash ? ContributionOutcome.Duplicate : ContributionOutcome.Mismatch;
+        shard.Hash = hash;
+        shard.Worker = null;
+        Contributed++;
+        return ContributionOutcome.Accepted;
+    }
+
+    private bool IsOfThisRound(in ShardToken token) =>
+        token.Trial == _trial && token.Epoch == _epoch && token.Kind == _kind && token.Step == _step && (uint)token.Shard < (uint)_shards.Length;
+
+    private sealed class Shard
+    {
+        public int Attempts;
+        public int Leased;
+        public string? Worker;
+        public DateTimeOffset Until;
+        public string? Hash;
+    }
+}

@@ -1,0 +1,56 @@
+using AdjointDpm.Grains.Specs;
+
+namespace AdjointDpm.Grains.Workers;
+
+/// <summary>The computations of a worker. Called from one thread only, the device's own; synchronous.</summary>
+/// <remarks>Two kinds exist: the device's, and a small closed form for tests of the cluster.</remarks>
+internal interface IGradientEngine : IDisposable
+{
+    /// <summary>What is trained: its values before the first step.</summary>
+    PreparedTrial Prepare(TrialPlan plan, CancellationToken cancellationToken);
+
+    /// <summary>Draws the samples of a shard and differentiates the loss on them.</summary>
+    /// <param name="plan">Trial.</param>
+    /// <param name="parameters">Trained parameters.</param>
+    /// <param name="step">Steps committed before this one.</param>
+    /// <param name="shard">Logical shard.</param>
+    /// <param name="cancellationToken">Looked at between sampler steps.</param>
+    ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken);
+
+    /// <summary>Draws held-out samples and judges them.</summary>
+    Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken);
+
+    /// <summary>Writes pictures, curves and the tuned model into a folder that exists and is empty.</summary>
+    void Save(TrialPlan plan, ParameterVersion before, ParameterVersion after, string metricsFile, string folder, CancellationToken cancellationToken);
+}
+
+/// <summary>Makes the engine of a device, on the device's thread.</summary>
+internal interface IGradientEngineFactory
+{
+    IGradientEngine Create(string device);
+}
+
+/// <summary>A trial as an engine sees it.</summary>
+/// <param name="Spec">Spec of the trial, its overrides applied.</param>
+/// <param name="ModelSha256">Hash that the model's files must have; empty when not known yet.</param>
+internal sealed record TrialPlan(ExperimentSpec Spec, string ModelSha256);
+
+/// <summary>Trained parameters by content.</summary>
+/// <param name="Sha256">SHA-256 of the bytes.</param>
+/// <param name="Bytes">fp32, little-endian, in declaration order.</param>
+internal sealed record ParameterVersion(string Sha256, ReadOnlyMemory<byte> Bytes);
+
+/// <param name="Parameters">fp32, little-endian, in declaration order.</param>
+/// <param name="ModelSha256">Hash over the model's files.</param>
+internal sealed record PreparedTrial(byte[] Parameters, string ModelSha256);
+
+/// <param name="Gradient">Mean over the shard's samples: fp32, little-endian, in declaration order.</param>
+/// <param name="Samples">Number of samples: the shard's weight.</param>
+/// <param name="Sums">Loss and its parts, summed over the samples.</param>
+/// <param name="Statistics">What it cost.</param>
+internal sealed record ShardGradient(byte[] Gradient, int Samples, IReadOnlyDictionary<string, double> Sums, WorkStatistics Statistics);
+
+/// <param name="Samples">Number of samples.</param>
+/// <param name="Sums">Loss and its parts, and what the judge counted, summed over the samples.</param>
+/// <param name="Statistics">What it cost.</param>
+internal sealed record Evaluation(int Samples, IReadOnlyDictionary<string, double> Sums, WorkStatistics Statistics);

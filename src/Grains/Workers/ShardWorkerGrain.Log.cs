@@ -1,0 +1,19 @@
+using AdjointDpm.Grains.Trials;
+using Microsoft.Extensions.Logging;
+
+namespace AdjointDpm.Grains.Workers;
+
+internal sealed partial class ShardWorkerGrain
+{
+    [LoggerMessage(Level = LogLevel.Debug, Message = "Worker {Worker} takes {Token}.")]
+    private static partial void LogTaken(ILogger logger, string worker, ShardToken token);
+
+    [LoggerMessage(Level = LogLevel.Debug, Message = "Worker {Worker} finished {Token} in {Seconds:F3} s.")]
+    private static partial void LogDone(ILogger logger, string worker, ShardToken token, double seconds);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Worker {Worker} failed {Token} ({Kind}): {Reason}")]
+    private static partial void LogFailed(ILogger logger, string worker, ShardToken token, string kind, string reason, Exception error);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Worker {Worker} drops {Token}: nobody has asked for it since {Since}.")]
+    private static partial void LogOrphan(ILogger logger, string worker, ShardToken token, DateTimeOffset since);
+}

@@ -1,0 +1,134 @@
+using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Trials;
+
+namespace AdjointDpm.Grains.Workers;
+
+/// <summary>A piece of work that a coordinator leases to a worker.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.WorkAssignment")]
+internal sealed record WorkAssignment
+{
+    [Id(0)] public required ShardToken Token { get; init; }
+
+    /// <summary>Canonical JSON of the trial's spec.</summary>
+    [Id(1)] public required string SpecJson { get; init; }
+
+    [Id(2)] public required string SpecSha256 { get; init; }
+
+    /// <summary>Version of the trained parameters to work with; null for <see cref="WorkKind.Prepare"/>.</summary>
+    [Id(3)] public TensorReference? Parameters { get; init; }
+
+    /// <summary>Version of the parameters before training; only for <see cref="WorkKind.Save"/>.</summary>
+    [Id(4)] public TensorReference? InitialParameters { get; init; }
+
+    /// <summary>First sample and number of samples, for evaluations.</summary>
+    [Id(5)] public int FirstSample { get; init; }
+
+    [Id(6)] public int Samples { get; init; }
+
+    /// <summary>Hash of the model's files as the first worker saw them; empty before that. A worker that sees others refuses.</summary>
+    [Id(7)] public string ModelSha256 { get; init; } = "";
+
+    /// <summary>Folder that the artefacts go to; only for <see cref="WorkKind.Save"/>.</summary>
+    [Id(8)] public string? ArtifactFolder { get; init; }
+
+    /// <summary>One line per committed step; only for <see cref="WorkKind.Save"/>.</summary>
+    [Id(9)] public string? MetricsFile { get; init; }
+}
+
+/// <summary>What came of a piece of work.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.WorkResult")]
+internal sealed record WorkResult
+{
+    /// <summary>Hash of everything in the result that must be equal when the work is done again.</summary>
+    [Id(0)] public required string ContentSha256 { get; init; }
+
+    /// <summary>Gradient, or initial parameters: fp32 in declaration order.</summary>
+    [Id(1)] public TensorReference? Blob { get; init; }
+
+    /// <summary>Number of samples behind it.</summary>
+    [Id(2)] public long Weight { get; init; }
+
+    /// <summary>Sums over the samples: loss, its parts, and for evaluations what the judge counted.</summary>
+    [Id(3)] public required IReadOnlyDictionary<string, double> Sums { get; init; }
+
+    [Id(4)] public required WorkStatistics Statistics { get; init; }
+
+    /// <summary>Hash of the model's files; only for <see cref="WorkKind.Prepare"/>.</summary>
+    [Id(5)] public string? ModelSha256 { get; init; }
+
+    /// <summary>Trained numbers; only for <see cref="WorkKind.Prepare"/>.</summary>
+    [Id(6)] public long Parameters { get; init; }
+}
+
+/// <summary>What a piece of work cost, and where it was done.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.WorkStatistics")]
+internal sealed record WorkStatistics
+{
+    [Id(0)] public string Worker { get; init; } = "";
+
+    [Id(1)] public string Device { get; init; } = "";
+
+    [Id(2)] public int Threads { get; init; }
+
+    [Id(3)] public long Samples { get; init; }
+
+    [Id(4)] public long ForwardNfe { get; init; }
+
+    [Id(5)] public long BackwardNfe { get; init; }
+
+    [Id(6)] public long Vjps { get; init; }
+
+    [Id(7)] public long PeakLiveTensors { get; init; }
+
+    [Id(8)] public double FetchSeconds { get; init; }
+
+    [Id(9)] public double QueueSeconds { get; init; }
+
+    [Id(10)] public double ForwardSeconds { get; init; }
+
+    [Id(11)] public double LossSeconds { get; init; }
+
+    [Id(12)] public double BackwardSeconds { get; init; }
+
+    [Id(13)] public double TotalSeconds { get; init; }
+}
+
+/// <summary>Why a piece of work failed.</summary>
+/// <param name="Permanent">True when every other attempt would fail in the same way.</param>
+/// <param name="Message">One sentence for people.</param>
+[GenerateSerializer, Immutable, Alias("adjointdpm.WorkFailure")]
+internal sealed record WorkFailure([property: Id(0)] bool Permanent, [property: Id(1)] string Message);
+
+internal enum WorkState
+{
+    /// <summary>This worker does not know the work: it was restarted since.</summary>
+    Unknown,
+    Waiting,
+    Running,
+    Done,
+    Failed,
+    Cancelled,
+
+    /// <summary>The coordinator that asks has been replaced by a newer one.</summary>
+    Fenced,
+}
+
+[GenerateSerializer, Immutable, Alias("adjointdpm.WorkStatus")]
+internal sealed record WorkStatus([property: Id(0)] WorkState State, [property: Id(1)] WorkResult? Result = null, [property: Id(2)] WorkFailure? Failure = null);
+
+/// <summary>One device of one silo. Key: <c>{silo}/{device}</c>, such as <c>gpu-3/cuda:0</c>. All methods may be called again with the same token.</summary>
+[Alias("adjointdpm.IShardWorkerGrain")]
+internal interface IShardWorkerGrain : IGrainWithStringKey
+{
+    /// <summary>Takes the work and returns at once.</summary>
+    [Alias("Start")]
+    Task<WorkStatus> StartAsync(WorkAssignment assignment);
+
+    /// <summary>Returns when the work ends, at the latest after <paramref name="upTo"/>.</summary>
+    [Alias("Wait"), Orleans.Concurrency.AlwaysInterleave]
+    Task<WorkStatus> WaitAsync(ShardToken token, TimeSpan upTo);
+
+    /// <summary>Ends the work and drops its result.</summary>
+    [Alias("Forget"), Orleans.Concurrency.AlwaysInterleave]
+    Task ForgetAsync(ShardToken token);
+}
