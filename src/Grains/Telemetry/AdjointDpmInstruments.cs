@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using AdjointDpm.Grains.Trials;
 using AdjointDpm.Grains.Workers;

@@ -49,7 +49,6 @@ internal enum ContributionOutcome
 /// <remarks>Not thread-safe; owned by one coordinator. Times are passed in.</remarks>
 internal sealed class StepLedger
 {
-    private readonly string _trial;
     private readonly long _epoch;
     private readonly WorkKind _kind;
     private readonly int _step;
@@ -59,11 +58,13 @@ internal sealed class StepLedger
     {
         if (shards <= 0)
             throw new ArgumentOutOfRangeException(nameof(shards), shards, "A round needs at least one shard.");
-        (_trial, _epoch, _kind, _step) = (trial, epoch, kind, step);
+        (Trial, _epoch, _kind, _step) = (trial, epoch, kind, step);
         _shards = new Shard[shards];
         for (var i = 0; i < shards; i++)
             _shards[i] = new Shard();
     }
+
+    public string Trial { get; }
 
     public int Contributed { get; private set; }
 
@@ -89,7 +90,7 @@ internal sealed class StepLedger
             if (shard.Attempts > 1)
                 Reissued++;
             (shard.Worker, shard.Until, shard.Leased) = (worker, until, shard.Attempts);
-            token = new ShardToken(_trial, _epoch, _kind, _step, i, shard.Attempts);
+            token = new ShardToken(Trial, _epoch, _kind, _step, i, shard.Attempts);
             return true;
         }
         token = default;
@@ -117,7 +118,7 @@ internal sealed class StepLedger
             var shard = _shards[i];
             if (shard.Worker is null || shard.Hash is not null || shard.Until > now)
                 continue;
-            (expired ??= []).Add(new ShardToken(_trial, _epoch, _kind, _step, i, shard.Leased));
+            (expired ??= []).Add(new ShardToken(Trial, _epoch, _kind, _step, i, shard.Leased));
             shard.Worker = null;
         }
         return expired ?? [];
@@ -152,7 +153,7 @@ internal sealed class StepLedger
     }
 
     private bool IsOfThisRound(in ShardToken token) =>
-        token.Trial == _trial && token.Epoch == _epoch && token.Kind == _kind && token.Step == _step && (uint)token.Shard < (uint)_shards.Length;
+        token.Trial == Trial && token.Epoch == _epoch && token.Kind == _kind && token.Step == _step && (uint)token.Shard < (uint)_shards.Length;
 
     private sealed class Shard
     {

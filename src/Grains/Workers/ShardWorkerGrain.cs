@@ -1,6 +1,5 @@
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Hosting;
-using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Trials;
 using Microsoft.Extensions.Hosting;

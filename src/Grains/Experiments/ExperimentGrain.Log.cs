@@ -1,0 +1,18 @@
+using Microsoft.Extensions.Logging;
+
+namespace AdjointDpm.Grains.Experiments;
+
+internal sealed partial class ExperimentGrain
+{
+    [LoggerMessage(Level = LogLevel.Information, Message = "Experiment {Experiment} accepted with {Trials} trials.")]
+    private static partial void LogSubmitted(ILogger logger, string experiment, int trials);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Experiment {Experiment} goes on after event {Sequence} as epoch {Epoch}.")]
+    private static partial void LogRecovered(ILogger logger, string experiment, long sequence, long epoch);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Experiment {Experiment} ended: {State}. {Reason}")]
+    private static partial void LogEnded(ILogger logger, string experiment, RunState state, string? reason);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Trial {Trial} of experiment {Experiment} could not be reached and is asked again: {Reason}")]
+    private static partial void LogNotReached(ILogger logger, string experiment, int trial, string reason);
+}

@@ -1,0 +1,69 @@
+using System.Runtime.InteropServices;
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Trials;
+
+namespace AdjointDpm.Grains.Experiments;
+
+/// <summary>The record of an experiment: <c>report.json</c> in its folder, with all that is needed to repeat and to judge it.</summary>
+internal static class ExperimentReport
+{
+    /// <summary>Version of the layout. Keys are added within a version, never renamed or removed.</summary>
+    public const int Schema = 1;
+
+    private static readonly JsonSerializerOptions Json = new(FileGrainStorage.Json) { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
+    public static async Task WriteAsync(string folder, ExperimentSummary summary, ExperimentSubmission submission, ExperimentSpec spec, TrialTable trials, string? reason)
+    {
+        var best = trials.Best();
+        var report = new
+        {
+            schema = Schema,
+            experiment = summary,
+            reason,
+            spec = JsonNode.Parse(submission.SpecJson),
+            specSha256 = submission.SpecSha256,
+            objective = new { spec.Objective.Metric, spec.Objective.Goal, bestTrial = best, bestValue = best is { } b ? trials[b].Metrics[spec.Objective.Metric] : (double?)null },
+            seeds = new { training = spec.Training.Seed, heldOut = (spec.HeldOut ?? new HeldOutSpec()).Seed, search = spec.Algorithm.Seed },
+            resources = new { spec.Resources.Device, spec.Resources.Threads, spec.Model.Dtype },
+            modelSha256 = trials.ModelSha256,
+            versions = new
+            {
+                adjointDpm = typeof(ExperimentReport).Assembly.GetName().Version?.ToString(3),
+                torchSharp = typeof(TorchSharp.torch).Assembly.GetName().Version?.ToString(),
+                orleans = typeof(Grain).Assembly.GetName().Version?.ToString(),
+                dotnet = Environment.Version.ToString(),
+                os = RuntimeInformation.OSDescription,
+                architecture = RuntimeInformation.ProcessArchitecture.ToString(),
+            },
+            trials = Enumerable.Range(0, trials.Count).Select(index => Trial(folder, trials.WithLosses(index), trials.TotalsOf(index))),
+        };
+        await AtomicFile.WriteAsync(Path.Combine(folder, "report.json"), JsonSerializer.SerializeToUtf8Bytes(report, Json));
+    }
+
+    private static object Trial(string folder, TrialSnapshot trial, TrialTotals totals) => new
+    {
+        trial.Index,
+        trial.State,
+        trial.Reason,
+        trial.Parameters,
+        trial.Step,
+        trial.Steps,
+        trial.Metrics,
+        trial.ParametersSha256,
+        trial.LossHistory,
+        trial.StartedAt,
+        trial.EndedAt,
+        seconds = (trial.EndedAt - trial.StartedAt)?.TotalSeconds,
+        trial.ShardsReissued,
+        cost = totals,
+        artifacts = trial.ArtifactFolder is null ? [] : Files(folder, trial.ArtifactFolder),
+    };
+
+    private static string[] Files(string folder, string artifacts) => Directory.Exists(artifacts)
+        ? [.. Directory.EnumerateFiles(artifacts, "*", SearchOption.AllDirectories).Select(path => Path.GetRelativePath(folder, path).Replace('\\', '/')).Order(StringComparer.Ordinal)]
+        : [];
+}

@@ -1,0 +1,55 @@
+using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Telemetry;
+using AdjointDpm.Grains.Workers;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.DependencyInjection.Extensions;
+using Orleans.Configuration;
+using Orleans.Runtime.Hosting;
+using Orleans.Runtime.MembershipService.SiloMetadata;
+using Orleans.Storage;
+
+namespace Orleans.Hosting;
+
+/// <summary>Puts AdjointDpm's grains and services onto a silo.</summary>
+public static class AdjointDpmSiloBuilderExtensions
+{
+    /// <summary>Grains, workers, data plane and watchdog. Membership and storage are added apart.</summary>
+    public static ISiloBuilder AddAdjointDpm(this ISiloBuilder silo, string dataFolder, WorkerOptions workers)
+    {
+        var services = silo.Services;
+        services.TryAddSingleton(TimeProvider.System);
+        services.AddSingleton(new SiloFolders(Path.GetFullPath(dataFolder)));
+        services.AddSingleton(new TensorStore(workers.TensorStoreBytes));
+        services.AddSingleton<TensorTransfer>();
+        services.AddSingleton<DeviceExecutors>();
+        services.AddSingleton<AdjointDpmInstruments>();
+        services.AddSingleton<WorkerInventory>();
+        services.AddSingleton<IWorkerInventory>(provider => provider.GetRequiredService<WorkerInventory>());
+        services.AddHostedService<ExperimentWatchdog>();
+        services.AddPlacementDirector<NamedSiloPlacement, NamedSiloPlacementDirector>();
+        silo.UseSiloMetadata(new Dictionary<string, string> { [WorkerInventory.MetadataKey] = string.Join(',', workers.EffectiveDevices) });
+        // A silo that crashed or hangs is out within seconds; safe because no message is over 1 MB and engines yield to the runtime.
+        silo.Configure<ClusterMembershipOptions>(options =>
+        {
+            options.ProbeTimeout = TimeSpan.FromSeconds(2);
+            options.MaxProbeTimeout = TimeSpan.FromSeconds(3);
+            options.IAmAliveTablePublishTimeout = TimeSpan.FromSeconds(5);
+            options.TableRefreshTimeout = TimeSpan.FromSeconds(15);
+        });
+        silo.Configure<SiloMessagingOptions>(options => options.ResponseTimeout = AdjointDpmCluster.ResponseTimeout);
+        return silo;
+    }
+
+    /// <summary>Membership and state in the data folder: for one silo, or several on one machine. Needs nothing installed.</summary>
+    public static ISiloBuilder UseAdjointDpmFiles(this ISiloBuilder silo, string dataFolder, string clusterId)
+    {
+        silo.Services.AddSingleton<IMembershipTable>(provider => new FileMembershipTable(new MembershipFile(dataFolder, clusterId, provider.GetRequiredService<TimeProvider>())));
+        // Reading one small file costs nothing, and shows at once whose process has ended.
+        silo.Configure<ClusterMembershipOptions>(options => options.TableRefreshTimeout = TimeSpan.FromSeconds(1));
+        silo.Services.AddGrainStorage<IGrainStorage>(StorageNames.State, (provider, _) =>
+            new FileGrainStorage(provider.GetRequiredService<SiloFolders>().State, provider.GetRequiredService<TimeProvider>()));
+        return silo;
+    }
+}

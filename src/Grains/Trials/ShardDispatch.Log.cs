@@ -1,0 +1,18 @@
+using Microsoft.Extensions.Logging;
+
+namespace AdjointDpm.Grains.Trials;
+
+internal sealed partial class ShardDispatch
+{
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Lease ran out: {Token}. The shard is given out again.")]
+    private static partial void LogExpired(ILogger logger, ShardToken token);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Worker {Worker} did not deliver {Token}: {Reason}")]
+    private static partial void LogLost(ILogger logger, string worker, ShardToken token, string reason);
+
+    [LoggerMessage(Level = LogLevel.Error, Message = "Worker {Worker} computed {Token} with other contents than the worker before it. One of them computes wrongly: check their memory, device and libtorch.")]
+    private static partial void LogMismatch(ILogger logger, string worker, ShardToken token);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Trial {Trial} waits for a worker with a {Device} device.")]
+    private static partial void LogNoWorkers(ILogger logger, string trial, Specs.DeviceKind device);
+}

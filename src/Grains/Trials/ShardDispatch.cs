@@ -1,0 +1,175 @@
+using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Telemetry;
+using AdjointDpm.Grains.Workers;
+using Microsoft.Extensions.Logging;
+
+namespace AdjointDpm.Grains.Trials;
+
+/// <summary>One round of work: what to lease, to whom, and what to do with what comes back.</summary>
+internal sealed record WorkRound
+{
+    public required StepLedger Ledger { get; init; }
+
+    public required DeviceKind Device { get; init; }
+
+    /// <summary>Trials that run side by side start with different workers.</summary>
+    public required int Rotation { get; init; }
+
+    public required TimeSpan Lease { get; init; }
+
+    public required int MaxAttempts { get; init; }
+
+    public required Func<ShardToken, WorkAssignment> Assign { get; init; }
+
+    /// <summary>Takes the first valid result of a shard, with its bytes.</summary>
+    public required Action<int, WorkResult, byte[]?> Accept { get; init; }
+
+    /// <summary>Told of every attempt after a shard's first.</summary>
+    public required Action<ShardToken, string> Reissued { get; init; }
+}
+
+/// <summary>Leases the shards of a round to workers until every one has contributed: lease, bounded waits that renew it, collect.</summary>
+/// <remarks>Runs on its grain's scheduler, so nothing here needs a lock. A worker that died costs its shards' leases and nothing else.</remarks>
+internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInventory inventory, TensorTransfer transfer, TimeProvider time, AdjointDpmInstruments instruments, ILogger<ShardDispatch> logger)
+{
+    /// <summary>Shards that a worker holds at once: one that it computes, one that waits for it, so that devices do not idle between them.</summary>
+    private const int LanesPerWorker = 2;
+
+    private readonly Dictionary<string, Rest> _resting = [];
+
+    /// <exception cref="WorkFailedException">A shard failed for good, or too often.</exception>
+    public async Task RunAsync(WorkRound round, CancellationToken cancellationToken)
+    {
+        using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var lanes = new Dictionary<Task, (string Worker, ShardToken Token)>();
+        var saidNoWorkers = false;
+        try
+        {
+            while (!round.Ledger.IsComplete)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                foreach (var expired in round.Ledger.Expire(time.GetUtcNow()))
+                {
+                    instruments.LeaseExpired();
+                    LogExpired(logger, expired);
+                }
+                var workers = ShardScheduling.Order(inventory.List(round.Device), round.Rotation);
+                if (workers.Count == 0 && !saidNoWorkers)
+                {
+                    saidNoWorkers = true;
+                    LogNoWorkers(logger, round.Ledger.Trial, round.Device);
+                }
+                foreach (var worker in ShardScheduling.Free(workers, lanes.Values.Select(lane => lane.Worker), LanesPerWorker, IsResting))
+                {
+                    if (!round.Ledger.TryLease(worker, time.GetUtcNow() + round.Lease, out var token))
+                        break;
+                    if (token.Attempt > round.MaxAttempts)
+                        throw new WorkFailedException($"{Place(token)} was lost {round.MaxAttempts} times; the last reason was: {_lastReason ?? "its lease ran out"}");
+                    if (token.Attempt > 1)
+                    {
+                        instruments.ShardReissued();
+                        round.Reissued(token, worker);
+                    }
+                    lanes.Add(LaneAsync(round, worker, token, ended.Token), (worker, token));
+                }
+                await Task.WhenAny(lanes.Keys.Append(Task.Delay(ShardScheduling.Pause(round.Lease), time, ended.Token)));
+                foreach (var (lane, _) in lanes.Where(lane => lane.Key.IsCompleted).ToArray())
+                {
+                    lanes.Remove(lane);
+                    await lane;
+                }
+            }
+        }
+        finally
+        {
+            // Attempts that lost their race: nobody waits for them any more.
+            await ended.CancelAsync();
+            foreach (var (_, (worker, token)) in lanes)
+                Forget(worker, token);
+        }
+    }
+
+    private string? _lastReason;
+
+    /// <summary>One attempt, from the lease to its end. Throws only when the trial must end.</summary>
+    private async Task LaneAsync(WorkRound round, string key, ShardToken token, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var worker = grains.GetGrain<IShardWorkerGrain>(key);
+            var status = await worker.StartAsync(round.Assign(token)).WaitAsync(cancellationToken);
+            while (status.State is WorkState.Waiting or WorkState.Running)
+            {
+                round.Ledger.Renew(token, key, time.GetUtcNow() + round.Lease);
+                status = await worker.WaitAsync(token, ShardScheduling.Wait(round.Lease)).WaitAsync(cancellationToken);
+            }
+            if (status.State == WorkState.Done)
+            {
+                await CollectAsync(round, key, token, status.Result!, cancellationToken);
+                _resting.Remove(key);
+                return;
+            }
+            if (status.Failure is { Permanent: true } permanent)
+            {
+                instruments.ShardFailed(permanent: true);
+                throw new WorkFailedException($"{Place(token)}: {permanent.Message}");
+            }
+            Lost(round, key, token, status.Failure?.Message ?? $"the worker says {status.State}");
+            if (status.State == WorkState.Failed)
+                Forget(key, token);
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        {
+            // The round is over.
+        }
+        catch (Exception e) when (e is not WorkFailedException)
+        {
+            // Silo gone, call timed out, bytes not delivered: another attempt may do better.
+            Lost(round, key, token, e.Message);
+        }
+    }
+
+    private async Task CollectAsync(WorkRound round, string key, ShardToken token, WorkResult result, CancellationToken cancellationToken)
+    {
+        byte[]? bytes = null;
+        if (result.Blob is { } blob && round.Ledger.HashOf(token.Shard) is null)
+        {
+            // A blob that this silo holds itself is shared with its store; the reduction changes what it gets.
+            bytes = await transfer.FetchAsync(blob, cancellationToken);
+            instruments.GradientReceived(bytes.Length);
+        }
+        var outcome = round.Ledger.Contribute(token, result.ContentSha256);
+        instruments.ShardContributed(outcome);
+        if (outcome == ContributionOutcome.Accepted)
+            round.Accept(token.Shard, result, bytes);
+        else if (outcome == ContributionOutcome.Mismatch)
+            LogMismatch(logger, key, token);
+        Forget(key, token);
+    }
+
+    private void Lost(WorkRound round, string worker, ShardToken token, string reason)
+    {
+        instruments.ShardFailed(permanent: false);
+        LogLost(logger, worker, token, reason);
+        _lastReason = reason;
+        round.Ledger.Release(token);
+        var failures = _resting.TryGetValue(worker, out var rest) ? rest.Failures + 1 : 1;
+        _resting[worker] = new Rest(failures, time.GetUtcNow() + ShardScheduling.RestAfter(failures));
+    }
+
+    private static string Place(in ShardToken token) => token.Kind switch
+    {
+        WorkKind.Gradient => $"Step {token.Step + 1}, shard {token.Shard}",
+        WorkKind.EvaluateBefore => $"Evaluation before training, part {token.Shard}",
+        WorkKind.EvaluateAfter => $"Evaluation after training, part {token.Shard}",
+        WorkKind.Save => "Saving",
+        _ => "Loading the model",
+    };
+
+    private bool IsResting(string worker) => _resting.TryGetValue(worker, out var rest) && rest.Until > time.GetUtcNow();
+
+    private void Forget(string worker, ShardToken token) => grains.GetGrain<IShardWorkerGrain>(worker).ForgetAsync(token).Ignore();
+
+    private readonly record struct Rest(int Failures, DateTimeOffset Until);
+}

@@ -1,0 +1,36 @@
+namespace AdjointDpm.Grains.Trials;
+
+/// <summary>Who gets the next shard, and how long to wait: no state, no clock.</summary>
+internal static class ShardScheduling
+{
+    /// <summary>Workers in the order in which a trial uses them.</summary>
+    public static IReadOnlyList<string> Order(IReadOnlyList<string> workers, int rotation)
+    {
+        if (workers.Count < 2)
+            return workers;
+        var start = rotation % workers.Count;
+        return [.. workers.Skip(start), .. workers.Take(start)];
+    }
+
+    /// <summary>Free lanes, one of every worker before the second of any: few shards spread over all workers.</summary>
+    public static IEnumerable<string> Free(IReadOnlyList<string> workers, IEnumerable<string> busy, int lanes, Func<string, bool> isResting)
+    {
+        var held = busy.GroupBy(worker => worker).ToDictionary(group => group.Key, group => group.Count());
+        var ready = workers.Where(worker => !isResting(worker)).ToList();
+        for (var lane = 0; lane < lanes; lane++)
+            foreach (var worker in ready)
+                if (held.GetValueOrDefault(worker) <= lane)
+                    yield return worker;
+    }
+
+    /// <summary>Length of one bounded wait: several fit into a lease, and all stay far below the response timeout.</summary>
+    public static TimeSpan Wait(TimeSpan lease) => Clamp(lease / 4, TimeSpan.FromMilliseconds(100), TimeSpan.FromSeconds(2));
+
+    /// <summary>How often leases and the inventory are looked at.</summary>
+    public static TimeSpan Pause(TimeSpan lease) => Clamp(lease / 10, TimeSpan.FromMilliseconds(50), TimeSpan.FromMilliseconds(500));
+
+    /// <summary>How long a worker that failed gets nothing: its silo is likely gone, and membership will say so soon.</summary>
+    public static TimeSpan RestAfter(int failures) => TimeSpan.FromMilliseconds(250 * Math.Pow(2, Math.Min(failures, 6) - 1));
+
+    private static TimeSpan Clamp(TimeSpan value, TimeSpan min, TimeSpan max) => value < min ? min : value > max ? max : value;
+}

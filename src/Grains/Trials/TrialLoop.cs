@@ -1,0 +1,280 @@
+using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Telemetry;
+using AdjointDpm.Grains.Workers;
+
+namespace AdjointDpm.Grains.Trials;
+
+/// <summary>The phases of a trial, each ending in one commit; between two commits everything can be done again with equal bits.</summary>
+internal sealed class TrialLoop(
+    IPersistentState<TrialState> storage,
+    TrialFiles files,
+    string artifactFolder,
+    ShardDispatch dispatch,
+    TensorTransfer transfer,
+    TrialReporter reporter,
+    Func<bool> isCancelled,
+    TimeProvider time,
+    AdjointDpmInstruments instruments,
+    CancellationToken stopping)
+{
+    private readonly ExperimentSpec _spec = ExperimentSpecJson.Deserialize(storage.State.Assignment!.SpecJson);
+    private readonly List<TensorReference> _offered = [];
+    private TensorReference? _parametersAt;
+    private byte[] _parameters = [];
+    private float[] _optimizer = [];
+
+    private TrialState State => storage.State;
+
+    /// <summary>Runs from the committed phase and step to the end.</summary>
+    /// <exception cref="WorkFailedException">The trial cannot succeed.</exception>
+    public async Task RunAsync()
+    {
+        try
+        {
+            await LoadAsync();
+            while (State.State == RunState.Running)
+            {
+                if (isCancelled())
+                {
+                    await EndAsync(RunState.Cancelled, "It was cancelled.");
+                    return;
+                }
+                reporter.Kick(stopping);
+                switch (State.Phase)
+                {
+                    case TrialPhase.Preparing:
+                        await PrepareAsync();
+                        break;
+                    case TrialPhase.EvaluatingBefore:
+                        await EvaluateAsync(WorkKind.EvaluateBefore, "before", TrialPhase.Training);
+                        break;
+                    case TrialPhase.Training when State.Step < _spec.Training.Steps:
+                        await StepAsync();
+                        break;
+                    case TrialPhase.Training:
+                        State.Phase = TrialPhase.EvaluatingAfter;
+                        await storage.WriteStateAsync();
+                        break;
+                    case TrialPhase.EvaluatingAfter:
+                        await EvaluateAsync(WorkKind.EvaluateAfter, "after", TrialPhase.Saving);
+                        break;
+                    case TrialPhase.Saving:
+                        await SaveAsync();
+                        break;
+                }
+            }
+        }
+        finally
+        {
+            foreach (var reference in _offered)
+                transfer.Withdraw(reference);
+        }
+    }
+
+    public async Task EndAsync(RunState state, string? reason)
+    {
+        (State.State, State.Reason, State.EndedAt) = (state, reason, time.GetUtcNow());
+        await storage.WriteStateAsync();
+        if (state == RunState.Succeeded)
+            DeleteVersions();
+    }
+
+    private async Task LoadAsync()
+    {
+        if (State.ParametersSha256 is { } parameters)
+            Use(await files.ReadAsync(parameters));
+        _optimizer = State.OptimizerSha256 is { } optimizer ? TrialFiles.Floats(await files.ReadAsync(optimizer)) : [];
+    }
+
+    private async Task PrepareAsync()
+    {
+        WorkResult? prepared = null;
+        byte[]? parameters = null;
+        await dispatch.RunAsync(Round(WorkKind.Prepare, 1, token => Assignment(token), (_, result, bytes) => (prepared, parameters) = (result, bytes)), stopping);
+        if (parameters is not { Length: > 0 })
+            throw new WorkFailedException("Nothing is trained: no parameter of the model matches train.include. List the model's parameter names and correct the patterns.");
+        var sha = await files.WriteAsync(parameters);
+        (State.ModelSha256, State.InitialSha256, State.ParametersSha256) = (prepared!.ModelSha256!, sha, sha);
+        State.Phase = TrialPhase.EvaluatingBefore;
+        await storage.WriteStateAsync();
+        Use(parameters);
+    }
+
+    private async Task EvaluateAsync(WorkKind kind, string when, TrialPhase next)
+    {
+        var samples = (_spec.HeldOut ?? new HeldOutSpec()).Samples;
+        var chunk = _spec.Training.SamplesPerShard;
+        var parts = new WorkResult[(samples + chunk - 1) / chunk];
+        await dispatch.RunAsync(
+            Round(kind, parts.Length,
+                token => Assignment(token) with { FirstSample = token.Shard * chunk, Samples = Math.Min(chunk, samples - token.Shard * chunk) },
+                (shard, result, _) => parts[shard] = result),
+            stopping);
+        foreach (var (name, mean) in Means(parts))
+        {
+            // On fixed noise that training never sees: "loss.before", and under the judge's name when there is one.
+            if (name == "accuracy" || _spec.HeldOut is not null)
+                State.Metrics[$"heldOut.{name}.{when}"] = mean;
+            if (name != "accuracy")
+                State.Metrics[$"{name}.{when}"] = mean;
+        }
+        Count(parts);
+        State.Phase = next;
+        await storage.WriteStateAsync();
+    }
+
+    private async Task StepAsync()
+    {
+        var (spec, shards) = (_spec.Optimizer, new WorkResult[_spec.Training.Shards]);
+        var numbers = _parameters.Length / sizeof(float);
+        var reduction = new GradientReduction(shards.Length, numbers);
+        var clock = new Stopwatch(time);
+        await dispatch.RunAsync(
+            Round(WorkKind.Gradient, shards.Length, token => Assignment(token), (shard, result, bytes) =>
+            {
+                if (bytes?.Length != _parameters.Length)
+                    throw new WorkFailedException($"Step {State.Step + 1}, shard {shard}: the gradient has {bytes?.Length ?? 0} bytes, but the trained parameters have {_parameters.Length}.");
+                shards[shard] = result;
+                reduction.Add(shard, TrialFiles.Floats(bytes), result.Weight);
+            }),
+            stopping);
+        var waited = clock.Lap();
+
+        var step = State.Step + 1;
+        var (norm, reduced, parameters, optimizer) = await Task.Run(() => Update(reduction, step, spec));
+        var optimized = clock.Lap() - reduced;
+        if (!double.IsFinite(norm))
+            throw new WorkFailedException($"Step {step}: the gradient's norm is {norm}. Lower optimizer.learningRate, or set optimizer.maxNorm.");
+
+        var (oldParameters, oldOptimizer) = (State.ParametersSha256, State.OptimizerSha256);
+        State.ParametersSha256 = await files.WriteAsync(parameters);
+        State.OptimizerSha256 = optimizer.Length == 0 ? null : await files.WriteAsync(TrialFiles.Bytes(optimizer));
+        var metrics = Means(shards).ToDictionary(pair => pair.Key, pair => pair.Value);
+        metrics["gradientNorm"] = norm;
+        foreach (var (name, value) in metrics)
+            State.Metrics[name] = value;
+        Count(shards);
+        State.Step = step;
+        var record = new StepRecord { Step = step, Metrics = metrics, ParametersSha256 = State.ParametersSha256 };
+        await files.AppendAsync(record);
+        await storage.WriteStateAsync();
+
+        // The step is committed: from here on nothing needs the version before it, except the very first for the pictures.
+        instruments.StepCommitted(metrics["loss"], norm, new StepSeconds(waited, reduced, optimized, clock.Lap()));
+        reporter.Step(record);
+        foreach (var old in new[] { oldParameters, oldOptimizer })
+            if (old is not null && old != State.InitialSha256 && old != State.ParametersSha256 && old != State.OptimizerSha256)
+                files.Delete(old);
+        _optimizer = optimizer;
+        Use(parameters);
+    }
+
+    private (double Norm, double Seconds, byte[] Parameters, float[] Optimizer) Update(GradientReduction reduction, int step, OptimizerSpec spec)
+    {
+        var clock = new Stopwatch(time);
+        var gradient = reduction.Mean();
+        var norm = GradientNorm.L2(gradient);
+        GradientNorm.Clip(gradient, norm, spec.MaxNorm);
+        var reduced = clock.Lap();
+        // On copies: a commit that fails leaves what is here as it was.
+        var parameters = TrialFiles.Floats(_parameters);
+        var optimizer = ParameterOptimizer.Of(spec);
+        var state = _optimizer.Length == 0 ? new float[parameters.Length * optimizer.StatePerParameter] : (float[])_optimizer.Clone();
+        optimizer.Step(step, parameters, gradient, state);
+        return (norm, reduced, TrialFiles.Bytes(parameters), state);
+    }
+
+    private async Task SaveAsync()
+    {
+        var initial = Offer(State.InitialSha256 == State.ParametersSha256 ? _parameters : await files.ReadAsync(State.InitialSha256!));
+        await dispatch.RunAsync(
+            Round(WorkKind.Save, 1,
+                token => Assignment(token) with { InitialParameters = initial, ArtifactFolder = artifactFolder, MetricsFile = files.MetricsFile },
+                (_, _, _) => { }),
+            stopping);
+        await EndAsync(RunState.Succeeded, null);
+    }
+
+    private WorkRound Round(WorkKind kind, int shards, Func<ShardToken, WorkAssignment> assign, Action<int, WorkResult, byte[]?> accept) => new()
+    {
+        Ledger = new StepLedger(ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch, kind, State.Step, shards),
+        Device = _spec.Resources.Device,
+        Rotation = State.Assignment.Index,
+        Lease = TimeSpan.FromSeconds(_spec.Failure.LeaseSeconds),
+        MaxAttempts = _spec.Failure.MaxShardAttempts,
+        Assign = assign,
+        Accept = accept,
+        Reissued = (token, worker) =>
+        {
+            State.ShardsReissued++;
+            reporter.Reissue(new ShardReissue(token.Step, token.Shard, token.Attempt, worker));
+            reporter.Kick(stopping);
+        },
+    };
+
+    private WorkAssignment Assignment(ShardToken token) => new()
+    {
+        Token = token,
+        SpecJson = State.Assignment!.SpecJson,
+        SpecSha256 = State.Assignment.SpecSha256,
+        Parameters = _parametersAt,
+        ModelSha256 = State.ModelSha256,
+    };
+
+    private void Use(byte[] parameters)
+    {
+        _parameters = parameters;
+        if (_parametersAt is { } previous)
+        {
+            transfer.Withdraw(previous);
+            _offered.Remove(previous);
+        }
+        _parametersAt = Offer(parameters);
+    }
+
+    private TensorReference Offer(byte[] bytes)
+    {
+        var reference = transfer.Offer(bytes);
+        _offered.Add(reference);
+        return reference;
+    }
+
+    /// <summary>Means over all samples, added in the order of the shards.</summary>
+    private static IEnumerable<KeyValuePair<string, double>> Means(WorkResult[] parts)
+    {
+        var weight = parts.Sum(part => part.Weight);
+        if (weight == 0)
+            throw new WorkFailedException("No sample was drawn, so there is nothing to average.");
+        foreach (var name in parts[0].Sums.Keys.Order(StringComparer.Ordinal))
+            yield return new(name, parts.Sum(part => part.Sums[name]) / weight);
+    }
+
+    private void Count(IEnumerable<WorkResult> parts)
+    {
+        foreach (var part in parts)
+            State.Totals = State.Totals.Plus(part.Statistics);
+    }
+
+    private void DeleteVersions()
+    {
+        foreach (var sha in new[] { State.InitialSha256, State.ParametersSha256, State.OptimizerSha256 })
+            if (sha is not null)
+                files.Delete(sha);
+    }
+
+    /// <summary>Laps of a monotonic clock, in seconds.</summary>
+    private sealed class Stopwatch(TimeProvider time)
+    {
+        private long _last = time.GetTimestamp();
+
+        public double Lap()
+        {
+            var now = time.GetTimestamp();
+            var lap = time.GetElapsedTime(_last, now).TotalSeconds;
+            _last = now;
+            return lap;
+        }
+    }
+}

@@ -1,0 +1,79 @@
+using AdjointDpm.Grains.Experiments;
+using Microsoft.Extensions.Logging;
+
+namespace AdjointDpm.Grains.Trials;
+
+/// <summary>Tells the experiment what happened in a trial: at least once, in order, without ever holding up a step.</summary>
+internal sealed partial class TrialReporter(ITrialReportsGrain experiment, TrialState state, Func<TrialSnapshot> snapshot, List<StepRecord> steps, TimeProvider time, ILogger logger)
+{
+    /// <summary>Keeps a report in kilobytes however far behind the experiment is.</summary>
+    private const int MostSteps = 100;
+
+    private readonly List<ShardReissue> _reissues = [];
+    private long _number;
+    private int _acknowledged = -1;
+    private Task? _sending;
+    private bool _again;
+
+    public void Step(StepRecord record) => steps.Add(record);
+
+    public void Reissue(ShardReissue reissue) => _reissues.Add(reissue);
+
+    public IReadOnlyList<StepRecord> Steps => steps;
+
+    /// <summary>Sends what is new soon, in the background.</summary>
+    public void Kick(CancellationToken cancellationToken)
+    {
+        _again = true;
+        if (_sending is null || _sending.IsCompleted)
+            _sending = SendWhileNewAsync(cancellationToken);
+    }
+
+    /// <summary>Returns once the experiment has everything.</summary>
+    public async Task FlushAsync(CancellationToken cancellationToken)
+    {
+        do
+        {
+            Kick(cancellationToken);
+            await _sending!;
+        }
+        while (_acknowledged < state.Step || _again);
+    }
+
+    private async Task SendWhileNewAsync(CancellationToken cancellationToken)
+    {
+        var failures = 0;
+        while (_again)
+        {
+            _again = false;
+            // The first report carries no steps: its answer says which the experiment has.
+            var from = _acknowledged;
+            var report = new TrialReport
+            {
+                Snapshot = snapshot(),
+                Steps = from < 0 ? [] : [.. steps.Where(step => step.Step > from).Take(MostSteps)],
+                Reissues = [.. _reissues],
+                Epoch = state.Epoch,
+                Number = ++_number,
+                Totals = state.Totals,
+                ModelSha256 = state.ModelSha256,
+            };
+            try
+            {
+                _acknowledged = await experiment.ReportAsync(report).WaitAsync(cancellationToken);
+                _reissues.RemoveRange(0, report.Reissues.Count);
+                _again |= _acknowledged < state.Step;
+                failures = 0;
+            }
+            catch (Exception e) when (e is not OperationCanceledException)
+            {
+                LogNotDelivered(logger, e.Message);
+                _again = true;
+                await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(5000, 100 << Math.Min(failures++, 6))), time, cancellationToken);
+            }
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "The experiment did not take a report; it is sent again: {Reason}")]
+    private static partial void LogNotDelivered(ILogger logger, string reason);
+}

@@ -1,0 +1,160 @@
+using AdjointDpm.Grains.Experiments;
+
+namespace AdjointDpm.Grains.Trials;
+
+/// <summary>What an experiment asks of a trial.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.TrialAssignment")]
+internal sealed record TrialAssignment
+{
+    [Id(0)] public required string Experiment { get; init; }
+
+    [Id(1)] public required int Index { get; init; }
+
+    /// <summary>Canonical JSON of the trial's spec.</summary>
+    [Id(2)] public required string SpecJson { get; init; }
+
+    [Id(3)] public required string SpecSha256 { get; init; }
+
+    /// <summary>Values of the searched parameters, by path.</summary>
+    [Id(4)] public required IReadOnlyDictionary<string, string> Parameters { get; init; }
+}
+
+internal enum TrialPhase
+{
+    Preparing,
+    EvaluatingBefore,
+    Training,
+    EvaluatingAfter,
+    Saving,
+}
+
+/// <summary>The committed state of a trial: small, whatever the size of the model and the number of steps.</summary>
+internal sealed class TrialState
+{
+    public TrialAssignment? Assignment { get; set; }
+
+    public RunState State { get; set; }
+
+    public string? Reason { get; set; }
+
+    public TrialPhase Phase { get; set; }
+
+    /// <summary>Grows with every activation of the coordinator; writes and workers of an earlier one are refused.</summary>
+    public long Epoch { get; set; }
+
+    /// <summary>Steps committed.</summary>
+    public int Step { get; set; }
+
+    public string ModelSha256 { get; set; } = "";
+
+    public string? InitialSha256 { get; set; }
+
+    public string? ParametersSha256 { get; set; }
+
+    public string? OptimizerSha256 { get; set; }
+
+    public Dictionary<string, double> Metrics { get; set; } = [];
+
+    public TrialTotals Totals { get; set; } = new();
+
+    public int ShardsReissued { get; set; }
+
+    public bool CancelRequested { get; set; }
+
+    public DateTimeOffset? StartedAt { get; set; }
+
+    public DateTimeOffset? EndedAt { get; set; }
+}
+
+/// <summary>What a trial has cost so far, counted once per accepted shard.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.TrialTotals")]
+internal sealed record TrialTotals
+{
+    [Id(0)] public long Samples { get; init; }
+
+    [Id(1)] public long ForwardNfe { get; init; }
+
+    [Id(2)] public long BackwardNfe { get; init; }
+
+    [Id(3)] public long Vjps { get; init; }
+
+    [Id(4)] public long PeakLiveTensors { get; init; }
+
+    [Id(5)] public double WorkerSeconds { get; init; }
+
+    public TrialTotals Plus(Workers.WorkStatistics statistics) => new()
+    {
+        Samples = Samples + statistics.Samples,
+        ForwardNfe = ForwardNfe + statistics.ForwardNfe,
+        BackwardNfe = BackwardNfe + statistics.BackwardNfe,
+        Vjps = Vjps + statistics.Vjps,
+        PeakLiveTensors = Math.Max(PeakLiveTensors, statistics.PeakLiveTensors),
+        WorkerSeconds = WorkerSeconds + statistics.ForwardSeconds + statistics.LossSeconds + statistics.BackwardSeconds,
+    };
+}
+
+/// <summary>A committed step, as it is kept in the trial's journal and told to the experiment.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.StepRecord")]
+internal sealed record StepRecord
+{
+    /// <summary>Number of steps committed after it, from 1.</summary>
+    [Id(0)] public required int Step { get; init; }
+
+    [Id(1)] public required IReadOnlyDictionary<string, double> Metrics { get; init; }
+
+    [Id(2)] public required string ParametersSha256 { get; init; }
+}
+
+/// <summary>A shard that was given out again.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.ShardReissue")]
+internal sealed record ShardReissue([property: Id(0)] int Step, [property: Id(1)] int Shard, [property: Id(2)] int Attempt, [property: Id(3)] string Worker);
+
+/// <summary>News of a trial for its experiment.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.TrialReport")]
+internal sealed record TrialReport
+{
+    /// <summary>Without the loss history; the experiment has that from the steps.</summary>
+    [Id(0)] public required TrialSnapshot Snapshot { get; init; }
+
+    /// <summary>Steps after the one that the experiment last acknowledged.</summary>
+    [Id(1)] public required IReadOnlyList<StepRecord> Steps { get; init; }
+
+    [Id(2)] public required IReadOnlyList<ShardReissue> Reissues { get; init; }
+
+    /// <summary>With <see cref="Number"/> names the report, so that one that is sent twice counts once.</summary>
+    [Id(3)] public required long Epoch { get; init; }
+
+    [Id(4)] public required long Number { get; init; }
+
+    [Id(5)] public required TrialTotals Totals { get; init; }
+
+    [Id(6)] public required string ModelSha256 { get; init; }
+}
+
+/// <summary>One trial's coordinator. Key: <c>{experiment}/{index}</c>.</summary>
+[Alias("adjointdpm.ITrialGrain")]
+internal interface ITrialGrain : IGrainWithStringKey
+{
+    /// <summary>Starts the trial, or wakes it where it stands. Idempotent.</summary>
+    [Alias("Start")]
+    Task StartAsync(TrialAssignment assignment);
+
+    /// <summary>Stops it after the step in hand.</summary>
+    [Alias("Cancel"), Orleans.Concurrency.AlwaysInterleave]
+    Task CancelAsync();
+
+    static string KeyOf(string experiment, int index) => FormattableString.Invariant($"{experiment}/{index}");
+}
+
+/// <summary>Where trials report to: the experiment's other side.</summary>
+[Alias("adjointdpm.ITrialReportsGrain")]
+internal interface ITrialReportsGrain : IGrainWithStringKey
+{
+    /// <summary>Takes news; the answer is the newest step that the experiment knows.</summary>
+    [Alias("Report")]
+    Task<int> ReportAsync(TrialReport report);
+
+    /// <summary>Wakes an unfinished experiment; false when it has ended or was never submitted.</summary>
+    [Alias("Poke")]
+    Task<bool> PokeAsync();
+}
