@@ -1,0 +1,167 @@
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Specs;
+
+namespace AdjointDpm.Grains.Tests.Cluster;
+
+public sealed class ExperimentTests
+{
+    [Fact]
+    public async Task Experiment_RunsToTheEnd_WithGapFreeEventsAndAReport()
+    {
+        await using var cluster = await SmallCluster.StartAsync();
+        var (snapshot, events) = await cluster.RunAsync("one", TestSpecs.Small);
+
+        Assert.Equal(RunState.Succeeded, snapshot.Summary.State);
+        var trial = Assert.Single(snapshot.Trials);
+        Assert.Equal(4, trial.Step);
+        Assert.Equal(4, trial.LossHistory.Count);
+        Assert.True(trial.Metrics["loss.after"] < trial.Metrics["loss.before"]);
+        Assert.Equal(Enumerable.Range(1, events.Count).Select(i => (long)i), events.Select(e => e.Sequence));
+        Assert.Equal(4, events.Count(e => e.Kind == EventKind.StepCommitted));
+        Assert.Equal(EventKind.ExperimentEnded, events[^1].Kind);
+        Assert.True(File.Exists(Path.Combine(snapshot.ArtifactFolder, "report.json")));
+        Assert.True(File.Exists(Path.Combine(trial.ArtifactFolder!, "manifest.json")));
+        Assert.Equal(trial.ParametersSha256, DataPlane.TensorReferenceTests.HashOfFile(Path.Combine(trial.ArtifactFolder!, "parameters.bin")));
+    }
+
+    [Fact]
+    public async Task Submit_Twice_GivesTheSameReceipt_AndAnotherSpecIsRefused()
+    {
+        await using var cluster = await SmallCluster.StartAsync(1);
+        var first = await cluster.Experiment("twice").SubmitAsync(TestSpecs.Submission(TestSpecs.Small), TestContext.Current.CancellationToken);
+        var second = await cluster.Experiment("twice").SubmitAsync(TestSpecs.Submission(TestSpecs.Small), TestContext.Current.CancellationToken);
+        Assert.False(first.Existed);
+        Assert.True(second.Existed);
+        var other = TestSpecs.Submission(TestSpecs.Small with { Training = new TrainingSpec { Steps = 9 } });
+        var refused = await Assert.ThrowsAsync<ArgumentException>(() => cluster.Experiment("twice").SubmitAsync(other, TestContext.Current.CancellationToken));
+        Assert.Contains("exists with another spec", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Grid_OneTrialWithNaN_FailsWithReason_AndTheOthersSucceed()
+    {
+        await using var cluster = await SmallCluster.StartAsync();
+        var spec = TestSpecs.Small with
+        {
+            Parameters = new Dictionary<string, ParameterSpec> { ["optimizer.learningRate"] = new() { Values = ["0.01", "500", "0.05"] } },
+            MaxConcurrentTrials = 2,
+            Objective = new ObjectiveSpec { Metric = "heldOut.loss.after" },
+        };
+        var (snapshot, events) = await cluster.RunAsync("grid", spec);
+
+        Assert.Equal(RunState.Succeeded, snapshot.Summary.State);
+        Assert.Equal([RunState.Succeeded, RunState.Failed, RunState.Succeeded], snapshot.Trials.Select(t => t.State));
+        Assert.Matches("^Step 1, shard \\d: The loss is not finite first at step 3", snapshot.Trials[1].Reason);
+        Assert.Equal(2, snapshot.BestTrial);
+        Assert.Equal(3, events.Count(e => e.Kind == EventKind.TrialEnded));
+    }
+
+    [Fact]
+    public async Task AllTrialsFail_ExperimentFailsWithTheReason()
+    {
+        await using var cluster = await SmallCluster.StartAsync(1);
+        var (snapshot, _) = await cluster.RunAsync("nan", TestSpecs.Small with { Optimizer = new OptimizerSpec { LearningRate = 500 } });
+        Assert.Equal(RunState.Failed, snapshot.Summary.State);
+        Assert.Contains("loss is not finite", snapshot.Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Cancel_StopsAfterTheStepInHand()
+    {
+        var script = new EngineScript();
+        var reached = new TaskCompletionSource();
+        using var go = new ManualResetEventSlim();
+        script.BeforeShard = (_, step, _, token) =>
+        {
+            if (step == 1)
+            {
+                reached.TrySetResult();
+                go.Wait(token);
+            }
+        };
+        await using var cluster = await SmallCluster.StartAsync(1, script);
+        await cluster.Experiment("cancel").SubmitAsync(TestSpecs.Submission(TestSpecs.Small), TestContext.Current.CancellationToken);
+        await reached.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        Assert.True(await cluster.Experiment("cancel").CancelAsync(TestContext.Current.CancellationToken));
+        go.Set();
+        var (snapshot, _) = await cluster.FollowAsync("cancel");
+        Assert.Equal(RunState.Cancelled, snapshot.Summary.State);
+        Assert.Equal(2, Assert.Single(snapshot.Trials).Step);
+        Assert.False(await cluster.Experiment("cancel").CancelAsync(TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
+    public async Task OneTwoAndThreeSilos_GiveTheSameBits()
+    {
+        var hashes = new List<string?>();
+        foreach (short silos in new short[] { 1, 2, 3 })
+        {
+            // Large enough for the chunked path.
+            await using var cluster = await SmallCluster.StartAsync(silos, new EngineScript { Parameters = 400_000 });
+            hashes.Add((await cluster.RunAsync("bits", TestSpecs.Small)).Snapshot.Trials[0].ParametersSha256);
+        }
+        Assert.NotNull(hashes[0]);
+        Assert.All(hashes, hash => Assert.Equal(hashes[0], hash));
+    }
+
+    [Fact]
+    public async Task TransientFailures_AreReissued_AndGiveTheSameBits()
+    {
+        await using var calm = await SmallCluster.StartAsync(1);
+        var expected = (await calm.RunAsync("calm", TestSpecs.Small)).Snapshot.Trials[0];
+
+        var script = new EngineScript();
+        var failed = 0;
+        script.BeforeShard = (_, step, shard, _) =>
+        {
+            if ((step, shard) is (1, 2) or (3, 0) && Interlocked.Increment(ref failed) <= 3)
+                throw new IOException("the disk of this worker is away");
+        };
+        await using var cluster = await SmallCluster.StartAsync(2, script);
+        var (snapshot, events) = await cluster.RunAsync("shaky", TestSpecs.Small);
+        Assert.Equal(RunState.Succeeded, snapshot.Summary.State);
+        Assert.Equal(expected.ParametersSha256, snapshot.Trials[0].ParametersSha256);
+        Assert.True(snapshot.Trials[0].ShardsReissued >= 3);
+        Assert.Contains(events, e => e.Kind == EventKind.ShardReissued);
+    }
+
+    [Fact]
+    public async Task ShardLostTooOften_FailsTheTrialWithTheLastReason()
+    {
+        var script = new EngineScript { BeforeShard = (_, _, _, _) => throw new IOException("no disk here") };
+        await using var cluster = await SmallCluster.StartAsync(1, script);
+        var (snapshot, _) = await cluster.RunAsync("lost", TestSpecs.Small with { Failure = new FailureSpec { MaxShardAttempts = 2 } });
+        Assert.Equal(RunState.Failed, snapshot.Summary.State);
+        Assert.Contains("was lost 2 times", snapshot.Reason, StringComparison.Ordinal);
+        Assert.Contains("no disk here", snapshot.Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task SiloKilledInMidShard_StepIsRedoneWithEqualBits()
+    {
+        await using var calm = await SmallCluster.StartAsync(1);
+        var expected = (await calm.RunAsync("calm", TestSpecs.Small)).Snapshot.Trials[0];
+
+        var script = new EngineScript();
+        var reached = new TaskCompletionSource();
+        var first = 0;
+        script.BeforeShard = (_, step, _, token) =>
+        {
+            if (step == 2 && Interlocked.Exchange(ref first, 1) == 0)
+            {
+                reached.TrySetResult();
+                token.WaitHandle.WaitOne();
+                token.ThrowIfCancellationRequested();
+            }
+        };
+        await using var cluster = await SmallCluster.StartAsync(2, script);
+        await cluster.Experiment("kill").SubmitAsync(TestSpecs.Submission(TestSpecs.Small), TestContext.Current.CancellationToken);
+        await reached.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        await cluster.Cluster.KillSiloAsync(cluster.Cluster.Silos[1], TestContext.Current.CancellationToken);
+        var (snapshot, events) = await cluster.FollowAsync("kill");
+        Assert.Equal(RunState.Succeeded, snapshot.Summary.State);
+        Assert.Equal(expected.ParametersSha256, snapshot.Trials[0].ParametersSha256);
+        Assert.Equal(Enumerable.Range(1, events.Count).Select(i => (long)i), events.Select(e => e.Sequence));
+        Assert.Equal(expected.LossHistory, snapshot.Trials[0].LossHistory);
+    }
+}
