@@ -153,7 +153,7 @@ internal sealed class DiffusionTraining : IDisposable
                 value.copy_(_average[name]);
         }
 
-        DiffusersFolder.Save(output, averaged, NoiseTable.SchedulerConfig());
+        DiffusersFolder.Save(output, averaged, NoiseTable.Schedule);
     }
 
     public void Dispose()

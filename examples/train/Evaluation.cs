@@ -1,6 +1,8 @@
+using AdjointDpm.Gradients;
 using AdjointDpm.Models;
 using AdjointDpm.Models.Classifiers;
 using AdjointDpm.Models.Unet;
+using AdjointDpm.Samplers;
 using SkiaSharp;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -28,17 +30,16 @@ internal static class Evaluation
     public static void Run(string model, string[] classifiers, string? data, int perClass, int steps, double guidance, int seed, string? sheet)
     {
         var judges = classifiers.Select(c => (Name: c, Net: ClassifierFolder.Load(c))).ToList();
-        if (data is not null)
+        var sets = data is null ? null : ((ImageSet Train, ImageSet Test)?)ImageSet.Read(data);
+        if (sets is var (_, test))
         {
-            var test = ImageSet.Read(data).Test;
             foreach (var (name, net) in judges)
                 Console.WriteLine($"{name}: test accuracy {Accuracy(net, test):p2} on {test.Count} images");
         }
 
         using var scope = NewDisposeScope();
-        using var unet = DiffusersFolder.Open(model).LoadUNet2D();
         var labels = arange(10, dtype: int64).repeat_interleave(perClass);
-        using var samples = Sample(unet, labels, steps, guidance, seed);
+        using var samples = Sample(DiffusersFolder.Open(model), labels, steps, guidance, seed);
         foreach (var (name, net) in judges)
         {
             using var frozen = no_grad();
@@ -47,40 +48,32 @@ internal static class Evaluation
             Console.WriteLine($"{name}: recognises {right.Average():p1} of {10 * perClass} samples (DDIM {steps}, guidance {guidance}); by class {string.Join(' ', right.Select(r => r.ToString("p0")))}");
         }
 
+        if (sets is var (train, held))
+            Console.WriteLine($"Distance to the nearest training image, RMS over pixels, median: samples {Nearest(samples, train):f3}, held-out images {Nearest(held.Batch([.. Enumerable.Range(0, Math.Min(500, held.Count)).Select(i => (long)i)]).Images, train):f3}");
         if (sheet is not null)
             WriteSheet(samples, perClass, sheet);
     }
 
-    private static Tensor Sample(UNet2DModel unet, Tensor labels, int steps, double guidance, int seed)
+    // Samples as near to the training images as those are to themselves would be copies.
+    private static double Nearest(Tensor images, ImageSet train)
     {
-        using var frozen = no_grad();
-        var table = new NoiseTable();
+        using var scope = NewDisposeScope();
+        var all = tensor(train.Pixels, [train.Count, train.Size * train.Size]);
+        return cdist(images.flatten(1), all).amin([1]).median().ToDouble() / train.Size;
+    }
+
+    private static Tensor Sample(DiffusersFolder folder, Tensor labels, int steps, double guidance, int seed)
+    {
+        using var unet = folder.LoadUNet2D();
         var size = unet.Config.SampleSize!.Values[0];
         using var generator = new Generator((ulong)seed);
-        var x = randn([labels.shape[0], 1, size, size], generator: generator);
-        var none = full_like(labels, 10);
-        var times = Enumerable.Range(0, steps).Select(i => (int)Math.Round(NoiseTable.Steps - (double)i * NoiseTable.Steps / steps) - 1).ToArray();
-        for (var i = 0; i < steps; i++)
+        using var result = Sampling.Sample(new SampleRequest
         {
-            using var scope = NewDisposeScope();
-            var t = tensor(new[] { (long)times[i] });
-            var eps = unet.call(x, t, labels);
-            if (guidance != 1)
-            {
-                var free = unet.call(x, t, none);
-                Scalar towards = guidance, away = 1 - guidance;
-                eps = free.mul(away).add(eps, towards);
-                GC.KeepAlive((towards, away));
-            }
-
-            var (bar, next) = (table.AlphaBar[times[i]], i + 1 < steps ? table.AlphaBar[times[i + 1]] : 1);
-            Scalar keep = Math.Sqrt(next / bar), add = Math.Sqrt(1 - next) - Math.Sqrt(next / bar) * Math.Sqrt(1 - bar);
-            var moved = x.mul(keep).add(eps, add).MoveToOuterDisposeScope();
-            GC.KeepAlive((keep, add));
-            x = moved;
-        }
-
-        return x;
+            Field = unet.Field(labels, guidance),
+            Noise = randn([labels.shape[0], 1, size, size], generator: generator),
+            Grid = folder.ReadScheduler().Grid(steps),
+        });
+        return result.Sample.clone();
     }
 
     /// <summary>A row for each class, ten samples in it, three times enlarged.</summary>

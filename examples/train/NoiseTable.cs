@@ -1,42 +1,23 @@
-using System.Text.Json.Nodes;
+using AdjointDpm.Models;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Train;
 
-/// <summary>The training schedule: 1000 steps of linearly growing β, as Ho et al. (2020) have it.</summary>
+/// <summary>The training schedule: 1000 steps of linearly growing β, as Ho et al. (2020) have it, as tables of float32.</summary>
 internal sealed class NoiseTable
 {
-    public const int Steps = 1000;
-    private const double First = 1e-4;
-    private const double Last = 0.02;
-
     public NoiseTable()
     {
-        var alphaBar = new double[Steps];
-        var product = 1.0;
-        for (var i = 0; i < Steps; i++)
-            alphaBar[i] = product *= 1 - (First + (Last - First) * i / (Steps - 1));
-        Alpha = tensor(Array.ConvertAll(alphaBar, a => (float)Math.Sqrt(a)));
-        Sigma = tensor(Array.ConvertAll(alphaBar, a => (float)Math.Sqrt(1 - a)));
-        AlphaBar = alphaBar;
+        var levels = Enumerable.Range(0, Steps).Select(t => Schedule.Schedule().At(t)).ToArray();
+        Alpha = tensor(Array.ConvertAll(levels, l => (float)l.Alpha));
+        Sigma = tensor(Array.ConvertAll(levels, l => (float)l.Sigma));
     }
+
+    public static SchedulerConfig Schedule { get; } = new() { TimestepSpacing = "trailing", SetAlphaToOne = true, ClipSample = false };
+
+    public static int Steps => Schedule.NumTrainTimesteps;
 
     public Tensor Alpha { get; }
 
     public Tensor Sigma { get; }
-
-    public double[] AlphaBar { get; }
-
-    public static JsonObject SchedulerConfig() => new()
-    {
-        ["_class_name"] = "DDIMScheduler",
-        ["num_train_timesteps"] = Steps,
-        ["beta_start"] = First,
-        ["beta_end"] = Last,
-        ["beta_schedule"] = "linear",
-        ["prediction_type"] = "epsilon",
-        ["clip_sample"] = false,
-        ["set_alpha_to_one"] = true,
-        ["timestep_spacing"] = "trailing",
-    };
 }

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using AdjointDpm.Formats;
 using AdjointDpm.Models.Unet;
@@ -55,54 +54,35 @@ public sealed class DiffusersFolder
     /// <inheritdoc cref="LoadUNet2D" path="/exception"/>
     public UNet2DConditionModel LoadUNet2DCondition() => Fill(new UNet2DConditionModel(UNet2DConditionConfig.Read(System.IO.Path.Combine(UnetFolder, ConfigFile))));
 
-    /// <summary>The scheduler's configuration as it is stored.</summary>
-    /// <exception cref="ModelConfigException">The folder has none, or it is malformed.</exception>
-    public JsonObject ReadScheduler()
-    {
-        var path = SchedulerConfigPath
-            ?? throw new ModelConfigException($"{Path}: holds no scheduler/{SchedulerFile}. Add the file that belongs to the model, or name a schedule in the experiment.");
-        try
-        {
-            return JsonNode.Parse(File.ReadAllText(path)) as JsonObject
-                ?? throw new ModelConfigException($"{path}: a scheduler's configuration is an object.");
-        }
-        catch (JsonException e)
-        {
-            throw new ModelConfigException($"{path}: {e.Message}", e);
-        }
-    }
+    /// <summary>The schedule the network was trained on.</summary>
+    /// <exception cref="ModelConfigException">The folder has none, or it is malformed or not supported.</exception>
+    public SchedulerConfig ReadScheduler() => SchedulerConfig.Read(SchedulerConfigPath
+        ?? throw new ModelConfigException($"{Path}: holds no scheduler/{SchedulerFile}. Add the file that belongs to the model, or name a schedule in the experiment."));
 
     /// <summary>Writes a pipeline's folder with an unconditional or class-conditional network; diffusers' <c>DDPMPipeline</c> and <c>DDIMPipeline</c> have this layout.</summary>
     /// <param name="path">The folder; made when missing.</param>
     /// <param name="model">The network.</param>
-    /// <param name="scheduler">The scheduler's configuration with its <c>_class_name</c>.</param>
-    public static void Save(string path, UNet2DModel model, JsonObject scheduler)
+    /// <param name="scheduler">The schedule the network was trained on.</param>
+    public static void Save(string path, UNet2DModel model, SchedulerConfig scheduler)
     {
         model.Config.Write(System.IO.Path.Combine(path, "unet", ConfigFile));
         ModuleWeights.Save(model, System.IO.Path.Combine(path, "unet", WeightsFile));
-        SaveIndex(path, "DDIMPipeline", nameof(UNet2DModel), scheduler);
-    }
-
-    /// <summary>Writes the network of a conditional pipeline and its scheduler. The other parts of such a pipeline are files of their own.</summary>
-    /// <inheritdoc cref="Save(string, UNet2DModel, JsonObject)" path="/param"/>
-    public static void Save(string path, UNet2DConditionModel model, JsonObject scheduler)
-    {
-        model.Config.Write(System.IO.Path.Combine(path, "unet", ConfigFile));
-        ModuleWeights.Save(model, System.IO.Path.Combine(path, "unet", WeightsFile));
-        SaveIndex(path, "StableDiffusionPipeline", nameof(UNet2DConditionModel), scheduler);
-    }
-
-    private static void SaveIndex(string path, string pipeline, string unet, JsonObject scheduler)
-    {
-        ModelConfig.Write(System.IO.Path.Combine(path, "scheduler", SchedulerFile), scheduler);
-        var name = (string?)scheduler["_class_name"]
-            ?? throw new ModelConfigException("The scheduler's configuration has no _class_name. Name the diffusers class it is for, such as DDIMScheduler.");
+        scheduler.Write(System.IO.Path.Combine(path, "scheduler", SchedulerFile));
         ModelConfig.Write(System.IO.Path.Combine(path, "model_index.json"), new JsonObject
         {
-            ["_class_name"] = pipeline,
-            ["scheduler"] = new JsonArray("diffusers", name),
-            ["unet"] = new JsonArray("diffusers", unet),
+            ["_class_name"] = "DDIMPipeline",
+            ["scheduler"] = new JsonArray("diffusers", scheduler.ClassName),
+            ["unet"] = new JsonArray("diffusers", nameof(UNet2DModel)),
         });
+    }
+
+    /// <summary>Writes the network of a conditional pipeline and its scheduler. The index stays with whoever has the pipeline's other parts.</summary>
+    /// <inheritdoc cref="Save(string, UNet2DModel, SchedulerConfig)" path="/param"/>
+    public static void Save(string path, UNet2DConditionModel model, SchedulerConfig scheduler)
+    {
+        model.Config.Write(System.IO.Path.Combine(path, "unet", ConfigFile));
+        ModuleWeights.Save(model, System.IO.Path.Combine(path, "unet", WeightsFile));
+        scheduler.Write(System.IO.Path.Combine(path, "scheduler", SchedulerFile));
     }
 
     private T Fill<T>(T model)

@@ -1,4 +1,3 @@
-using System.Text.Json.Nodes;
 using AdjointDpm.Formats;
 using AdjointDpm.Models;
 using AdjointDpm.Models.Classifiers;
@@ -11,7 +10,7 @@ namespace AdjointDpm.Tests.Models;
 
 public sealed class FolderTests
 {
-    private static readonly JsonObject Scheduler = new() { ["_class_name"] = "DDIMScheduler", ["beta_end"] = 0.02 };
+    private static readonly SchedulerConfig Scheduler = new() { BetaEnd = 0.03, TimestepSpacing = "trailing" };
 
     [Fact]
     public void DiffusersFolder_AfterSave_LoadsEqualNetworkAndScheduler()
@@ -30,7 +29,7 @@ public sealed class FolderTests
         DiffusersFolder.Save(folder.Path, model, Scheduler);
         var opened = DiffusersFolder.Open(folder.Path);
         Assert.Equal("UNet2DModel", opened.UnetClass);
-        Assert.Equal(0.02, (double)opened.ReadScheduler()["beta_end"]!);
+        Assert.Equal(Scheduler, opened.ReadScheduler());
         Assert.Contains("\"UNet2DModel\"", File.ReadAllText(folder["model_index.json"]), StringComparison.Ordinal);
         using var frozen = no_grad();
         using var loaded = opened.LoadUNet2D();
@@ -39,7 +38,7 @@ public sealed class FolderTests
 
         var direct = DiffusersFolder.Open(folder["unet"]);
         using var again = direct.LoadUNet2D();
-        Assert.Contains("scheduler_config.json", Assert.Throws<ModelConfigException>(direct.ReadScheduler).Message, StringComparison.Ordinal);
+        Assert.Contains("scheduler_config.json", Assert.Throws<ModelConfigException>(() => direct.ReadScheduler()).Message, StringComparison.Ordinal);
         Assert.Contains("UNet2DConditionModel", Assert.Throws<ModelConfigException>(opened.LoadUNet2DCondition).Message, StringComparison.Ordinal);
     }
 

@@ -10,7 +10,7 @@ namespace AdjointDpm.Tests.Models;
 /// <summary>Networks that others trained and published, against their outputs in PyTorch. They are not part of the repository: where the folder is absent the tests say so.</summary>
 public sealed class PretrainedTests(ITestOutputHelper output)
 {
-    private static readonly string Folder = Path.GetFullPath(Path.Combine(ReferenceFolder.Root(), "..", "shared", "pretrained"));
+    internal static readonly string Folder = Path.GetFullPath(Path.Combine(ReferenceFolder.Root(), "..", "shared", "pretrained"));
 
     [Fact]
     public void PublishedDenoiser_OutputAndGradient_ArePyTorchs()

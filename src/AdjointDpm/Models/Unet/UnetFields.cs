@@ -1,0 +1,52 @@
+using AdjointDpm.Samplers;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Models.Unet;
+
+/// <summary>Networks as noise fields: what a sampler asks for.</summary>
+/// <remarks>The networks and tensors are not owned. Their parameters are made known by the name <c>unet</c>: declare or freeze them before differentiating.</remarks>
+public static class UnetFields
+{
+    /// <summary>An unconditional network.</summary>
+    public static NoiseField Field(this UNet2DModel model)
+    {
+        var dtype = Dtype(model);
+        return NoiseField.From((x, time) => model.forward(x.to(dtype), Time(time, x))).Knowing("unet", model);
+    }
+
+    /// <summary>A class-conditional network, with classifier-free guidance.</summary>
+    /// <param name="model">Network with a table of classes.</param>
+    /// <param name="labels">Class of each sample, int64 [B].</param>
+    /// <param name="guidance">Weight w of ε(x, none) + w (ε(x, label) − ε(x, none)). Default: 1, no guidance and one evaluation.</param>
+    /// <param name="noClass">The row of the table that was trained without a class. Default: the last.</param>
+    public static NoiseField Field(this UNet2DModel model, Tensor labels, double guidance = 1, long? noClass = null)
+    {
+        var dtype = Dtype(model);
+        Tensor Conditional(Tensor x, double time) => model.call(x.to(dtype), Time(time, x), labels);
+        if (guidance == 1)
+            return NoiseField.From(Conditional).Knowing("unet", model);
+        var none = noClass ?? (model.Config.NumClassEmbeds - 1)
+            ?? throw new ModelConfigException("The network has no table of classes (num_class_embeds), so there is nothing to guide by.");
+        return NoiseField.Guided((x, time) => model.call(x.to(dtype), Time(time, x), tensor(none, device: x.device).expand(x.shape[0])), Conditional, guidance).Knowing("unet", model);
+    }
+
+    /// <summary>A network conditioned on a sequence, with classifier-free guidance.</summary>
+    /// <param name="model">The network.</param>
+    /// <param name="conditioning">Conditioning, [B, N, D]. Declare it with <see cref="NoiseField.With(string, Tensor)"/> to differentiate by it.</param>
+    /// <param name="unconditional">Conditioning of the empty or negative prompt, [B, M, D]. Default: none, which leaves guidance out.</param>
+    /// <param name="guidance">Weight w of ε(x, empty) + w (ε(x, c) − ε(x, empty)). Default: 1, no guidance and one evaluation.</param>
+    public static NoiseField Field(this UNet2DConditionModel model, Tensor conditioning, Tensor? unconditional = null, double guidance = 1)
+    {
+        var dtype = Dtype(model);
+        Tensor Predict(Tensor x, double time, Tensor context) => model.call(x.to(dtype), Time(time, x), context.to(dtype));
+        if (guidance == 1)
+            return NoiseField.From((x, time) => Predict(x, time, conditioning)).Knowing("unet", model);
+        if (unconditional is null)
+            throw new ArgumentException($"Guidance {guidance} needs the conditioning of the empty prompt. Pass it, or use guidance 1.", nameof(unconditional));
+        return NoiseField.Guided((x, time) => Predict(x, time, unconditional), (x, time) => Predict(x, time, conditioning), guidance).Knowing("unet", model);
+    }
+
+    private static ScalarType Dtype(nn.Module model) => model.parameters().First().dtype;
+
+    private static Tensor Time(double time, Tensor x) => tensor(time, dtype: float32, device: x.device);
+}
