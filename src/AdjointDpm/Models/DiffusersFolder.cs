@@ -8,12 +8,13 @@ namespace AdjointDpm.Models;
 /// <summary>A diffusion model on disk, as diffusers lays it out.</summary>
 /// <remarks>
 /// A pipeline's folder has <c>model_index.json</c>, <c>unet/</c> and <c>scheduler/</c>. A network's own folder, which holds its
-/// <c>config.json</c> directly, is taken as well.
+/// <c>config.json</c> directly, is taken as well. Where only the <c>fp16</c> variant of the weights is there, it is read.
 /// </remarks>
 public sealed class DiffusersFolder
 {
     private const string ConfigFile = "config.json";
     private const string WeightsFile = "diffusion_pytorch_model.safetensors";
+    private const string HalfWeightsFile = "diffusion_pytorch_model.fp16.safetensors";
     private const string SchedulerFile = "scheduler_config.json";
 
     private DiffusersFolder(string path, string unetFolder) => (Path, UnetFolder) = (path, unetFolder);
@@ -89,7 +90,9 @@ public sealed class DiffusersFolder
         where T : nn.Module
     {
         // Files written before diffusers 0.12 name the attention of UNet2DModel differently.
-        ModuleWeights.Load(model, System.IO.Path.Combine(UnetFolder, WeightsFile), AttentionNames.Current);
+        var plain = System.IO.Path.Combine(UnetFolder, WeightsFile);
+        var half = System.IO.Path.Combine(UnetFolder, HalfWeightsFile);
+        ModuleWeights.Load(model, !File.Exists(plain) && File.Exists(half) ? half : plain, AttentionNames.Current);
         model.eval();
         return model;
     }

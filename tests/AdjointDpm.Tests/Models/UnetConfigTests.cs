@@ -145,6 +145,33 @@ public sealed class UnetConfigTests
     }
 
     [Fact]
+    public void UNet2DConditionModel_SdxlLayout_UsesAddedConditioning()
+    {
+        using var scope = NewDisposeScope();
+        using var model = new UNet2DConditionModel(new UNet2DConditionConfig
+        {
+            BlockOutChannels = [8, 16],
+            DownBlockTypes = ["DownBlock2D", "CrossAttnDownBlock2D"],
+            UpBlockTypes = ["CrossAttnUpBlock2D", "UpBlock2D"],
+            LayersPerBlock = 1,
+            NormNumGroups = 4,
+            CrossAttentionDim = 12,
+            AttentionHeadDim = 2,
+            AdditionEmbedType = "text_time",
+            AdditionTimeEmbedDim = 6,
+            ProjectionClassEmbeddingsInputDim = 5 + 6 * 6,
+        });
+        using var frozen = no_grad();
+        var (x, context, t) = (randn(2, 4, 8, 8), randn(2, 6, 12), tensor(3));
+        var ids = tensor(new float[] { 64, 64, 0, 0, 64, 64, 64, 64, 0, 0, 32, 32 }, [2, 6]);
+        var pooled = randn(1, 5).expand(2, 5);
+        var y = model.forward(cat([x[..1], x[..1]], 0), t, cat([context[..1], context[..1]], 0), new AddedConditioning(pooled, ids));
+        Assert.False(y[0].allclose(y[1]));
+        Assert.Throws<ArgumentException>(() => model.forward(x, t, context));
+        Assert.Throws<ModelConfigException>(() => new UNet2DConditionModel(model.Config with { AdditionTimeEmbedDim = null }));
+    }
+
+    [Fact]
     public void Read_MissingFields_AreTheClassDefaults()
     {
         using var folder = new TemporaryFolder();
@@ -171,7 +198,7 @@ public sealed class UnetConfigTests
 
     [Theory]
     [InlineData("""{"_class_name":"AutoencoderKL"}""", "AutoencoderKL")]
-    [InlineData("""{"_class_name":"UNet2DConditionModel","addition_embed_type":"text_time"}""", "text_time")]
+    [InlineData("""{"_class_name":"UNet2DConditionModel","encoder_hid_dim":768}""", "encoder_hid_dim")]
     [InlineData("""{"_class_name":"UNet2DConditionModel","layers_per_block":"two"}""", "layers_per_block")]
     [InlineData("""{"_class_name":""", "config.json")]
     public void Read_UnsupportedOrMalformed_NamesTheField(string json, string expected)

@@ -23,7 +23,7 @@ internal sealed class SinusoidalTimes : nn.Module<Tensor, Tensor>
         // The original's float32 operations in its order, so that the values are the same to the last bit.
         using var scope = NewDisposeScope();
         Scalar logPeriod = -Math.Log(MaxPeriod), span = channels / 2 - freqShift;
-        _frequencies = arange(channels / 2, dtype: float32).mul(logPeriod).div(span).exp().data<float>().ToArray();
+        _frequencies = arange(channels / 2, dtype: float32, device: CPU).mul(logPeriod).div(span).exp().data<float>().ToArray();
         GC.KeepAlive((logPeriod, span));
     }
 

@@ -3,13 +3,13 @@ using System.Text.Json.Serialization;
 
 namespace AdjointDpm.Models.Unet;
 
-/// <summary>The <c>config.json</c> of diffusers' <c>UNet2DConditionModel</c>, as Stable Diffusion 1 and 2 use it. Defaults are that class's.</summary>
+/// <summary>The <c>config.json</c> of diffusers' <c>UNet2DConditionModel</c>, as Stable Diffusion 1, 2 and XL use it. Defaults are that class's.</summary>
 public sealed record UNet2DConditionConfig
 {
     // Fields that change the network and are not supported, with the value that turns each off.
     private static readonly (string Field, string? Off)[] Unsupported =
     [
-        ("dual_cross_attention", "false"), ("encoder_hid_dim", null), ("encoder_hid_dim_type", null), ("class_embed_type", null), ("addition_embed_type", null),
+        ("dual_cross_attention", "false"), ("encoder_hid_dim", null), ("encoder_hid_dim_type", null), ("class_embed_type", null),
         ("num_class_embeds", null), ("time_embedding_dim", null), ("time_embedding_act_fn", null), ("timestep_post_act", null), ("time_cond_proj_dim", null),
         ("resnet_skip_time_act", "false"), ("cross_attention_norm", null), ("mid_block_only_cross_attention", null), ("class_embeddings_concat", "false"),
         ("reverse_transformer_layers_per_block", null), ("attention_type", "\"default\""), ("time_embedding_type", "\"positional\""), ("resnet_out_scale_factor", "1"),
@@ -85,7 +85,7 @@ public sealed record UNet2DConditionConfig
     /// <summary>The number of attention heads under its right name; wins over <see cref="AttentionHeadDim"/>. Default: null.</summary>
     public OneOrMany? NumAttentionHeads { get; init; }
 
-    /// <summary>Transformers project by linear layers (SD2), not 1×1 convolutions (SD1). Default: false.</summary>
+    /// <summary>Transformers project by linear layers (SD2, SDXL), not 1×1 convolutions (SD1). Default: false.</summary>
     public bool UseLinearProjection { get; init; }
 
     /// <summary>Attention weights are computed in float32 whatever the network's dtype. Default: false.</summary>
@@ -93,6 +93,15 @@ public sealed record UNet2DConditionConfig
 
     /// <summary><c>default</c>: time is added; <c>scale_shift</c>: it scales and shifts. Default: default.</summary>
     public string ResnetTimeScaleShift { get; init; } = "default";
+
+    /// <summary>What is added to the time: null for nothing, <c>text_time</c> for SDXL's pooled text and picture sizes. Default: null.</summary>
+    public string? AdditionEmbedType { get; init; }
+
+    /// <summary>Width of the embedding of one of SDXL's six numbers. Default: null.</summary>
+    public int? AdditionTimeEmbedDim { get; init; }
+
+    /// <summary>Width of SDXL's pooled text and embedded numbers together. Default: null.</summary>
+    public int? ProjectionClassEmbeddingsInputDim { get; init; }
 
     /// <summary>Kernel of the first convolution. Default: 3.</summary>
     public int ConvInKernel { get; init; } = 3;

@@ -3,7 +3,12 @@ using static TorchSharp.torch;
 
 namespace AdjointDpm.Models.Unet;
 
-/// <summary>diffusers' <c>UNet2DConditionModel</c>: the noise predictor of Stable Diffusion 1 and 2.</summary>
+/// <summary>What SDXL adds to the time.</summary>
+/// <param name="TextEmbeds">Pooled states of the second text encoder, [B, P].</param>
+/// <param name="TimeIds">Original height and width, crop's top and left, wanted height and width, in pixels: [B, 6].</param>
+public sealed record AddedConditioning(Tensor TextEmbeds, Tensor TimeIds);
+
+/// <summary>diffusers' <c>UNet2DConditionModel</c>: the noise predictor of Stable Diffusion 1, 2 and XL.</summary>
 /// <remarks>
 /// Parameter names are diffusers' own. Input: sample [B, C, H, W] in the network's dtype, timestep [B] or a single number,
 /// conditioning [B, N, D] (a text encoder's states). Output: [B, C', H, W].
@@ -13,6 +18,8 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
     private readonly Conv2d conv_in;
     private readonly SinusoidalTimes time_proj;
     private readonly TimeEmbedding time_embedding;
+    private readonly SinusoidalTimes? add_time_proj;
+    private readonly TimeEmbedding? add_embedding;
     private readonly ModuleList<DownStage> down_blocks;
     private readonly MiddleStage? mid_block;
     private readonly ModuleList<UpStage> up_blocks;
@@ -37,6 +44,18 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
         conv_in = nn.Conv2d(config.InChannels, channels[0], config.ConvInKernel, padding: (config.ConvInKernel - 1) / 2);
         time_proj = new SinusoidalTimes(channels[0], config.FlipSinToCos, config.FreqShift);
         time_embedding = new TimeEmbedding(channels[0], width, config.ActFn);
+        switch (config.AdditionEmbedType)
+        {
+            case null:
+                break;
+            case "text_time" when config is { AdditionTimeEmbedDim: { } one, ProjectionClassEmbeddingsInputDim: { } all }:
+                add_time_proj = new SinusoidalTimes(one, config.FlipSinToCos, config.FreqShift);
+                add_embedding = new TimeEmbedding(all, width, config.ActFn);
+                break;
+            case var other:
+                throw new ModelConfigException($"addition_embed_type is '{other}'. Supported: null, and text_time with addition_time_embed_dim and projection_class_embeddings_input_dim.");
+        }
+
         down_blocks = nn.ModuleList([.. Enumerable.Range(0, stages).Select(i => Down(config, options, i))]);
         mid_block = config.MidBlockType switch
         {
@@ -57,12 +76,29 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
     public UNet2DConditionConfig Config { get; }
 
     /// <inheritdoc/>
-    public override Tensor forward(Tensor sample, Tensor timestep, Tensor encoderHiddenStates)
+    public override Tensor forward(Tensor sample, Tensor timestep, Tensor encoderHiddenStates) => forward(sample, timestep, encoderHiddenStates, null);
+
+    /// <summary>Predicts with SDXL's added conditioning.</summary>
+    /// <exception cref="ArgumentException">The network needs added conditioning and none is given, or the reverse.</exception>
+    public Tensor forward(Tensor sample, Tensor timestep, Tensor encoderHiddenStates, AddedConditioning? added)
     {
+        if (add_embedding is null != added is null)
+        {
+            throw new ArgumentException(added is null
+                ? "This network (SDXL) needs pooled text and picture sizes besides the sequence. Pass them as added conditioning."
+                : "This network has no place for added conditioning. Pass null.", nameof(added));
+        }
+
         using var scope = NewDisposeScope();
         var x = Config.CenterInputSample ? sample.mul(Rooted.Two).sub(Rooted.One) : sample;
         var times = timestep.reshape(-1).expand(sample.shape[0]);
         var time = time_embedding.call(time_proj.call(times).to(sample.dtype));
+        if (added is not null)
+        {
+            var numbers = add_time_proj!.call(added.TimeIds.flatten()).reshape(added.TextEmbeds.shape[0], -1);
+            time = time.Plus(add_embedding!.call(cat([added.TextEmbeds.to(sample.dtype), numbers.to(sample.dtype)], -1)));
+        }
+
         x = conv_in.call(x);
         var skips = new Stack<Tensor>([x]);
         foreach (var stage in down_blocks)
