@@ -37,7 +37,10 @@ public sealed partial record ExperimentDocument
     public required string SpecSha256 { get; init; }
 
     /// <summary>Key of the experiment: the name and the start of the hash, so that the same file always means the same experiment.</summary>
-    public string Id => $"{Name}-{SpecSha256[..8]}";
+    public string Id => IdOf(Name, SpecSha256);
+
+    /// <summary>Key of the experiment with this name and spec.</summary>
+    public static string IdOf(string name, string specSha256) => $"{name}-{specSha256[..8]}";
 
     /// <summary>Reads a file. Never throws for anything that the file or its absence can cause.</summary>
     public static ExperimentDocumentResult Load(string path)

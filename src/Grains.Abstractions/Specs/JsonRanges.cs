@@ -29,6 +29,8 @@ internal static class JsonRanges
                 var quoted = value.GetValueKind() == JsonValueKind.String;
                 var reading = ScalarReading.Read(type, quoted ? value.GetValue<string>() : value.ToJsonString(), quoted);
                 if (reading.Value is null) findings.Add(reading.Finding(path, type));
+                else if (type.Path is not null && !Path.IsPathFullyQualified(value.GetValue<string>()))
+                    findings.Add(new SpecFinding(path, $"{path} must be an absolute path, but is '{value.GetValue<string>()}'."));
                 break;
             default:
                 findings.Add(new SpecFinding(path, $"{path} must be {shape.Expected}, but is {(node is null ? "null" : "something else")}."));

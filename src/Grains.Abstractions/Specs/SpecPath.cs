@@ -35,7 +35,7 @@ internal static class SpecPath
     public static IEnumerable<string> Searchable() => Leaves(Root, "").Where(leaf => !IsFixed(leaf));
 
     /// <summary>What stands at a searched path, or why nothing may.</summary>
-    public static SpecShape? Resolve(string path, JsonObject spec, out SpecFinding? finding)
+    public static SpecShape? Resolve(string path, JsonObject spec, out SpecFinding? finding, bool searched = true)
     {
         finding = null;
         SpecShape shape = Root;
@@ -61,12 +61,12 @@ internal static class SpecPath
             node = node?[member.Name];
             if (shape is not ScalarShape && node is null && member.Nullable && shape is not ListShape)
             {
-                finding = new SpecFinding(path, $"'{path}' cannot be searched because the spec has no {walked}.") { Found = path };
+                finding = new SpecFinding(path, $"'{path}' cannot be set because the spec has no {walked}.") { Found = path };
                 return null;
             }
         }
 
-        if (IsFixed(path))
+        if (searched && IsFixed(path))
         {
             finding = new SpecFinding(path, $"'{path}' cannot be searched: it steers the search or judges its trials.") { Found = path };
             return null;

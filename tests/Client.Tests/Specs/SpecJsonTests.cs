@@ -76,7 +76,7 @@ public sealed class SpecJsonTests : IDisposable
     [InlineData("optimizer.lerningRate", "1", "'optimizer.lerningRate' is no place in the spec. Did you mean 'optimizer.learningRate'?")]
     [InlineData("losses[1].weight", "1", "'losses[1].weight' speaks of item 1 of losses, but there are 1, counted from 0.")]
     [InlineData("losses[x].weight", "1", "'losses[x].weight' is no place in the spec. Did you mean 'losses[0].weight'?")]
-    [InlineData("heldOut.samples", "1", "'heldOut.samples' cannot be searched because the spec has no heldOut.")]
+    [InlineData("heldOut.samples", "1", "'heldOut.samples' cannot be set because the spec has no heldOut.")]
     [InlineData("", "1", "'' is no place in the spec. Write it like 'optimizer.learningRate' or 'losses[0].weight'.")]
     public void Apply_WhatDoesNotBind_IsRefused(string path, string value, string expected) =>
         Assert.Equal(expected, Assert.Throws<SpecException>(() => SpecOverrides.Apply(Canonical, path, value)).Message);

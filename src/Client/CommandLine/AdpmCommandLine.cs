@@ -1,0 +1,87 @@
+using System.CommandLine;
+using System.CommandLine.Invocation;
+using AdjointDpm.Client.Commands;
+using AdjointDpm.Client.Connection;
+using AdjointDpm.Client.Json;
+using AdjointDpm.Client.Rendering;
+using Spectre.Console;
+
+namespace AdjointDpm.Client.CommandLine;
+
+/// <summary>The program: parses, runs a command, turns every failure into a message and an exit code.</summary>
+internal static class AdpmCommandLine
+{
+    private const string Description =
+        "Finetunes diffusion models with the gradient of a loss on the generated sample.\n\n"
+        + "Results go to standard output, progress to standard error. "
+        + "Exit codes: 0 ok, 1 failed, 2 invalid spec or usage, 3 cluster unreachable, 130 interrupted.";
+
+    public static RootCommand Root(ClientContext context)
+    {
+        var root = new RootCommand(Description)
+        {
+            RunCommand.Create(context), SubmitCommand.Create(context), WatchCommand.Create(context), ListCommand.Create(context),
+            ShowCommand.Create(context), CancelCommand.Create(context), DoctorCommand.Create(context),
+        };
+        return root;
+    }
+
+    public static async Task<int> InvokeAsync(string[] args, ClientContext context, TextWriter output, CancellationToken cancellationToken)
+    {
+        var parsed = Root(context).Parse(args.Length == 0 ? ["--help"] : args);
+        var json = parsed.Tokens.Any(token => token.Value == "--json");
+        if (parsed.Action is ParseErrorAction)
+        {
+            var command = string.Join(' ', Path(parsed.CommandResult));
+            var unknown = parsed.UnmatchedTokens.Count > 0 && parsed.CommandResult.Parent is null ? $"'{parsed.UnmatchedTokens[0]}' is not a command." : null;
+            return Fail(context, json, ExitCodes.Invalid, unknown ?? string.Join(' ', parsed.Errors.Select(error => error.Message)), $"See '{command} --help'.");
+        }
+
+        try
+        {
+            // Signals and exceptions are ours: a second Ctrl-C must kill, and exit codes mean something.
+            var configuration = new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null, Output = output };
+            return await parsed.InvokeAsync(configuration, cancellationToken);
+        }
+        catch (CommandFailure e)
+        {
+            return Fail(context, json, e.ExitCode, e.Message, e.Advice);
+        }
+        catch (SpecFailure e)
+        {
+            return Fail(context, json, e);
+        }
+        catch (ClusterUnreachableException e)
+        {
+            return Fail(context, json, ExitCodes.Unreachable, e.Message, "Start a cluster with 'adpm run FILE', or name one with --gateway host:port or --data folder.");
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        {
+            return ExitCodes.Interrupted;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException or InvalidOperationException or ArgumentException or Orleans.Runtime.OrleansException)
+        {
+            // What a cluster refuses arrives as the exception that it threw.
+            return Fail(context, json, ExitCodes.Failed, e.Message, null);
+        }
+    }
+
+    private static int Fail(ClientContext context, bool json, int exitCode, string message, string? advice)
+    {
+        context.Terminal.Error.Write(new Markup($"[red]error:[/] {Markup.Escape(message)}\n") { Overflow = Overflow.Fold });
+        if (advice is not null) context.Terminal.Error.Write(new Markup(Markup.Escape(advice) + "\n") { Overflow = Overflow.Fold });
+        if (json) context.Terminal.WriteRaw(ClientJson.Text(new ErrorDocument(exitCode, message, advice, [])));
+        return exitCode;
+    }
+
+    private static int Fail(ClientContext context, bool json, SpecFailure failure)
+    {
+        ProblemView.Show(context.Terminal.Error, failure.Problems, failure.Lines);
+        context.Terminal.Note($"[red]{Words.Count(failure.Problems.Count, "error")}.[/] Nothing was started.");
+        if (json) context.Terminal.WriteRaw(ClientJson.Text(new ErrorDocument(ExitCodes.Invalid, failure.Message, null, [.. failure.Problems.Select(ProblemDocument.Of)])));
+        return ExitCodes.Invalid;
+    }
+
+    private static IEnumerable<string> Path(System.CommandLine.Parsing.CommandResult result) =>
+        (result.Parent is System.CommandLine.Parsing.CommandResult parent ? Path(parent) : []).Append(result.Parent is null ? "adpm" : result.Command.Name);
+}

@@ -1,0 +1,53 @@
+using System.CommandLine;
+using AdjointDpm.Client.Connection;
+
+namespace AdjointDpm.Client.CommandLine;
+
+/// <summary>Options and arguments that several commands have. Made anew for each: an option belongs to one command.</summary>
+internal static class SharedOptions
+{
+    public static Argument<string> SpecFile() => new("FILE") { Description = "The experiment, a YAML file." };
+
+    public static Argument<string> ExperimentId() => new("ID") { Description = "Id of the experiment, its name, or the beginning of either when that is clear." };
+
+    public static Option<bool> Json() => new("--json") { Description = "Print the result as JSON, with a versioned schema, on standard output." };
+
+    public static Option<string[]> Set() => new("--set")
+    {
+        Description = "Set one value of the spec, such as optimizer.learningRate=3e-4. Repeatable.", HelpName = "path=value", Arity = ArgumentArity.OneOrMore,
+    };
+}
+
+/// <summary>Where the cluster is.</summary>
+internal sealed class TargetOptions
+{
+    private readonly Option<string[]> _gateway = new("--gateway")
+    {
+        Description = "A gateway of the cluster. Repeatable.", HelpName = "host:port", Arity = ArgumentArity.OneOrMore,
+    };
+
+    private readonly Option<string?> _data = new("--data")
+    {
+        Description = $"Output folder of a cluster on this machine. Without either: ${ClusterTarget.Variable}, else ./{ClusterTarget.DefaultFolder} when a cluster has run there, else 127.0.0.1:30000. --gateway goes before --data.",
+        HelpName = "folder",
+    };
+
+    public TargetOptions(Command command)
+    {
+        command.Options.Add(_gateway);
+        command.Options.Add(_data);
+    }
+
+    public bool Given(ParseResult parsed, ClientContext context) =>
+        parsed.GetValue(_gateway) is { Length: > 0 } || parsed.GetValue(_data) is not null || context.Variable(ClusterTarget.Variable) is { Length: > 0 };
+
+    public ClusterTarget Target(ParseResult parsed, ClientContext context) => ClusterTarget.Resolve(parsed.GetValue(_gateway) ?? [], parsed.GetValue(_data), context);
+
+    /// <summary>Connects, and says so when a person waits for it.</summary>
+    public async Task<(IClusterConnection Cluster, ClusterTarget Target)> ConnectAsync(ParseResult parsed, ClientContext context, CancellationToken cancellationToken)
+    {
+        var target = Target(parsed, context);
+        if (context.Terminal.Live) context.Terminal.Note($"[grey]Connecting to {Spectre.Console.Markup.Escape(target.ToString())}[/]");
+        return (await context.Connect(target, cancellationToken), target);
+    }
+}

@@ -1,0 +1,55 @@
+using System.CommandLine;
+using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Client.Connection;
+using AdjointDpm.Client.LocalCluster;
+
+namespace AdjointDpm.Client.Commands;
+
+internal static class RunCommand
+{
+    public static Command Create(ClientContext context)
+    {
+        var command = new Command("run", "Run an experiment on this machine: starts silos, follows the experiment, stops them. Goes on where an earlier run of the same file stopped.");
+        var file = SharedOptions.SpecFile();
+        var silos = new Option<int>("--silos") { Description = "Silo processes, each with one worker.", DefaultValueFactory = _ => 1, HelpName = "n" };
+        silos.Validators.Add(result =>
+        {
+            if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, out var n) && n is < 1 or > 64) result.AddError("--silos must be from 1 to 64.");
+        });
+        var output = new Option<string>("--output", "-o")
+        {
+            Description = "Folder of results, state and logs.", DefaultValueFactory = _ => ClusterTarget.DefaultFolder, HelpName = "folder",
+        };
+        var keep = new Option<bool>("--keep") { Description = "Leave the silos running at the end, for 'adpm show' and more." };
+        var set = SharedOptions.Set();
+        var json = SharedOptions.Json();
+        command.Arguments.Add(file);
+        foreach (var option in new Option[] { silos, output, keep, set, json }) command.Options.Add(option);
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var sets = parsed.GetValue(set) ?? [];
+            var (id, submission, spec) = SpecFile.Read(parsed.GetRequiredValue(file), sets, context);
+            var folder = Path.GetFullPath(Path.Combine(context.CurrentDirectory, parsed.GetRequiredValue(output)));
+            var run = new LocalRun(context)
+            {
+                Id = id,
+                Submission = submission,
+                Command = $"adpm {string.Join(' ', parsed.Tokens.Select(token => Quote(token.Value)))}",
+                ShortFolder = parsed.GetRequiredValue(output),
+                Json = parsed.GetValue(json),
+                Cluster = new LocalClusterOptions
+                {
+                    Command = SiloCommand.Find(context.Variable, context.ProgramFolder),
+                    Silos = parsed.GetValue(silos),
+                    DataFolder = folder,
+                    Threads = spec.Resources.Threads,
+                    Keep = parsed.GetValue(keep),
+                },
+            };
+            return await run.ToEndAsync(cancellationToken);
+        });
+        return command;
+    }
+
+    private static string Quote(string word) => word.All(c => char.IsLetterOrDigit(c) || "-_./=:,[]".Contains(c)) && word.Length > 0 ? word : $"'{word.Replace("'", "'\\''")}'";
+}

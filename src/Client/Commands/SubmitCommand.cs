@@ -1,0 +1,53 @@
+using System.CommandLine;
+using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Client.Json;
+using AdjointDpm.Client.Rendering;
+
+namespace AdjointDpm.Client.Commands;
+
+internal static class SubmitCommand
+{
+    private static readonly string[] Verbs = ["watch", "show", "cancel"];
+
+    public static Command Create(ClientContext context)
+    {
+        var command = new Command("submit", "Hand an experiment to a cluster. The same file again finds the same experiment.");
+        var file = SharedOptions.SpecFile();
+        command.Arguments.Add(file);
+        var target = new TargetOptions(command);
+        var set = SharedOptions.Set();
+        var watch = new Option<bool>("--watch") { Description = "Then follow it to its end, as 'adpm watch' does." };
+        var json = SharedOptions.Json();
+        command.Options.Add(set);
+        command.Options.Add(watch);
+        command.Options.Add(json);
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var (id, submission, _) = SpecFile.Read(parsed.GetRequiredValue(file), parsed.GetValue(set) ?? [], context);
+            var (cluster, where) = await target.ConnectAsync(parsed, context, cancellationToken);
+            await using (cluster)
+            {
+                var receipt = await cluster.SubmitAsync(id, submission, cancellationToken);
+                if (parsed.GetValue(json))
+                {
+                    var document = new ReceiptDocument(receipt.ExperimentId, receipt.Existed, receipt.Trials, submission.SpecSha256);
+                    context.Terminal.WriteRaw(parsed.GetValue(watch) ? ClientJson.Line(document) : ClientJson.Text(document));
+                }
+                else
+                {
+                    context.Terminal.WriteRaw($"{receipt.ExperimentId}: {(receipt.Existed ? "was submitted before, " : "")}{Words.Count(receipt.Trials, "trial")}");
+                }
+
+                if (parsed.GetValue(watch)) return await WatchCommand.FollowAsync(context, cluster, receipt.ExperimentId, where, parsed.GetValue(json), cancellationToken);
+                if (!parsed.GetValue(json))
+                {
+                    context.Terminal.WriteRaw("Next:");
+                    foreach (var verb in Verbs) context.Terminal.WriteRaw($"  adpm {verb} {receipt.ExperimentId}{where.Options}");
+                }
+
+                return ExitCodes.Ok;
+            }
+        });
+        return command;
+    }
+}

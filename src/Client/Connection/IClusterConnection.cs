@@ -1,0 +1,20 @@
+using AdjointDpm.Grains.Experiments;
+
+namespace AdjointDpm.Client.Connection;
+
+/// <summary>What the client asks of a cluster. Every member may throw <see cref="ClusterUnreachableException"/>.</summary>
+internal interface IClusterConnection : IAsyncDisposable
+{
+    Task<SubmitReceipt> SubmitAsync(string id, ExperimentSubmission submission, CancellationToken cancellationToken);
+
+    Task<ExperimentSnapshot?> GetSnapshotAsync(string id, CancellationToken cancellationToken);
+
+    Task<bool> CancelAsync(string id, CancellationToken cancellationToken);
+
+    IAsyncEnumerable<ExperimentEvent> WatchAsync(string id, long afterSequence, CancellationToken cancellationToken);
+
+    Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken);
+}
+
+/// <summary>No cluster answered, or it stopped to answer.</summary>
+internal sealed class ClusterUnreachableException(string message, Exception? inner = null) : Exception(message, inner);

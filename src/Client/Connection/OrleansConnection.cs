@@ -1,0 +1,144 @@
+using System.Net;
+using System.Net.Sockets;
+using System.Runtime.CompilerServices;
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Hosting;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+
+namespace AdjointDpm.Client.Connection;
+
+/// <summary>A cluster over Orleans.</summary>
+internal sealed class OrleansConnection : IClusterConnection
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(15);
+
+    private readonly IHost _host;
+    private readonly IGrainFactory _grains;
+    private readonly string _target;
+
+    private OrleansConnection(IHost host, string target)
+    {
+        (_host, _target) = (host, target);
+        _grains = host.Services.GetRequiredService<IGrainFactory>();
+    }
+
+    public static async Task<IClusterConnection> OpenAsync(ClusterTarget target, CancellationToken cancellationToken)
+    {
+        var gateways = await ReachableAsync(target, cancellationToken);
+        var deadline = DateTimeOffset.MaxValue;
+        var builder = new HostBuilder().UseOrleansClient(client =>
+        {
+            if (target.DataFolder is { } folder) client.UseAdjointDpmDataFolder(folder);
+            else client.UseAdjointDpmGateways(gateways);
+            client.UseConnectionRetryFilter(async (_, token) =>
+            {
+                if (TimeProvider.System.GetUtcNow() > deadline) return false;
+                await Task.Delay(TimeSpan.FromMilliseconds(300), TimeProvider.System, token);
+                return true;
+            });
+        });
+        var host = builder.Build();
+        deadline = TimeProvider.System.GetUtcNow() + Patience;
+        try
+        {
+            await host.StartAsync(cancellationToken);
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            host.Dispose();
+            throw new ClusterUnreachableException($"The cluster at {target} does not answer: {e.Message}", e);
+        }
+
+        return new OrleansConnection(host, target.ToString());
+    }
+
+    public Task<SubmitReceipt> SubmitAsync(string id, ExperimentSubmission submission, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).SubmitAsync(submission, cancellationToken));
+
+    public Task<ExperimentSnapshot?> GetSnapshotAsync(string id, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetSnapshotAsync(cancellationToken));
+
+    public Task<bool> CancelAsync(string id, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).CancelAsync(cancellationToken));
+
+    public Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentDirectoryGrain>(IExperimentDirectoryGrain.Key).ListAsync(skip, take, cancellationToken));
+
+    public async IAsyncEnumerable<ExperimentEvent> WatchAsync(string id, long afterSequence, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        var events = _grains.GetGrain<IExperimentGrain>(id).WatchAsync(afterSequence, cancellationToken).GetAsyncEnumerator(cancellationToken);
+        await using (events)
+        {
+            while (await Ask(() => events.MoveNextAsync().AsTask())) yield return events.Current;
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(2));
+        try
+        {
+            await _host.StopAsync(patience.Token);
+        }
+        catch (Exception e) when (e is OperationCanceledException or OrleansException)
+        {
+            // The silos may be gone before us; there is nothing left to say to them.
+        }
+
+        _host.Dispose();
+    }
+
+    private async Task<T> Ask<T>(Func<Task<T>> call)
+    {
+        try
+        {
+            return await call();
+        }
+        catch (Exception e) when (e is TimeoutException or SocketException or Orleans.Runtime.Messaging.ConnectionFailedException or SiloUnavailableException or OrleansMessageRejectionException or GatewayTooBusyException or ClientNotAvailableException or EnumerationAbortedException or ObjectDisposedException)
+        {
+            throw new ClusterUnreachableException($"The cluster at {_target} stopped to answer: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Says within seconds when nobody listens; Orleans alone would go on trying for longer than a person waits.</summary>
+    private static async Task<IReadOnlyList<IPEndPoint>> ReachableAsync(ClusterTarget target, CancellationToken cancellationToken)
+    {
+        if (target.DataFolder is { } folder)
+        {
+            var file = new FileGatewayListProvider(new MembershipFile(folder, AdjointDpmCluster.ClusterId, TimeProvider.System));
+            return (await file.GetGateways()).Count > 0 ? []
+                : throw new ClusterUnreachableException($"No silo is running on the data folder '{folder}'.");
+        }
+
+        var open = new List<IPEndPoint>();
+        var reasons = new List<string>();
+        foreach (var (host, port) in target.Gateways)
+        {
+            try
+            {
+                foreach (var address in await Dns.GetHostAddressesAsync(host, cancellationToken))
+                {
+                    using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+                    timeout.CancelAfter(TimeSpan.FromSeconds(3));
+                    using var socket = new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
+                    try
+                    {
+                        await socket.ConnectAsync(new IPEndPoint(address, port), timeout.Token);
+                        open.Add(new IPEndPoint(address, port));
+                    }
+                    catch (Exception e) when (e is SocketException || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+                    {
+                        reasons.Add($"{host}:{port}: {(e is SocketException ? e.Message : "no answer within 3 s")}");
+                    }
+                }
+            }
+            catch (SocketException e)
+            {
+                reasons.Add($"{host}: {e.Message}");
+            }
+        }
+
+        return open.Count > 0 ? open : throw new ClusterUnreachableException($"No cluster answers. {string.Join("; ", reasons)}.");
+    }
+}

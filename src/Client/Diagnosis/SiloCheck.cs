@@ -1,0 +1,96 @@
+using System.ComponentModel;
+using System.Diagnostics;
+using System.Text.Json;
+using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Client.Json;
+using AdjointDpm.Client.LocalCluster;
+
+namespace AdjointDpm.Client.Diagnosis;
+
+/// <summary>Asks the silo itself: <c>--doctor</c> makes it load libtorch, print one line of JSON and end.</summary>
+internal static class SiloCheck
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+
+    public static async IAsyncEnumerable<DoctorCheck> RunAsync(ClientContext context, [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        SiloCommand? command = null;
+        DoctorCheck found;
+        try
+        {
+            command = SiloCommand.Find(context.Variable, context.ProgramFolder);
+            found = new DoctorCheck("silo", true, command.File);
+        }
+        catch (CommandFailure e)
+        {
+            found = new DoctorCheck("silo", false, e.Message, e.Advice);
+        }
+
+        yield return found;
+        if (command is not null) yield return await LibtorchAsync(command, cancellationToken);
+    }
+
+    private static async Task<DoctorCheck> LibtorchAsync(SiloCommand command, CancellationToken cancellationToken)
+    {
+        var start = new ProcessStartInfo(command.Program, [.. command.Arguments, "--doctor"]) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
+        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        timeout.CancelAfter(Patience);
+        using var process = new Process { StartInfo = start };
+        try
+        {
+            process.Start();
+            process.StandardInput.Close();
+            var error = process.StandardError.ReadToEndAsync(timeout.Token);
+            var output = await process.StandardOutput.ReadToEndAsync(timeout.Token);
+            await process.WaitForExitAsync(timeout.Token);
+            var line = output.Split('\n').FirstOrDefault(l => l.StartsWith('{'));
+            if (line is not null && Read(line) is { } answer) return Check(answer);
+            return new DoctorCheck("libtorch", false, $"The silo ended with exit code {process.ExitCode} and told nothing: {Last(await error)}", "Run it by hand: " + string.Join(' ', start.ArgumentList.Prepend(start.FileName)));
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            process.Kill(entireProcessTree: true);
+            return new DoctorCheck("libtorch", false, $"The silo did not answer within {Patience.TotalSeconds:0} s.", "Is the disk very slow, or the machine very busy?");
+        }
+        catch (Win32Exception e)
+        {
+            return new DoctorCheck("libtorch", false, $"'{start.FileName}' cannot be started: {e.Message}", "Install the .NET 10 runtime, or put it on the PATH.");
+        }
+    }
+
+    private static DoctorCheck Check(SiloAnswer answer)
+    {
+        if (answer.Error is { Length: > 0 } error) return new DoctorCheck("libtorch", false, error, answer.Note);
+        var devices = answer.Devices is { Count: > 0 } list ? string.Join(", ", list) : "no device";
+        return new DoctorCheck(
+            "libtorch", answer.Devices is { Count: > 0 },
+            $"{answer.LibtorchFolder}; {(answer.Shim is { Length: > 0 } shim ? $"shim {shim}; " : "")}{answer.Threads} {(answer.Threads == 1 ? "thread" : "threads")}; {devices}{(answer.Note is { Length: > 0 } note ? $" ({note})" : "")}");
+    }
+
+    private static SiloAnswer? Read(string line)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize(line, SiloAnswerContext.Default.SiloAnswer);
+        }
+        catch (JsonException)
+        {
+            return null;
+        }
+    }
+
+    private static string Last(string text) => text.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).LastOrDefault() ?? "no output";
+}
+
+/// <summary>What a silo prints for <c>--doctor</c>, as one line of JSON on standard output.</summary>
+/// <param name="LibtorchFolder">Folder that libtorch was loaded from.</param>
+/// <param name="Shim">File of the native shim that is in use, when it is not the package's own.</param>
+/// <param name="Note">What people should know, or do about the error.</param>
+/// <param name="Error">Why libtorch cannot be loaded; null when it was.</param>
+/// <param name="Threads">Intra-op threads.</param>
+/// <param name="Devices">Such as cpu:0.</param>
+internal sealed record SiloAnswer(string? LibtorchFolder, string? Shim, string? Note, string? Error, int Threads, IReadOnlyList<string>? Devices);
+
+[System.Text.Json.Serialization.JsonSerializable(typeof(SiloAnswer))]
+[System.Text.Json.Serialization.JsonSourceGenerationOptions(PropertyNamingPolicy = System.Text.Json.Serialization.JsonKnownNamingPolicy.CamelCase)]
+internal sealed partial class SiloAnswerContext : System.Text.Json.Serialization.JsonSerializerContext;

@@ -1,0 +1,82 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Specs;
+
+namespace AdjointDpm.Client.Json;
+
+/// <summary>What <c>--json</c> prints. Keys are only ever added within a version.</summary>
+internal sealed record ExperimentsDocument(IReadOnlyList<ExperimentLine> Experiments)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/experiments/v1";
+}
+
+internal sealed record ExperimentLine(string Id, string Name, RunState State, int Trials, int TrialsEnded, DateTimeOffset SubmittedAt, DateTimeOffset? EndedAt)
+{
+    public static ExperimentLine Of(ExperimentSummary s) => new(s.Id, s.Name, s.State, s.Trials, s.TrialsEnded, s.SubmittedAt, s.EndedAt);
+}
+
+internal sealed record ExperimentDocumentJson(ExperimentLine Experiment, string? Reason, int? BestTrial, string ArtifactFolder, string SpecSha256, JsonElement Spec, IReadOnlyList<TrialDocument> Trials)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/experiment/v1";
+
+    public static ExperimentDocumentJson Of(ExperimentSnapshot s)
+    {
+        using var spec = JsonDocument.Parse(s.SpecJson);
+        return new(ExperimentLine.Of(s.Summary), s.Reason, s.BestTrial, s.ArtifactFolder, s.SpecSha256, spec.RootElement.Clone(), [.. s.Trials.Select(TrialDocument.Of)]);
+    }
+}
+
+internal sealed record TrialDocument(
+    int Index, RunState State, string? Reason, IReadOnlyDictionary<string, string> Parameters, int Step, int Steps, string? Phase, IReadOnlyDictionary<string, double> Metrics,
+    IReadOnlyList<double> LossHistory, string? ParametersSha256, DateTimeOffset? StartedAt, DateTimeOffset? EndedAt, string? ArtifactFolder, int ShardsReissued)
+{
+    public static TrialDocument Of(TrialSnapshot t) => new(
+        t.Index, t.State, t.Reason, t.Parameters, t.Step, t.Steps, t.Phase, t.Metrics, t.LossHistory, t.ParametersSha256, t.StartedAt, t.EndedAt, t.ArtifactFolder, t.ShardsReissued);
+}
+
+internal sealed record ReceiptDocument(string Id, bool Existed, int Trials, string SpecSha256)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/receipt/v1";
+}
+
+internal sealed record CancellationDocument(string Id, bool Cancelled)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/cancellation/v1";
+}
+
+internal sealed record EventDocument(long Sequence, DateTimeOffset Time, EventKind Kind, int? Trial, int? Step, string Message, IReadOnlyDictionary<string, double>? Metrics)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/event/v1";
+
+    public static EventDocument Of(ExperimentEvent e) => new(e.Sequence, e.Time, e.Kind, e.Trial, e.Step, e.Message, e.Metrics);
+}
+
+internal sealed record ErrorDocument(int ExitCode, string Error, string? Advice, IReadOnlyList<ProblemDocument> Problems)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/error/v1";
+}
+
+internal sealed record ProblemDocument(string File, int Line, int Column, string Path, string Severity, string Message, string? Found, string? Expected, string? Suggestion)
+{
+    public static ProblemDocument Of(SpecProblem p) =>
+        new(p.File, p.Line, p.Column, p.Path, p.Severity == SpecSeverity.Error ? "error" : "note", p.Message, p.Found, p.Expected, p.Suggestion);
+}
+
+internal sealed record DoctorDocument(bool Healthy, IReadOnlyList<DoctorCheck> Checks)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/doctor/v1";
+}
+
+/// <param name="Name">What was looked at.</param>
+/// <param name="Ok">Whether it is as it must be.</param>
+/// <param name="Finding">What was found.</param>
+/// <param name="Advice">What to do when it is not.</param>
+internal sealed record DoctorCheck(string Name, bool Ok, string Finding, string? Advice = null);

@@ -1,0 +1,49 @@
+namespace AdjointDpm.Client.LocalCluster;
+
+/// <summary>Silo processes on this machine.</summary>
+internal sealed record LocalClusterOptions
+{
+    public required SiloCommand Command { get; init; }
+
+    /// <summary>Number of processes.</summary>
+    public required int Silos { get; init; }
+
+    /// <summary>Data folder of the silos, absolute; logs go to <c>logs/</c> in it.</summary>
+    public required string DataFolder { get; init; }
+
+    /// <summary>Threads that each silo's math may use: part of the run's identity.</summary>
+    public required int Threads { get; init; }
+
+    /// <summary>Silos that outlive this process. Default: they end with it.</summary>
+    public bool Keep { get; init; }
+
+    /// <summary>How often a silo that died is started again, each.</summary>
+    public int MaxRestarts { get; init; } = 5;
+
+    /// <summary>How long a silo may take to join.</summary>
+    public TimeSpan ReadyWithin { get; init; } = TimeSpan.FromSeconds(90);
+
+    /// <summary>How long a silo may take to stop before it is killed.</summary>
+    public TimeSpan StopWithin { get; init; } = TimeSpan.FromSeconds(20);
+
+    /// <summary>Pause before a silo is started again.</summary>
+    public TimeSpan RestartAfter { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>Told what people should know, such as restarts.</summary>
+    public Action<string> Notice { get; set; } = _ => { };
+}
+
+/// <summary>A cluster on this machine.</summary>
+internal interface ILocalCluster : IAsyncDisposable
+{
+    IReadOnlyList<int> ProcessIds { get; }
+
+    /// <summary>Ends in failure when no silo is left that could go on; never otherwise.</summary>
+    Task Lost { get; }
+
+    /// <summary>Starts all silos and waits until each has joined.</summary>
+    Task StartAsync(CancellationToken cancellationToken);
+
+    /// <summary>Ends all silos at once, without a word.</summary>
+    void Kill();
+}

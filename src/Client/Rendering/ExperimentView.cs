@@ -1,0 +1,76 @@
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Specs;
+using Spectre.Console;
+
+namespace AdjointDpm.Client.Rendering;
+
+/// <summary>An experiment in full, and lists of experiments.</summary>
+internal static class ExperimentView
+{
+    /// <summary>Heading, trials, why some failed, the best one.</summary>
+    public static void Show(Terminal terminal, ExperimentSnapshot experiment, TimeProvider time)
+    {
+        var summary = experiment.Summary;
+        terminal.Line($"[bold]{Markup.Escape(summary.Id)}[/]  {Words.StateMarkup(summary.State)}  {summary.TrialsEnded} of {Words.Count(summary.Trials, "trial")} ended  "
+            + $"submitted {Words.Time(summary.SubmittedAt, time.LocalTimeZone)}  {Words.Span((summary.EndedAt ?? time.GetUtcNow()) - summary.SubmittedAt)}");
+        if (experiment.Reason is { Length: > 0 } reason) terminal.Line($"[red]{Markup.Escape(reason)}[/]");
+        terminal.Line();
+        terminal.Write(TrialTable.Of(experiment, time));
+        Reasons(terminal, experiment);
+        Best(terminal, experiment);
+    }
+
+    /// <summary>Experiments, one a row.</summary>
+    public static Table List(IReadOnlyList<ExperimentSummary> experiments, TimeProvider time)
+    {
+        var table = TrialTable.Plain();
+        TrialTable.Add(table, "ID", "NAME", "STATE", "TRIALS", "SUBMITTED", "TIME");
+        foreach (var experiment in experiments)
+        {
+            table.AddRow(
+                new Markup(Markup.Escape(experiment.Id)),
+                new Markup(Markup.Escape(experiment.Name)),
+                new Markup(Words.StateMarkup(experiment.State)),
+                new Markup($"{experiment.TrialsEnded}/{experiment.Trials}"),
+                new Markup(Words.Time(experiment.SubmittedAt, time.LocalTimeZone)),
+                new Markup(Words.Span((experiment.EndedAt ?? time.GetUtcNow()) - experiment.SubmittedAt)));
+        }
+
+        return table;
+    }
+
+    private static void Reasons(Terminal terminal, ExperimentSnapshot experiment)
+    {
+        var failed = experiment.Trials.Where(trial => trial.Reason is { Length: > 0 }).ToList();
+        if (failed.Count == 0) return;
+        terminal.Line();
+        // One reason often strikes many trials; it is told once.
+        foreach (var group in failed.GroupBy(trial => (trial.State, trial.Reason)))
+        {
+            var trials = string.Join(", ", group.Select(trial => trial.Index));
+            terminal.Line($"{(group.Count() == 1 ? "trial" : "trials")} {trials} {Words.StateMarkup(group.Key.State)}: {Markup.Escape(group.Key.Reason!)}");
+        }
+    }
+
+    private static void Best(Terminal terminal, ExperimentSnapshot experiment)
+    {
+        if (experiment.BestTrial is not { } index || experiment.Trials.FirstOrDefault(trial => trial.Index == index) is not { } best) return;
+        var objective = Objective(experiment.SpecJson);
+        var value = objective is not null && best.Metrics.TryGetValue(objective, out var number) ? $", {objective} {Words.Number(number)}" : "";
+        var parameters = best.Parameters.Count == 0 ? "" : " with " + string.Join(", ", best.Parameters.Select(parameter => $"{parameter.Key}={parameter.Value}"));
+        terminal.Line();
+        terminal.Line($"[yellow]★[/] Best: trial {index}{Markup.Escape(parameters + value)}");
+    }
+
+    private static string? Objective(string specJson)
+    {
+        try
+        {
+            return ExperimentSpecJson.Deserialize(specJson).Objective.Metric;
+        }
+        catch (SpecException)
+        {
+            return null; // submitted by another version; the table says enough
+        }
+    }
+}

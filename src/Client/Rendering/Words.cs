@@ -1,0 +1,48 @@
+using System.Globalization;
+using AdjointDpm.Grains.Experiments;
+
+namespace AdjointDpm.Client.Rendering;
+
+/// <summary>Numbers, times and states as people read them.</summary>
+internal static class Words
+{
+    /// <summary>Four digits; an exponent only where it is shorter.</summary>
+    public static string Number(double value)
+    {
+        if (double.IsNaN(value)) return "NaN";
+        if (value == 0) return "0";
+        var size = Math.Abs(value);
+        return size is >= 1e5 or < 1e-3
+            ? value.ToString("0.###e0", CultureInfo.InvariantCulture)
+            : value.ToString(size >= 1000 ? "0" : size >= 100 ? "0.0" : size >= 10 ? "0.00" : size >= 1 ? "0.000" : "0.0000", CultureInfo.InvariantCulture);
+    }
+
+    public static string Span(TimeSpan span) =>
+        span < TimeSpan.Zero ? "0s"
+        : span.TotalSeconds < 10 ? span.TotalSeconds.ToString("0.0s", CultureInfo.InvariantCulture).Replace(".0s", "s", StringComparison.Ordinal)
+        : span.TotalMinutes < 1 ? $"{(int)span.TotalSeconds}s"
+        : span.TotalHours < 1 ? string.Create(CultureInfo.InvariantCulture, $"{span.Minutes}m{span.Seconds:00}s")
+        : string.Create(CultureInfo.InvariantCulture, $"{(int)span.TotalHours}h{span.Minutes:00}m");
+
+    public static string State(RunState state) => state.ToString().ToLowerInvariant();
+
+    /// <summary>The state with its colour.</summary>
+    public static string StateMarkup(RunState state) => state switch
+    {
+        RunState.Succeeded => "[green]succeeded[/]",
+        RunState.Failed => "[red]failed[/]",
+        RunState.Cancelled => "[yellow]cancelled[/]",
+        RunState.Running => "[blue]running[/]",
+        _ => State(state),
+    };
+
+    public static bool Ended(RunState state) => state is RunState.Succeeded or RunState.Failed or RunState.Cancelled;
+
+    /// <summary>A count with its noun.</summary>
+    public static string Count(int count, string noun) => string.Create(CultureInfo.InvariantCulture, $"{count} {noun}{(count == 1 ? "" : "s")}");
+
+    /// <summary>Local date and time to the minute.</summary>
+    public static string Time(DateTimeOffset time, TimeZoneInfo zone) =>
+        TimeZoneInfo.ConvertTime(time, zone).ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture);
+
+}
