@@ -12,12 +12,18 @@ internal sealed class SiloProcess : IDisposable
 {
     private const int Sigterm = 15;
 
+    /// <summary>How long the last lines of a dead silo may take to arrive.</summary>
+    private static readonly TimeSpan Drain = TimeSpan.FromMilliseconds(500);
+
     /// <summary>A session of its own, so that neither the terminal's Ctrl-C nor our end reaches the silo, and a log that needs no reader.</summary>
     private static readonly string[] Detached =
         ["/bin/sh", "-c", "log=$1; shift; command -v setsid >/dev/null && set -- setsid \"$@\"; exec \"$@\" >>\"$log\" 2>&1 </dev/null", "sh"];
 
     private readonly Process _process;
     private readonly StreamWriter _log;
+    private readonly TaskCompletionSource _exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _outputEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _errorEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource<SiloReady> _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     private SiloProcess(string name, string logFile, ProcessStartInfo start)
@@ -25,12 +31,18 @@ internal sealed class SiloProcess : IDisposable
         (Name, LogFile) = (name, logFile);
         _log = new StreamWriter(new FileStream(logFile, FileMode.Append, FileAccess.Write, FileShare.ReadWrite)) { AutoFlush = true };
         _process = new Process { StartInfo = start, EnableRaisingEvents = true };
+        _process.Exited += (_, _) => _exited.TrySetResult();
         _process.OutputDataReceived += (_, line) =>
         {
+            if (line.Data is null) _outputEnded.TrySetResult();
             if (SiloReady.TryParse(line.Data, out var ready)) _ready.TrySetResult(ready);
             Log(line.Data);
         };
-        _process.ErrorDataReceived += (_, line) => Log(line.Data);
+        _process.ErrorDataReceived += (_, line) =>
+        {
+            if (line.Data is null) _errorEnded.TrySetResult();
+            Log(line.Data);
+        };
     }
 
     public string Name { get; }
@@ -92,7 +104,9 @@ internal sealed class SiloProcess : IDisposable
     /// <summary>Waits for the end; the exit code in words.</summary>
     public async Task<string> EndedAsync(CancellationToken cancellationToken)
     {
-        await _process.WaitForExitAsync(cancellationToken);
+        // Not WaitForExitAsync: it waits for the end of the output too, which a grandchild can keep open for ever.
+        await _exited.Task.WaitAsync(cancellationToken);
+        await LastWordsAsync();
         var code = _process.ExitCode;
         return code > 128 && !OperatingSystem.IsWindows() ? $"was killed by signal {code - 128}{SignalName(code - 128)}" : $"ended with exit code {code}";
     }
@@ -102,17 +116,10 @@ internal sealed class SiloProcess : IDisposable
     {
         if (!Running) return true;
         if (OperatingSystem.IsWindows() || SendSignal(_process.Id, Sigterm) != 0) Kill();
-        using var timeout = new CancellationTokenSource(patience);
-        try
-        {
-            await _process.WaitForExitAsync(timeout.Token);
-            return true;
-        }
-        catch (OperationCanceledException)
-        {
-            Kill();
-            return false;
-        }
+        var stopped = await Task.WhenAny(_exited.Task, Task.Delay(patience, TimeProvider.System)) == _exited.Task;
+        if (!stopped) Kill();
+        await LastWordsAsync();
+        return stopped;
     }
 
     public void Kill()
@@ -146,6 +153,10 @@ internal sealed class SiloProcess : IDisposable
         _process.Dispose();
         lock (_log) _log.Dispose();
     }
+
+    private Task LastWordsAsync() => _process.StartInfo.RedirectStandardError
+        ? Task.WhenAny(Task.WhenAll(_outputEnded.Task, _errorEnded.Task), Task.Delay(Drain, TimeProvider.System))
+        : Task.CompletedTask;
 
     private async Task ReadReadyFromLogAsync()
     {

@@ -15,7 +15,9 @@ internal static class ExperimentView
             + $"submitted {Words.Time(summary.SubmittedAt, time.LocalTimeZone)}  {Words.Span((summary.EndedAt ?? time.GetUtcNow()) - summary.SubmittedAt)}");
         if (experiment.Reason is { Length: > 0 } reason) terminal.Line($"[red]{Markup.Escape(reason)}[/]");
         terminal.Line();
-        terminal.Write(TrialTable.Of(experiment, time));
+        var table = TrialTable.Of(experiment, time);
+        if (terminal.Fits(table)) terminal.Write(table);
+        else foreach (var line in TrialTable.Stacked(experiment, time)) terminal.Line(line);
         Reasons(terminal, experiment);
         Best(terminal, experiment);
     }

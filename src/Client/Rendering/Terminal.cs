@@ -7,7 +7,7 @@ namespace AdjointDpm.Client.Rendering;
 internal sealed class Terminal
 {
     /// <summary>Width of tables that go to a file or a pipe: wide enough that no row breaks.</summary>
-    private const int PlainWidth = 240;
+    private const int PlainWidth = 400;
 
     private readonly TextWriter _out;
 
@@ -64,14 +64,22 @@ internal sealed class Terminal
             return;
         }
 
-        var text = new StringWriter { NewLine = "\n" };
-        Open(text, terminal: false, color: false, Out.Profile.Width).Write(renderable);
-        foreach (var line in text.ToString().TrimEnd('\n').Split('\n')) WriteRaw(line.TrimEnd());
+        foreach (var line in Lines(renderable, Out.Profile.Width)) WriteRaw(line);
     }
+
+    /// <summary>Whether no line of it would be cut or broken.</summary>
+    public bool Fits(IRenderable renderable) => Lines(renderable, PlainWidth).All(line => line.Length <= Out.Profile.Width);
 
     /// <summary>A line to standard output, with markup.</summary>
     public void Line(string markup = "") => Write(markup.Length == 0 ? new Text("") : new Markup(markup) { Overflow = Overflow.Fold });
 
     /// <summary>A line to standard error, with markup.</summary>
     public void Note(string markup) => Error.MarkupLine(markup);
+
+    private static IEnumerable<string> Lines(IRenderable renderable, int width)
+    {
+        var text = new StringWriter { NewLine = "\n" };
+        Open(text, terminal: false, color: false, width).Write(renderable);
+        return text.ToString().TrimEnd('\n').Split('\n').Select(line => line.TrimEnd());
+    }
 }

@@ -13,20 +13,18 @@ internal static class TrialTable
         var pairs = Pairs(experiment.Trials);
         var table = Plain();
         Add(table, "", "TRIAL");
-        foreach (var parameter in parameters) Add(table, Short(parameter, parameters).ToUpperInvariant());
-        Add(table, "LOSS FIRST → LAST");
-        foreach (var pair in pairs) Add(table, Title(pair) + " BEFORE → AFTER");
+        foreach (var parameter in parameters) Add(table, Spaced(Short(parameter, parameters)).ToUpperInvariant());
+        Add(table, "LOSS\nfirst → last");
+        foreach (var pair in pairs) Add(table, Title(pair).ToUpperInvariant() + "\nbefore → after");
         Add(table, "STEPS", "TIME", "SHA-256", "STATE");
         foreach (var trial in experiment.Trials)
         {
             var best = trial.Index == experiment.BestTrial;
             List<string> cells = [best ? "[yellow]★[/]" : "", trial.Index.ToString(CultureInfo.InvariantCulture)];
             cells.AddRange(parameters.Select(parameter => Markup.Escape(trial.Parameters.GetValueOrDefault(parameter, ""))));
-            cells.Add(trial.LossHistory.Count == 0 ? "" : Arrow(trial.LossHistory[0], trial.LossHistory[^1]));
-            cells.AddRange(pairs.Select(pair => Arrow(Metric(trial, pair + ".before"), Metric(trial, pair + ".after"))));
-            cells.Add(string.Create(CultureInfo.InvariantCulture, $"{trial.Step}/{trial.Steps}"));
-            cells.Add(trial.StartedAt is { } start ? Words.Span((trial.EndedAt ?? time.GetUtcNow()) - start) : "");
-            cells.Add(trial.ParametersSha256 is { Length: > 8 } sha ? sha[..8] : trial.ParametersSha256 ?? "");
+            cells.Add(Loss(trial));
+            cells.AddRange(pairs.Select(pair => Arrow(trial, pair)));
+            cells.AddRange([Steps(trial), Took(trial, time), Sha(trial)]);
             cells.Add(Words.StateMarkup(trial.State));
             table.AddRow(cells.Select(cell => new Markup(cell)).ToArray());
         }
@@ -52,10 +50,37 @@ internal static class TrialTable
         static string Last(string path) => path[(path.LastIndexOf('.') + 1)..];
     }
 
+    /// <summary>The same, a few lines a trial, for terminals that the table does not fit.</summary>
+    public static IEnumerable<string> Stacked(ExperimentSnapshot experiment, TimeProvider time)
+    {
+        var pairs = Pairs(experiment.Trials);
+        foreach (var trial in experiment.Trials)
+        {
+            var sha = Sha(trial) is { Length: > 0 } text ? $"  sha {text}" : "";
+            yield return $"{(trial.Index == experiment.BestTrial ? "[yellow]★[/]" : " ")} [bold]trial {trial.Index}[/]  {Words.StateMarkup(trial.State)}  {Steps(trial)} steps  {Took(trial, time)}{sha}";
+            foreach (var (path, value) in trial.Parameters) yield return Markup.Escape($"    {path} = {value}");
+            if (Loss(trial) is { Length: > 0 } loss) yield return $"    loss {loss}";
+            foreach (var pair in pairs.Where(pair => Arrow(trial, pair).Length > 0)) yield return $"    {Title(pair)} {Arrow(trial, pair)}";
+        }
+    }
+
+    private static string Loss(TrialSnapshot trial) => trial.LossHistory.Count == 0 ? "" : Arrow(trial.LossHistory[0], trial.LossHistory[^1]);
+
+    private static string Steps(TrialSnapshot trial) => string.Create(CultureInfo.InvariantCulture, $"{trial.Step}/{trial.Steps}");
+
+    private static string Took(TrialSnapshot trial, TimeProvider time) => trial.StartedAt is { } start ? Words.Span((trial.EndedAt ?? time.GetUtcNow()) - start) : "";
+
+    private static string Sha(TrialSnapshot trial) => trial.ParametersSha256 is { Length: > 8 } sha ? sha[..8] : trial.ParametersSha256 ?? "";
+
     private static List<string> Pairs(IEnumerable<TrialSnapshot> trials) =>
         [.. trials.SelectMany(trial => trial.Metrics.Keys).Where(key => key.EndsWith(".before", StringComparison.Ordinal)).Select(key => key[..^".before".Length]).Distinct().Order(StringComparer.Ordinal)];
 
-    private static string Title(string metric) => metric.Replace("heldOut.", "HELD-OUT ", StringComparison.Ordinal).ToUpperInvariant();
+    private static string Title(string metric) => metric.Replace("heldOut.", "held-out ", StringComparison.Ordinal);
+
+    /// <summary>learningRate as learning Rate.</summary>
+    private static string Spaced(string name) => string.Concat(name.Select((c, i) => i > 0 && char.IsUpper(c) && !char.IsUpper(name[i - 1]) ? $" {c}" : $"{c}"));
+
+    private static string Arrow(TrialSnapshot trial, string pair) => Arrow(Metric(trial, pair + ".before"), Metric(trial, pair + ".after"));
 
     private static double? Metric(TrialSnapshot trial, string name) => trial.Metrics.TryGetValue(name, out var value) ? value : null;
 

@@ -33,7 +33,7 @@ internal readonly record struct ScalarReading(JsonNode? Value, string? Found = n
         new(path, $"{words ?? path} must be {shape.Expected}, but is {Found}."
             + (Suggestion is null ? "" : $" Did you mean '{Suggestion}'?") + (Advice is null ? "" : " " + Advice))
         {
-            Found = Found, Expected = shape.Expected, Suggestion = Suggestion,
+            Found = Found?.Trim('\''), Expected = shape.Expected, Suggestion = Suggestion,
         };
 
     public static string Quote(string text) => $"'{Shorten(text)}'";

@@ -1,0 +1,99 @@
+using System.Runtime.CompilerServices;
+using AdjointDpm.Client.Connection;
+using AdjointDpm.Client.LocalCluster;
+using AdjointDpm.Client.Rendering;
+using AdjointDpm.Grains.Experiments;
+
+namespace AdjointDpm.Client.Tests.Commands;
+
+/// <summary>A cluster that holds what a test puts into it.</summary>
+internal sealed class FakeCluster : IClusterConnection
+{
+    public Dictionary<string, ExperimentSnapshot> Experiments { get; } = [];
+
+    public List<ExperimentEvent> Events { get; } = [];
+
+    /// <summary>Called before an event goes out; may change the state or throw.</summary>
+    public Action<ExperimentEvent> BeforeEvent { get; set; } = _ => { };
+
+    /// <summary>Makes a submitted experiment.</summary>
+    public Func<string, ExperimentSubmission, ExperimentSnapshot>? OnSubmit { get; set; }
+
+    public string LastSpec { get; private set; } = "";
+
+    public string LastSha { get; private set; } = "";
+
+    /// <summary>Whether state is asked in vain.</summary>
+    public bool Gone { get; set; }
+
+    public List<string> Cancelled { get; } = [];
+
+    public Task<SubmitReceipt> SubmitAsync(string id, ExperimentSubmission submission, CancellationToken cancellationToken)
+    {
+        (LastSpec, LastSha) = (submission.SpecJson, submission.SpecSha256);
+        var existed = Experiments.ContainsKey(id);
+        if (!existed) Experiments[id] = OnSubmit!(id, submission);
+        return Task.FromResult(new SubmitReceipt(id, existed, Experiments[id].Summary.Trials));
+    }
+
+    public Task<ExperimentSnapshot?> GetSnapshotAsync(string id, CancellationToken cancellationToken) =>
+        Gone ? Task.FromException<ExperimentSnapshot?>(new ClusterUnreachableException("The cluster at x stopped to answer.")) : Task.FromResult(Experiments.GetValueOrDefault(id));
+
+    public Task<bool> CancelAsync(string id, CancellationToken cancellationToken)
+    {
+        Cancelled.Add(id);
+        return Task.FromResult(!Words.Ended(Experiments[id].Summary.State));
+    }
+
+    public async IAsyncEnumerable<ExperimentEvent> WatchAsync(string id, long afterSequence, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        foreach (var happened in Events.Where(e => e.Sequence > afterSequence).ToList())
+        {
+            await Task.Yield();
+            cancellationToken.ThrowIfCancellationRequested();
+            BeforeEvent(happened);
+            yield return happened;
+        }
+
+        if (Events.LastOrDefault()?.Kind != EventKind.ExperimentEnded) await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken);
+    }
+
+    public Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken) =>
+        Task.FromResult<IReadOnlyList<ExperimentSummary>>([.. Experiments.Values.Select(e => e.Summary).Skip(skip).Take(take)]);
+
+    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+}
+
+/// <summary>Silos that are only said to run.</summary>
+internal sealed class FakeSilos(LocalClusterOptions options) : ILocalCluster
+{
+    public LocalClusterOptions Options { get; } = options;
+
+    public bool Started { get; private set; }
+
+    public bool Stopped { get; private set; }
+
+    public bool Killed { get; private set; }
+
+    public TaskCompletionSource LostSource { get; } = new();
+
+    public IReadOnlyList<int> ProcessIds => [101, 102];
+
+    public Task Lost => LostSource.Task;
+
+    public Task StartAsync(CancellationToken cancellationToken)
+    {
+        Started = true;
+        return Task.CompletedTask;
+    }
+
+    public Func<Task> BeforeStop { get; set; } = () => Task.CompletedTask;
+
+    public void Kill() => Killed = true;
+
+    public async ValueTask DisposeAsync()
+    {
+        await BeforeStop();
+        Stopped = true;
+    }
+}

@@ -1,0 +1,65 @@
+using AdjointDpm.Grains.Experiments;
+
+namespace AdjointDpm.Client.Tests.Commands;
+
+/// <summary>Experiments with fixed numbers, for pictures.</summary>
+internal static class Samples
+{
+    public static readonly DateTimeOffset Noon = new(2026, 7, 22, 12, 0, 0, TimeSpan.Zero);
+
+    private const string SpecJson =
+        """{"model":{"path":"/m","dtype":"float32"},"losses":[{"name":"cross-entropy","weight":1,"classifier":"/c"}],"heldOut":{"classifier":"/j"},"objective":{"metric":"heldOut.accuracy.after","goal":"maximize"}}""";
+
+    public static ExperimentSummary Summary(string id, RunState state, int trials, int ended, int minutesAgo, int? lasted = null) => new()
+    {
+        Id = id, Name = id[..id.LastIndexOf('-')], State = state, Trials = trials, TrialsEnded = ended,
+        SubmittedAt = Noon.AddMinutes(-minutesAgo), EndedAt = lasted is { } minutes ? Noon.AddMinutes(minutes - minutesAgo) : null,
+    };
+
+    public static TrialSnapshot Trial(int index, RunState state, double rate, int step = 20, string? reason = null) => new()
+    {
+        Index = index, State = state, Steps = 20, Step = step, Reason = reason,
+        Parameters = new Dictionary<string, string> { ["optimizer.learningRate"] = rate.ToString(System.Globalization.CultureInfo.InvariantCulture), ["sample.solver"] = index % 2 == 0 ? "ddim" : "heun" },
+        Metrics = state == RunState.Succeeded
+            ? new Dictionary<string, double> { ["loss"] = 0.05, ["heldOut.accuracy.before"] = 0.4, ["heldOut.accuracy.after"] = 0.875 + (index * 0.01), ["heldOut.loss.before"] = 12.345, ["heldOut.loss.after"] = 0.00012 }
+            : new Dictionary<string, double>(),
+        LossHistory = [.. Enumerable.Range(0, step).Select(i => Math.Exp(-i / 7.0) * (index + 1))],
+        ParametersSha256 = step > 0 ? new string((char)('a' + index), 64) : null,
+        StartedAt = state == RunState.Queued ? null : Noon.AddSeconds(-100),
+        EndedAt = state is RunState.Succeeded or RunState.Failed ? Noon.AddSeconds(-100 + 33.3 + index) : null,
+        ArtifactFolder = $"trial-{index}", Phase = state == RunState.Running ? "training" : null,
+    };
+
+    public static ExperimentSnapshot Ended(string id = "stylize-0a1b2c3d", string? folder = null) => new()
+    {
+        Summary = Summary(id, RunState.Succeeded, 3, 3, 3, 2),
+        SpecJson = SpecJson, SpecSha256 = new string('0', 64), BestTrial = 1, ArtifactFolder = folder ?? $"/data/experiments/{id}", Sequence = 9,
+        Trials =
+        [
+            Trial(0, RunState.Succeeded, 1e-4), Trial(1, RunState.Succeeded, 3e-4),
+            Trial(2, RunState.Failed, 0.01, 4, "The loss became NaN at step 5, first in unet.mid_block.resnets.0.conv1. Lower the learning rate."),
+        ],
+    };
+
+    public static ExperimentSnapshot Running(string id = "stylize-0a1b2c3d") => Ended(id) with
+    {
+        Summary = Summary(id, RunState.Running, 3, 1, 3), BestTrial = null, Sequence = 4,
+        Trials = [Trial(0, RunState.Succeeded, 1e-4), Trial(1, RunState.Running, 3e-4, 7), Trial(2, RunState.Queued, 0.01, 0)],
+    };
+
+    public static IEnumerable<ExperimentEvent> Events()
+    {
+        yield return Event(1, EventKind.Submitted, "Experiment stylize-0a1b2c3d accepted: 3 trials.");
+        yield return Event(2, EventKind.TrialStarted, "Trial 0 began.", 0);
+        yield return Event(3, EventKind.StepCommitted, "Trial 0 committed step 1.", 0, 1, new() { ["loss"] = 0.98765, ["gradientNorm"] = 12.5 });
+        yield return Event(4, EventKind.ShardReissued, "Shard 2 of step 2 of trial 0 was given to silo-1/cpu:0: the lease of silo-0/cpu:0 ended.", 0, 2);
+        yield return Event(5, EventKind.StepCommitted, "Trial 0 committed step 2.", 0, 2, new() { ["loss"] = 0.5 });
+        yield return Event(6, EventKind.TrialEnded, "Trial 0 succeeded.", 0);
+        yield return Event(7, EventKind.ExperimentEnded, "Experiment stylize-0a1b2c3d succeeded.");
+    }
+
+    private static ExperimentEvent Event(long sequence, EventKind kind, string message, int? trial = null, int? step = null, Dictionary<string, double>? metrics = null) => new()
+    {
+        Sequence = sequence, Time = Noon.AddSeconds(sequence), Kind = kind, Message = message, Trial = trial, Step = step, Metrics = metrics,
+    };
+}
