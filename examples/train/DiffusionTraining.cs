@@ -112,6 +112,9 @@ internal sealed class DiffusionTraining : IDisposable
 
     private int Resume(string folder)
     {
+        // Cut between the two moves of a swap: the new folder is whole, since progress.json is written last.
+        if (!Directory.Exists(folder) && File.Exists(Path.Combine(folder + ".new", "progress.json")))
+            Directory.Move(folder + ".new", folder);
         if (!File.Exists(Path.Combine(folder, "progress.json")))
             return 0;
         ModuleWeights.Load(_model, Path.Combine(folder, "model.safetensors"));

@@ -5,7 +5,7 @@ namespace AdjointDpm.Formats;
 /// <summary>Moves a network's weights between a module and safetensors files.</summary>
 public static class ModuleWeights
 {
-    /// <summary>Fills a module from a file. Nothing is changed unless every name and every shape fits.</summary>
+    /// <summary>Fills a module from a file, or from the files that a <c>.safetensors.index.json</c> lists. Nothing is changed unless every name and every shape fits.</summary>
     /// <remarks>
     /// TorchSharp's own loading broadcasts: a bias of shape [1] fills one of shape [3] without a word. Values are converted to the
     /// module's dtype and device.
@@ -16,7 +16,7 @@ public static class ModuleWeights
     /// <exception cref="SafetensorsException">Names are missing, unexpected or meet twice, or a shape differs; the message lists them.</exception>
     public static void Load(torch.nn.Module module, string path, Func<string, string?>? rename = null)
     {
-        using var file = SafetensorsFile.Open(path);
+        using var file = WeightFiles.Open(path);
         var wanted = module.state_dict();
         var source = new Dictionary<string, string>(StringComparer.Ordinal);
         var unexpected = new List<string>();

@@ -8,7 +8,7 @@ namespace AdjointDpm.Models;
 /// <summary>A diffusion model on disk, as diffusers lays it out.</summary>
 /// <remarks>
 /// A pipeline's folder has <c>model_index.json</c>, <c>unet/</c> and <c>scheduler/</c>. A network's own folder, which holds its
-/// <c>config.json</c> directly, is taken as well. Where only the <c>fp16</c> variant of the weights is there, it is read.
+/// <c>config.json</c> directly, is taken as well. Weights may be split by an index; where only their <c>fp16</c> variant is there, it is read.
 /// </remarks>
 public sealed class DiffusersFolder
 {
@@ -90,9 +90,8 @@ public sealed class DiffusersFolder
         where T : nn.Module
     {
         // Files written before diffusers 0.12 name the attention of UNet2DModel differently.
-        var plain = System.IO.Path.Combine(UnetFolder, WeightsFile);
-        var half = System.IO.Path.Combine(UnetFolder, HalfWeightsFile);
-        ModuleWeights.Load(model, !File.Exists(plain) && File.Exists(half) ? half : plain, AttentionNames.Current);
+        var candidates = new[] { WeightsFile, WeightsFile + ".index.json", HalfWeightsFile }.Select(name => System.IO.Path.Combine(UnetFolder, name)).ToArray();
+        ModuleWeights.Load(model, candidates.FirstOrDefault(File.Exists) ?? candidates[0], AttentionNames.Current);
         model.eval();
         return model;
     }

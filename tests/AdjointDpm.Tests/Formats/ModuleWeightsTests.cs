@@ -57,4 +57,33 @@ public sealed class ModuleWeightsTests
         var e = Assert.Throws<SafetensorsException>(() => ModuleWeights.Load(module, folder["w"], _ => "weight"));
         Assert.Equal("weight_copy", e.Tensor);
     }
+
+    [Fact]
+    public void Load_SplitByAnIndex_ReadsEveryFile()
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var module = nn.Linear(3, 2);
+        SafetensorsWriter.Write(folder["1.safetensors"], new Dictionary<string, Tensor> { ["weight"] = ones(2, 3) });
+        SafetensorsWriter.Write(folder["2.safetensors"], new Dictionary<string, Tensor> { ["bias"] = ones(2) });
+        File.WriteAllText(folder["w.safetensors.index.json"], """{"metadata":{"total_size":32},"weight_map":{"weight":"1.safetensors","bias":"2.safetensors"}}""");
+        ModuleWeights.Load(module, folder["w.safetensors.index.json"]);
+        Assert.Equal(8, module.parameters().Sum(p => p.sum().ToDouble()));
+    }
+
+    [Theory]
+    [InlineData("""{"weight_map":{"weight":"../1.safetensors"}}""", "own folder")]
+    [InlineData("""{"weight_map":{"bias":"1.safetensors"}}""", "does not hold it")]
+    [InlineData("""{"weight_map":{"weight":"3.safetensors"}}""", "no such file")]
+    [InlineData("""{"weights":{}}""", "weight_map")]
+    [InlineData("""{""", "weight_map")]
+    public void Load_BrokenIndex_SaysWhatIsWrong(string index, string expected)
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var module = nn.Linear(3, 2);
+        SafetensorsWriter.Write(folder["1.safetensors"], new Dictionary<string, Tensor> { ["weight"] = ones(2, 3) });
+        File.WriteAllText(folder["w.safetensors.index.json"], index);
+        Assert.Contains(expected, Assert.Throws<SafetensorsException>(() => ModuleWeights.Load(module, folder["w.safetensors.index.json"])).Message, StringComparison.Ordinal);
+    }
 }
