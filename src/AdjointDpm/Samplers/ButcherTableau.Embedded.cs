@@ -12,7 +12,7 @@ public sealed partial class ButcherTableau
         [(2.0 / 9) - (7.0 / 24), (1.0 / 3) - (1.0 / 4), (4.0 / 9) - (1.0 / 3), -1.0 / 8],
         errorOrder: 3);
 
-    /// <summary>Dormand and Prince's 5(4) pair (1980): order 5, seven stages of which the last is the next step's first.</summary>
+    /// <summary>Dormand and Prince's order 5 (1980) with Shampine's embedded order 4 (1986): seven stages of which the last is the next step's first. As in torchdiffeq and diffrax.</summary>
     public static ButcherTableau Dopri5 { get; } = new(
         "dopri5",
         5,
@@ -27,7 +27,7 @@ public sealed partial class ButcherTableau
         ],
         [35.0 / 384, 0, 500.0 / 1113, 125.0 / 192, -2187.0 / 6784, 11.0 / 84, 0],
         [0, 1.0 / 5, 3.0 / 10, 4.0 / 5, 8.0 / 9, 1, 1],
-        [71.0 / 57600, 0, -71.0 / 16695, 71.0 / 1920, -17253.0 / 339200, 22.0 / 525, -1.0 / 40],
+        [(35.0 / 384) - (1951.0 / 21600), 0, (500.0 / 1113) - (22642.0 / 50085), (125.0 / 192) - (451.0 / 720), (-2187.0 / 6784) + (12231.0 / 42400), (11.0 / 84) - (649.0 / 6300), -1.0 / 60],
         errorOrder: 5);
 
     /// <summary>Tsitouras' 5(4) pair (2011): order 5, seven stages of which the last is the next step's first.</summary>
