@@ -11,6 +11,8 @@ namespace AdjointDpm.Gradients;
 /// </remarks>
 internal sealed class Discrete() : GradientMethod("discrete")
 {
+    internal override bool WalksWithoutGraph => true;
+
     internal override Sweep Begin(Solve solve) => new Transposed(solve);
 
     private sealed class Transposed(Solve solve) : Sweep

@@ -25,6 +25,9 @@ public abstract class GradientMethod
     /// <inheritdoc/>
     public override string ToString() => Name;
 
+    /// <summary>Whether the way forward evaluates the network without a graph, so that the evaluations by which an adaptive sampler found its steps serve again.</summary>
+    internal virtual bool WalksWithoutGraph => false;
+
     /// <summary>Prepares a solve, in the solve's dispose scope, with grad mode off.</summary>
     internal abstract Sweep Begin(Solve solve);
 }

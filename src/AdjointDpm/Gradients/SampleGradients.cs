@@ -1,3 +1,4 @@
+using AdjointDpm.Schedules;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Gradients;
@@ -5,9 +6,9 @@ namespace AdjointDpm.Gradients;
 /// <summary>A sample, its loss, and the loss's gradients with respect to what produced the sample. Owns its tensors.</summary>
 public sealed class SampleGradients : IDisposable
 {
-    internal SampleGradients(double loss, Tensor sample, Tensor noise, OrderedDictionary<string, Tensor> inputs, IReadOnlyList<string> unreached, SolveStatistics statistics)
+    internal SampleGradients(double loss, Tensor sample, Tensor noise, OrderedDictionary<string, Tensor> inputs, IReadOnlyList<string> unreached, TimeGrid grid, SolveStatistics statistics)
     {
-        (Loss, Sample, Noise, Inputs, Unreached, Statistics) = (loss, sample, noise, inputs, unreached, statistics);
+        (Loss, Sample, Noise, Inputs, Unreached, Grid, Statistics) = (loss, sample, noise, inputs, unreached, grid, statistics);
     }
 
     /// <summary>Value of the loss.</summary>
@@ -25,6 +26,9 @@ public sealed class SampleGradients : IDisposable
     /// <summary>Declared inputs on which the loss was found not to depend at all. Their gradients are exact zeros.</summary>
     public IReadOnlyList<string> Unreached { get; }
 
+    /// <summary>Where the sampler stopped: the request's grid, or the one that an adaptive sampler accepted.</summary>
+    public TimeGrid Grid { get; }
+
     /// <summary>What it cost.</summary>
     public SolveStatistics Statistics { get; }
 
@@ -41,10 +45,13 @@ public sealed class SampleGradients : IDisposable
 /// <summary>A sample and what it cost. Owns its tensor.</summary>
 public sealed class SampleResult : IDisposable
 {
-    internal SampleResult(Tensor sample, SolveStatistics statistics) => (Sample, Statistics) = (sample, statistics);
+    internal SampleResult(Tensor sample, TimeGrid grid, SolveStatistics statistics) => (Sample, Grid, Statistics) = (sample, grid, statistics);
 
     /// <summary>x_0, of the noise's shape and dtype.</summary>
     public Tensor Sample { get; }
+
+    /// <summary>Where the sampler stopped: the request's grid, or the one that an adaptive sampler accepted.</summary>
+    public TimeGrid Grid { get; }
 
     /// <summary>What it cost.</summary>
     public SolveStatistics Statistics { get; }

@@ -24,8 +24,8 @@ public static class Sampling
             using var scope = NewDisposeScope();
             using var grad = no_grad();
             var solve = new Solve(request, guarded, cancellationToken);
-            var sample = solve.Timed(SolvePhase.Forward, () => solve.AtEnd(solve.Walk(solve.Start(request.Noise), solve.Evaluate).Y));
-            return Solve.IsFinite(sample) ? new(sample.MoveToOuterDisposeScope(), solve.Statistics()) : null;
+            var sample = solve.Timed(SolvePhase.Forward, () => solve.AtEnd(solve.Search(remember: false) ?? solve.Walk(solve.Start(request.Noise), solve.Evaluate).Y));
+            return Solve.IsFinite(sample) ? new(sample.MoveToOuterDisposeScope(), solve.Request.Grid, solve.Statistics()) : null;
         }
     }
 
@@ -57,6 +57,7 @@ public static class Sampling
             using var grad = no_grad();
             using var leaves = new BorrowedLeaves(request.Field);
             var solve = new Solve(request, guarded, cancellationToken) { Leaves = leaves };
+            solve.Timed(SolvePhase.Forward, () => solve.FindSteps(method.WalksWithoutGraph));
             var sweep = method.Begin(solve);
             var sample = solve.Timed(SolvePhase.Forward, sweep.Forward);
             nonFinite = "sample";
@@ -101,7 +102,7 @@ public static class Sampling
             inputs.Add(name, (gradient ?? zeros_like(input)).detach().MoveToOuterDisposeScope());
         }
 
-        return new(loss, sample.detach().MoveToOuterDisposeScope(), noise.detach().MoveToOuterDisposeScope(), inputs, unreached, solve.Statistics());
+        return new(loss, sample.detach().MoveToOuterDisposeScope(), noise.detach().MoveToOuterDisposeScope(), inputs, unreached, solve.Request.Grid, solve.Statistics());
     }
 
     private static void Validate(SampleRequest request)

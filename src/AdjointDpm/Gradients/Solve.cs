@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 namespace AdjointDpm.Gradients;
 
 /// <summary>One solve under way: its plans, counters and checks. Used on one thread.</summary>
-internal sealed class Solve
+internal sealed partial class Solve
 {
     private readonly CancellationToken _cancellation;
     private readonly bool _guarded;
@@ -24,14 +24,15 @@ internal sealed class Solve
         Request = request;
         _guarded = guarded;
         _cancellation = cancellation;
-        Plans = [.. Enumerable.Range(0, request.Grid.Steps).Select(n => request.Sampler.Plan(request.Grid, n))];
+        RequestedGrid = request.Grid;
+        Plans = request.Sampler is AdaptiveSampler ? [] : [.. Enumerable.Range(0, request.Grid.Steps).Select(n => request.Sampler.Plan(request.Grid, n))];
     }
 
     /// <summary>What is solved.</summary>
-    public SampleRequest Request { get; }
+    public SampleRequest Request { get; private set; }
 
     /// <summary>The numbers of each step.</summary>
-    public ImmutableArray<StepPlan> Plans { get; }
+    public ImmutableArray<StepPlan> Plans { get; private set; }
 
     /// <summary>Peaks of live tensors and bytes.</summary>
     public MemoryProbe Memory { get; } = new();
@@ -43,6 +44,7 @@ internal sealed class Solve
     public static bool IsFinite(Tensor tensor)
     {
         using var scope = NewDisposeScope();
+        Tally.Reads++;
         return tensor.isfinite().all().ToBoolean();
     }
 
@@ -92,8 +94,10 @@ internal sealed class Solve
     }
 
     /// <summary>Evaluates the field without a graph.</summary>
-    public Stepping.Evaluator Evaluate(int step) => (_, x, at) =>
+    public Stepping.Evaluator Evaluate(int step) => (evaluation, x, at) =>
     {
+        if (Known(step, evaluation) is { } known)
+            return known;
         Tensor eps;
         if (step == 0 && _forwardNfe == 0 && Leaves is not null)
             eps = EvaluateLookingForUndeclared(x, at);
@@ -189,6 +193,7 @@ internal sealed class Solve
     public SolveStatistics Statistics() => new()
     {
         Steps = Plans.Length,
+        Rejected = _rejected,
         ForwardNfe = _forwardNfe,
         BackwardNfe = _backwardNfe,
         Vjps = _vjps,

@@ -3,8 +3,17 @@ namespace AdjointDpm.Gradients;
 /// <summary>What a solve cost. An evaluation is one call of the field; a guided evaluation counts once, as papers count it.</summary>
 public sealed record SolveStatistics
 {
-    /// <summary>Sampler steps.</summary>
+    /// <summary>Sampler steps; of an adaptive sampler, those accepted.</summary>
     public int Steps { get; init; }
+
+    /// <summary>Steps that an adaptive sampler tried and rejected.</summary>
+    public int Rejected { get; init; }
+
+    /// <summary>Steps that an adaptive backward solve accepted.</summary>
+    public int BackwardSteps { get; init; }
+
+    /// <summary>Steps that an adaptive backward solve tried and rejected.</summary>
+    public int BackwardRejected { get; init; }
 
     /// <summary>Evaluations from noise to sample.</summary>
     public int ForwardNfe { get; init; }
@@ -15,7 +24,7 @@ public sealed record SolveStatistics
     /// <summary>Vector–Jacobian products.</summary>
     public int Vjps { get; init; }
 
-    /// <summary>Evaluations made once more without a vector–Jacobian product: to have states back, or to look for undeclared inputs.</summary>
+    /// <summary>Evaluations made once more without a vector–Jacobian product: to have states back, to find an adaptive sampler's steps, or to look for undeclared inputs.</summary>
     public int Recomputed { get; init; }
 
     /// <summary>Most tensors that the calling thread held at once, above those it held before.</summary>

@@ -39,8 +39,8 @@ public sealed record StepControl
     /// <summary>Steps below this fail the solve. Default: 16 units in the last place of the integration variable.</summary>
     public double? MinStep { get; init => field = value is { } h ? Positive(h, nameof(MinStep)) : null; }
 
-    /// <summary>Most steps, rejected ones included, before the solve fails. Default: 10000.</summary>
-    public int MaxSteps { get; init => field = value > 0 ? value : throw new ArgumentOutOfRangeException(nameof(MaxSteps), value, $"MaxSteps must be positive, got {value}."); } = 10_000;
+    /// <summary>Most steps, rejected ones included, before the solve fails. Default: 1000.</summary>
+    public int MaxSteps { get; init => field = value > 0 ? value : throw new ArgumentOutOfRangeException(nameof(MaxSteps), value, $"MaxSteps must be positive, got {value}."); } = 1000;
 
     private static double Positive(double value, string name)
         => value > 0 && double.IsFinite(value) ? value : throw new ArgumentOutOfRangeException(name, value, $"{name} must be positive and finite, got {value}.");
