@@ -53,7 +53,8 @@ public sealed class ButcherTableauTests
     public void FixedSteps_ErrorFallsWithTheOrder(string name)
     {
         var tableau = Named(name);
-        var problem = Detest.Problems.Single(p => p.Name == "B5");
+        // A problem on which the leading error term does not nearly cancel.
+        var problem = Detest.Problems.Single(p => p.Name == (name == "tsit5" ? "D1" : "B5"));
         var truth = NumberSpace.Solve(ButcherTableau.Dopri8, new() { Relative = 1e-14, Absolute = 1e-14, MaxSteps = 100_000 }, problem.Field, problem.Start, 0, 4).End;
         var coarsest = tableau.Order switch { 1 => 1024, 2 => 256, 3 => 128, 4 => 64, 5 => 96, _ => 16 };
         var points = new List<(double X, double Y)>();
