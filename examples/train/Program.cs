@@ -58,4 +58,10 @@ evaluate.SetAction(p =>
     Evaluation.Run(p.GetValue(model)!, p.GetValue(classifiers)!, p.GetValue(testData), p.GetValue(perClass), p.GetValue(steps), p.GetValue(guidance), p.GetValue(seed), p.GetValue(sheet));
 });
 
-return new RootCommand("Trains the models in examples/models.") { source, classifier, dpm, evaluate }.Parse(args).Invoke();
+var picture = new Option<string>("--output") { Description = "PNG file.", Required = true };
+var size = new Option<int>("--size") { Description = "Pixels of a side.", DefaultValueFactory = _ => 28 };
+var stroke = new Option<float>("--stroke") { Description = "Width of the stroke, in 28ths of the side.", DefaultValueFactory = _ => 5.5f };
+var reference = new Command("style-reference", "Draws the reference picture of the stylisation example.") { picture, size, stroke };
+reference.SetAction(p => StyleReference.Write(p.GetValue(picture)!, p.GetValue(size), p.GetValue(stroke)));
+
+return new RootCommand("Trains the models in examples/models.") { source, classifier, dpm, evaluate, reference }.Parse(args).Invoke();
