@@ -44,7 +44,7 @@ internal sealed class LiveProgress : IProgressReport
     public void Happened(ExperimentEvent happened)
     {
         lock (_lock) _progress.Happened(happened);
-        if (happened.Kind is EventKind.ShardReissued or EventKind.TrialEnded) Notice(happened.Message);
+        if (happened.Kind is EventKind.ShardReissued or EventKind.TrialEnded) Notice(EventWords.Of(happened));
     }
 
     public void Notice(string text) => _terminal.Note(Markup.Escape(text));

@@ -49,13 +49,13 @@ internal static class Samples
 
     public static IEnumerable<ExperimentEvent> Events()
     {
-        yield return Event(1, EventKind.Submitted, "Experiment stylize-0a1b2c3d accepted: 3 trials.");
-        yield return Event(2, EventKind.TrialStarted, "Trial 0 began.", 0);
-        yield return Event(3, EventKind.StepCommitted, "Trial 0 committed step 1.", 0, 1, new() { ["loss"] = 0.98765, ["gradientNorm"] = 12.5 });
-        yield return Event(4, EventKind.ShardReissued, "Shard 2 of step 2 of trial 0 was given to silo-1/cpu:0: the lease of silo-0/cpu:0 ended.", 0, 2);
-        yield return Event(5, EventKind.StepCommitted, "Trial 0 committed step 2.", 0, 2, new() { ["loss"] = 0.5 });
-        yield return Event(6, EventKind.TrialEnded, "Trial 0 succeeded.", 0);
-        yield return Event(7, EventKind.ExperimentEnded, "Experiment stylize-0a1b2c3d succeeded.");
+        yield return Event(1, EventKind.Submitted, "3 trials planned.");
+        yield return Event(2, EventKind.TrialStarted, "Started with optimizer.learningRate=0.0001, sample.solver=ddim.", 0);
+        yield return Event(3, EventKind.StepCommitted, "Step 1 of 20: loss 0.98765, gradient norm 12.5.", 0, 1, new() { ["loss"] = 0.98765, ["gradientNorm"] = 12.5 });
+        yield return Event(4, EventKind.ShardReissued, "Shard 2 was given to silo-1/cpu:0 (attempt 2).", 0, 2);
+        yield return Event(5, EventKind.StepCommitted, "Step 2 of 20: loss 0.5, gradient norm 0.", 0, 2, new() { ["loss"] = 0.5 });
+        yield return Event(6, EventKind.TrialEnded, "Succeeded.", 0);
+        yield return Event(7, EventKind.ExperimentEnded, "3 of 3 trials ended.");
     }
 
     private static ExperimentEvent Event(long sequence, EventKind kind, string message, int? trial = null, int? step = null, Dictionary<string, double>? metrics = null) => new()

@@ -6,6 +6,7 @@ using AdjointDpm.Client.LocalCluster;
 namespace AdjointDpm.Client.Tests.LocalCluster;
 
 /// <summary>Real processes; only what runs in them is a script.</summary>
+[Collection("processes")]
 public sealed class SiloProcessesTests : IDisposable
 {
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
