@@ -77,7 +77,7 @@ internal sealed class SiloProcesses(LocalClusterOptions options) : ILocalCluster
         var how = first == ended && ended.IsCompletedSuccessfully ? await ended : null;
         await either.CancelAsync();
         cancellationToken.ThrowIfCancellationRequested();
-        if (first == silo.Ready) return;
+        if (silo.Ready.IsCompletedSuccessfully) return; // one that joined and died is the watch's affair
         throw new CommandFailure(
             ExitCodes.Failed,
             how is not null ? $"{silo.Name} {how} before it was ready." : $"{silo.Name} was not ready within {options.ReadyWithin.TotalSeconds:0} s.",

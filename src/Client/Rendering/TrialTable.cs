@@ -72,8 +72,12 @@ internal static class TrialTable
 
     private static string Sha(TrialSnapshot trial) => trial.ParametersSha256 is { Length: > 8 } sha ? sha[..8] : trial.ParametersSha256 ?? "";
 
-    private static List<string> Pairs(IEnumerable<TrialSnapshot> trials) =>
-        [.. trials.SelectMany(trial => trial.Metrics.Keys).Where(key => key.EndsWith(".before", StringComparison.Ordinal)).Select(key => key[..^".before".Length]).Distinct().Order(StringComparer.Ordinal)];
+    /// <summary>Metrics measured before and after. Those on held-out noise are recorded under two names; one is shown.</summary>
+    private static List<string> Pairs(IEnumerable<TrialSnapshot> trials)
+    {
+        var names = trials.SelectMany(trial => trial.Metrics.Keys).Where(key => key.EndsWith(".before", StringComparison.Ordinal)).Select(key => key[..^".before".Length]).ToHashSet();
+        return [.. names.Where(name => !names.Contains("heldOut." + name)).Order(StringComparer.Ordinal)];
+    }
 
     private static string Title(string metric) => metric.Replace("heldOut.", "held-out ", StringComparison.Ordinal);
 

@@ -21,7 +21,7 @@ internal static class Samples
         Index = index, State = state, Steps = 20, Step = step, Reason = reason,
         Parameters = new Dictionary<string, string> { ["optimizer.learningRate"] = rate.ToString(System.Globalization.CultureInfo.InvariantCulture), ["sample.solver"] = index % 2 == 0 ? "ddim" : "heun" },
         Metrics = state == RunState.Succeeded
-            ? new Dictionary<string, double> { ["loss"] = 0.05, ["heldOut.accuracy.before"] = 0.4, ["heldOut.accuracy.after"] = 0.875 + (index * 0.01), ["heldOut.loss.before"] = 12.345, ["heldOut.loss.after"] = 0.00012 }
+            ? new Dictionary<string, double> { ["loss"] = 0.05, ["heldOut.accuracy.before"] = 0.4, ["heldOut.accuracy.after"] = 0.875 + (index * 0.01), ["heldOut.loss.before"] = 12.345, ["heldOut.loss.after"] = 0.00012, ["loss.before"] = 12.345, ["loss.after"] = 0.00012 }
             : new Dictionary<string, double>(),
         LossHistory = [.. Enumerable.Range(0, step).Select(i => Math.Exp(-i / 7.0) * (index + 1))],
         ParametersSha256 = step > 0 ? new string((char)('a' + index), 64) : null,
