@@ -1,0 +1,154 @@
+using AdjointDpm.Formats;
+using AdjointDpm.Samplers;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Models;
+
+/// <summary>Low-rank adapters on a network's linear and convolution layers: W + (alpha / r) B A, with W held constant.</summary>
+/// <remarks>
+/// Hu et al. (2021), LoRA; convolutions as PEFT has them, A with the layer's kernel and B with kernel 1. The adapted weight is folded
+/// into the network before it runs, so its forward pass costs nothing extra and the network needs no change. A gradient with respect to
+/// the folded weight G gives (alpha / r) Bᵀ G for A and (alpha / r) G Aᵀ for B, which is <see cref="Gradients"/>.
+/// </remarks>
+public sealed class Lora : IDisposable
+{
+    private readonly List<Layer> _layers = [];
+
+    /// <summary>Adapts layers of a network. A is random, B zero, so that nothing changes yet.</summary>
+    /// <param name="network">Network whose weights are folded; not owned.</param>
+    /// <param name="matches">Decides by the name of a layer's weight, such as <c>mid_block.attentions.0.to_q.weight</c>.</param>
+    /// <param name="rank">Rank r of every adapter, at least 1.</param>
+    /// <param name="alpha">Scale times rank. Default: the rank.</param>
+    /// <param name="seed">Seed of A; equal seeds give equal bits.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The rank is below 1.</exception>
+    /// <exception cref="ArgumentException">No linear or convolution layer matches.</exception>
+    public Lora(nn.Module network, Func<string, bool> matches, int rank, double? alpha = null, ulong seed = 0)
+    {
+        ArgumentNullException.ThrowIfNull(network);
+        ArgumentNullException.ThrowIfNull(matches);
+        if (rank < 1)
+            throw new ArgumentOutOfRangeException(nameof(rank), rank, $"An adapter has a rank of at least 1, got {rank}.");
+        (Rank, Alpha) = (rank, alpha ?? rank);
+        using var frozen = no_grad();
+        using var scope = NewDisposeScope();
+        foreach (var (path, module) in network.named_modules())
+        {
+            var weight = module switch { Linear linear => linear.weight, Conv2d conv => conv.weight, _ => null };
+            if (weight is null || !matches(path + ".weight"))
+                continue;
+            // Counter-based, keyed by the layer's place: the same on every device, whatever else is adapted.
+            _layers.Add(new Layer(path, weight, rank, new NoiseKey(seed, Shard: (ushort)_layers.Count, Draw: ushort.MaxValue)));
+        }
+
+        if (_layers.Count == 0)
+            throw new ArgumentException("No linear or convolution layer matches, so there is nothing to adapt. List the network's parameter names and widen the patterns.", nameof(matches));
+    }
+
+    /// <summary>Rank of every adapter.</summary>
+    public int Rank { get; }
+
+    /// <summary>Scale times rank.</summary>
+    public double Alpha { get; }
+
+    /// <summary>Names of the adapted weights, in order: what to declare as inputs of a solve.</summary>
+    public IReadOnlyList<string> WeightNames => [.. _layers.Select(layer => layer.Path + ".weight")];
+
+    /// <summary>The network's own tensors behind <see cref="WeightNames"/>, in order.</summary>
+    public IReadOnlyList<Tensor> Weights => [.. _layers.Select(layer => layer.Weight)];
+
+    /// <summary>Trained tensors by name (<c>path.lora_A.weight</c>, <c>path.lora_B.weight</c>), in a fixed order, each of the network's dtype.</summary>
+    public IReadOnlyList<(string Name, Tensor Value)> Parameters =>
+        [.. _layers.SelectMany(layer => new[] { (layer.Path + ".lora_A.weight", layer.A), (layer.Path + ".lora_B.weight", layer.B) })];
+
+    /// <summary>Puts W + (alpha / r) B A into the network, from the adapters as they are now.</summary>
+    public void Fold()
+    {
+        using var frozen = no_grad();
+        using var scope = NewDisposeScope();
+        using Scalar scale = (Alpha / Rank).ToScalar();
+        foreach (var layer in _layers)
+            layer.Weight.copy_(layer.Base.add(layer.Product(), scale));
+    }
+
+    /// <summary>Carries gradients of the folded weights on to the adapters.</summary>
+    /// <param name="ofWeights">∂L/∂W of each adapted layer, in the order of <see cref="WeightNames"/>.</param>
+    /// <returns>∂L/∂parameter in the order of <see cref="Parameters"/>, in the current dispose scope.</returns>
+    public IReadOnlyList<Tensor> Gradients(IReadOnlyList<Tensor> ofWeights)
+    {
+        ArgumentNullException.ThrowIfNull(ofWeights);
+        if (ofWeights.Count != _layers.Count)
+            throw new ArgumentException($"{_layers.Count} layers are adapted, but {ofWeights.Count} gradients were given.", nameof(ofWeights));
+        using var frozen = no_grad();
+        using Scalar scale = (Alpha / Rank).ToScalar();
+        var gradients = new List<Tensor>(2 * _layers.Count);
+        for (var i = 0; i < _layers.Count; i++)
+        {
+            using var scope = NewDisposeScope();
+            var layer = _layers[i];
+            var g = ofWeights[i].reshape(layer.Weight.shape[0], -1);
+            var (a, b) = (layer.A.reshape(Rank, -1), layer.B.reshape(-1, Rank));
+            gradients.Add(b.t().matmul(g).mul(scale).reshape(layer.A.shape).MoveToOuterDisposeScope());
+            gradients.Add(g.matmul(a.t()).mul(scale).reshape(layer.B.shape).MoveToOuterDisposeScope());
+        }
+
+        return gradients;
+    }
+
+    /// <summary>Writes the adapters as diffusers' loaders read them, with rank and alpha in the metadata.</summary>
+    /// <param name="path">Path of the file, by custom <c>pytorch_lora_weights.safetensors</c>.</param>
+    /// <param name="prefix">Put before every name. Default: unet.</param>
+    public void Save(string path, string prefix = "unet")
+    {
+        var culture = System.Globalization.CultureInfo.InvariantCulture;
+        SafetensorsWriter.Write(
+            path,
+            Parameters.ToDictionary(p => $"{prefix}.{p.Name}", p => p.Value),
+            new Dictionary<string, string> { ["format"] = "pt", ["rank"] = Rank.ToString(culture), ["alpha"] = Alpha.ToString("R", culture) });
+    }
+
+    /// <summary>Puts the network's own weights back and frees the adapters.</summary>
+    public void Dispose()
+    {
+        using var frozen = no_grad();
+        foreach (var layer in _layers)
+        {
+            if (!layer.Weight.IsInvalid)
+                layer.Weight.copy_(layer.Base);
+            layer.Base.Dispose();
+            layer.A.Dispose();
+            layer.B.Dispose();
+        }
+
+        _layers.Clear();
+    }
+
+    private sealed class Layer
+    {
+        public Layer(string path, Parameter weight, int rank, NoiseKey key)
+        {
+            (Path, Weight) = (path, weight);
+            Base = weight.detach().clone().DetachFromDisposeScope();
+            var shape = weight.shape;
+            long[] ofA = [rank, .. shape[1..]];
+            long[] ofB = [shape[0], rank, .. shape[2..].Select(_ => 1L)];
+            // The spread of PEFT's beginning: uniform on ±1/√fan-in has a standard deviation of 1/√(3 fan-in).
+            using Scalar spread = (1 / Math.Sqrt(3.0 * shape[1..].Aggregate(1L, (product, n) => product * n))).ToScalar();
+            A = CounterNoise.Normal(key, ofA, weight.dtype, weight.device).mul_(spread).DetachFromDisposeScope();
+            B = zeros(ofB, weight.dtype, weight.device).DetachFromDisposeScope();
+        }
+
+        public string Path { get; }
+
+        public Parameter Weight { get; }
+
+        public Tensor Base { get; }
+
+        public Tensor A { get; }
+
+        public Tensor B { get; }
+
+        public Tensor Product() => B.reshape(Weight.shape[0], -1).matmul(A.reshape(A.shape[0], -1)).reshape(Weight.shape);
+    }
+}

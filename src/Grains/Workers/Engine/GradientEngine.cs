@@ -1,0 +1,249 @@
+using AdjointDpm.Gradients;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Models.Classifiers;
+using AdjointDpm.Models.Unet;
+using AdjointDpm.Native;
+using AdjointDpm.Samplers;
+using AdjointDpm.Schedules;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Grains.Workers.Engine;
+
+/// <summary>Samples and differentiates on one device. The only family of files where grains' work meets TorchSharp.</summary>
+/// <remarks>Every method is a pure function of its arguments and the files they name: who calls, how often and in which order does not show in the bits.</remarks>
+internal sealed class GradientEngine : IGradientEngine
+{
+    /// <summary>Models kept at once: two trials that alternate on a device do not reload.</summary>
+    private const int MostModels = 2;
+
+    private readonly Device _device;
+    private readonly string _name;
+    private readonly List<(string Key, LoadedModel Model)> _models = [];
+    private readonly Dictionary<string, (string Stamp, ImageClassifier Classifier)> _classifiers = [];
+
+    public GradientEngine(string name)
+    {
+        NativeTorch.EnsureLoaded();
+        _name = name;
+        _device = name.StartsWith("cuda", StringComparison.Ordinal) ? device(name) : CPU;
+        if (_device.type == DeviceType.CUDA && !cuda.is_available())
+            throw new NotSupportedException($"Device '{name}' was asked for, but libtorch finds no CUDA device. Use a build with CUDA on a host with its driver, or a cpu device.");
+    }
+
+    public PreparedTrial Prepare(TrialPlan plan, CancellationToken cancellationToken)
+    {
+        using var threads = ThreadCount.Enter(plan.Spec.Resources.Threads);
+        // A fresh one: what is cached may hold the weights of a step.
+        Forget(KeyOf(plan.Spec));
+        var model = Load(plan);
+        return new PreparedTrial(model.Initial(), model.Sha256);
+    }
+
+    public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken)
+    {
+        using var threads = ThreadCount.Enter(plan.Spec.Resources.Threads);
+        var (spec, model) = (plan.Spec, Load(plan));
+        using var scope = NewDisposeScope();
+        model.Use(parameters);
+        var samples = spec.Training.SamplesPerShard;
+        var noise = CounterNoise.Normal(new NoiseKey((ulong)spec.Training.Seed, (uint)step, (ushort)shard), model.Shape(samples), model.Dtype, _device);
+        var first = ((long)step * spec.Training.Shards + shard) * samples;
+        var labels = Labels(model, spec, first, samples);
+        var request = Request(spec, model, model.Network, labels, noise);
+        using var loss = Loss(spec, model, labels, request);
+        using var solved = Sampling.Differentiate(
+            request with { Field = model.Part.Declare(request.Field.Freeze(model.Network)) }, loss.Mean, MethodOf(spec.Gradient.Method), cancellationToken);
+        var gradient = TorchBytes.Read(model.Part.Gradients(solved));
+        return new ShardGradient(gradient, samples, loss.Sums(solved.Sample), Statistics(spec, samples, solved.Statistics));
+    }
+
+    public Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken)
+    {
+        using var threads = ThreadCount.Enter(plan.Spec.Resources.Threads);
+        var (spec, model) = (plan.Spec, Load(plan));
+        using var scope = NewDisposeScope();
+        model.Use(parameters);
+        var heldOut = spec.HeldOut ?? new HeldOutSpec();
+        var noise = CounterNoise.Normal(new NoiseKey((ulong)heldOut.Seed), model.Shape(samples), model.Dtype, _device, (uint)firstSample);
+        var labels = Labels(model, spec, firstSample, samples);
+        var request = Request(spec, model, model.Network, labels, noise);
+        using var loss = Loss(spec, model, labels, request);
+        using var drawn = Sampling.Sample(request, cancellationToken);
+        var sums = loss.Sums(drawn.Sample);
+        if (heldOut.Classifier is { } judge)
+            sums["accuracy"] = Recognised(ClassifierOf(judge), drawn.Sample, labels, judge);
+        return new Evaluation(samples, sums, Statistics(spec, samples, drawn.Statistics));
+    }
+
+    public void Save(TrialPlan plan, ParameterVersion before, ParameterVersion after, string metricsFile, string folder, CancellationToken cancellationToken)
+    {
+        using var threads = ThreadCount.Enter(plan.Spec.Resources.Threads);
+        var (spec, model) = (plan.Spec, Load(plan));
+        using var scope = NewDisposeScope();
+        var columns = SampleClasses.Of(spec, model.ClassEmbeddings, ClassesOf) is { Length: > 0 } classes ? classes.Length : 8;
+        var pictures = new[] { before, after }.Select(version =>
+        {
+            model.Use(version);
+            return Sheet(spec, model, columns, cancellationToken);
+        }).ToArray();
+        SampleSheet.Write(folder, pictures[0], pictures[1], columns);
+        LossCurve.Write(Path.Combine(folder, "loss.svg"), [.. Trials.TrialFiles.ReadMetrics(metricsFile).Select(record => record.Metrics["loss"])]);
+        File.Copy(metricsFile, Path.Combine(folder, "metrics.jsonl"));
+        model.Save(Path.Combine(folder, "model"));
+        model.Part.SaveBeside(folder);
+    }
+
+    public void Dispose()
+    {
+        foreach (var (_, model) in _models)
+            model.Dispose();
+        foreach (var (_, classifier) in _classifiers.Values)
+            classifier.Dispose();
+    }
+
+    /// <summary>Samples on seeds of their own, row by row, one column for each class: pixels in [-1, 1].</summary>
+    private SheetPixels Sheet(ExperimentSpec spec, LoadedModel model, int columns, CancellationToken cancellationToken)
+    {
+        var seed = (ulong)(spec.HeldOut ?? new HeldOutSpec()).Seed;
+        var rows = new List<float[]>();
+        long[] shape = [];
+        for (var row = 0; row < spec.Checkpoint.SheetRows; row++)
+        {
+            using var scope = NewDisposeScope();
+            var noise = CounterNoise.Normal(new NoiseKey(seed, Step: 1), model.Shape(columns), model.Dtype, _device, (uint)(row * columns));
+            var request = Request(spec, model, model.Network, Labels(model, spec, (long)row * columns, columns), noise);
+            using var drawn = Sampling.Sample(request, cancellationToken);
+            shape = drawn.Sample.shape;
+            rows.Add(drawn.Sample.to(ScalarType.Float32).cpu().contiguous().data<float>().ToArray());
+        }
+        return new SheetPixels([.. rows.SelectMany(row => row)], (int)shape[1], (int)shape[2], (int)shape[3]);
+    }
+
+    private SampleRequest Request(ExperimentSpec spec, LoadedModel model, UNet2DModel network, long[] labels, Tensor noise)
+    {
+        if (labels.Length == 0 && spec.Sample.Guidance != 1)
+            throw new InvalidDataException($"sample.guidance is {spec.Sample.Guidance}, but the model has no classes to guide by. Set it to 1.");
+        var field = labels.Length == 0 ? network.Field() : network.Field(tensor(labels, device: _device), spec.Sample.Guidance);
+        return new SampleRequest
+        {
+            Field = field with { Prediction = model.Prediction },
+            Noise = noise,
+            Grid = TimeGrid.Create(spec.Sample.Grid == GridName.Time ? GridKind.Time : GridKind.LogSnr, model.Schedule, spec.Sample.Steps),
+            Sampler = spec.Sample.Solver switch
+            {
+                SolverName.Heun => Sampler.Heun,
+                SolverName.Midpoint => Sampler.Midpoint,
+                SolverName.Rk4 => Sampler.Rk4,
+                _ => Sampler.Ddim,
+            },
+        };
+    }
+
+    private TrialLoss Loss(ExperimentSpec spec, LoadedModel model, long[] labels, SampleRequest request) =>
+        new(spec, ClassifierOf, labels, model.Network.Config.InChannels, () =>
+        {
+            var frozen = Request(spec, model, model.Frozen, labels, request.Noise);
+            using var drawn = Sampling.Sample(frozen);
+            return drawn.Sample.alias();
+        });
+
+    private long[] Labels(LoadedModel model, ExperimentSpec spec, long first, int samples)
+    {
+        var classes = SampleClasses.Of(spec, model.ClassEmbeddings, ClassesOf);
+        return classes.Length == 0 ? [] : [.. Enumerable.Range(0, samples).Select(i => (long)classes[(first + i) % classes.Length])];
+    }
+
+    private static double Recognised(ImageClassifier judge, Tensor samples, long[] labels, string path)
+    {
+        if (labels.Length == 0)
+            throw new InvalidDataException($"heldOut.classifier is '{path}', but the model has no classes that it could recognise. Remove it.");
+        using var frozen = no_grad();
+        using var scope = NewDisposeScope();
+        var said = judge.Logits(samples.to(judge.Dtype())).argmax(1).cpu().data<long>().ToArray();
+        return said.Zip(labels).Count(pair => pair.First == pair.Second);
+    }
+
+    /// <summary>The trial's model and all classifiers it names. Outside any dispose scope, since they are kept.</summary>
+    private LoadedModel Load(TrialPlan plan)
+    {
+        foreach (var folder in plan.Spec.Losses.Select(loss => loss.Classifier).Append(plan.Spec.HeldOut?.Classifier))
+            if (folder is not null)
+                LoadClassifier(folder);
+        var key = KeyOf(plan.Spec);
+        var index = _models.FindIndex(entry => entry.Key == key);
+        if (index >= 0)
+        {
+            var entry = _models[index];
+            _models.RemoveAt(index);
+            _models.Add(entry);
+        }
+        else
+        {
+            if (_models.Count == MostModels)
+                Forget(_models[0].Key);
+            _models.Add((key, new LoadedModel(plan.Spec, _device)));
+        }
+        var model = _models[^1].Model;
+        if (plan.ModelSha256.Length > 0 && plan.ModelSha256 != model.Sha256)
+            throw new InvalidDataException($"The model at '{plan.Spec.Model.Path}' is not the one the trial began with (SHA-256 {model.Sha256[..12]}…, not {plan.ModelSha256[..12]}…). Put the same files on every host and do not change them while a trial runs.");
+        if (plan.Spec.Losses.Any(loss => loss is { Name: LossName.PixelDistance, Reference: null }))
+            model.LoadFrozen();
+        return model;
+    }
+
+    private void Forget(string key)
+    {
+        var index = _models.FindIndex(entry => entry.Key == key);
+        if (index < 0)
+            return;
+        _models[index].Model.Dispose();
+        _models.RemoveAt(index);
+    }
+
+    private static string KeyOf(ExperimentSpec spec) =>
+        string.Join('|', LoadedModel.Stamp(spec.Model.Path), spec.Model.Dtype, spec.Train.Target, string.Join(',', spec.Train.Include), spec.Train.Rank, spec.Train.Alpha, spec.Train.Target == TrainTarget.Lora ? spec.Training.Seed : 0);
+
+    private int ClassesOf(string classifier) => ClassifierOf(classifier).Classes;
+
+    private ImageClassifier ClassifierOf(string folder) => _classifiers[folder].Classifier;
+
+    private void LoadClassifier(string folder)
+    {
+        var stamp = LoadedModel.Stamp(folder);
+        if (_classifiers.TryGetValue(folder, out var known) && known.Stamp == stamp)
+            return;
+        known.Classifier?.Dispose();
+        _classifiers.Remove(folder);
+        var classifier = ClassifierFolder.Load(folder);
+        classifier.to(_device);
+        _classifiers[folder] = (stamp, classifier);
+    }
+
+    private static GradientMethod MethodOf(GradientName name) => name switch
+    {
+        GradientName.StoreAll => GradientMethod.StoreAll,
+        GradientName.Continuous => GradientMethod.Continuous(),
+        _ => GradientMethod.Discrete,
+    };
+
+    private WorkStatistics Statistics(ExperimentSpec spec, int samples, SolveStatistics solve) => new()
+    {
+        Device = _name,
+        Threads = spec.Resources.Threads,
+        Samples = samples,
+        ForwardNfe = solve.ForwardNfe,
+        BackwardNfe = solve.BackwardNfe,
+        Vjps = solve.Vjps,
+        PeakLiveTensors = solve.PeakLiveTensors,
+        ForwardSeconds = solve.Forward.TotalSeconds,
+        LossSeconds = solve.Loss.TotalSeconds,
+        BackwardSeconds = solve.Backward.TotalSeconds,
+    };
+}
+
+/// <summary>Makes the engines of real devices.</summary>
+internal sealed class GradientEngineFactory : IGradientEngineFactory
+{
+    public IGradientEngine Create(string device) => new GradientEngine(device);
+}

@@ -1,0 +1,37 @@
+using SkiaSharp;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Grains.Workers.Engine;
+
+/// <summary>A picture file as a tensor, shape [1, C, H, W], values in [-1, 1].</summary>
+internal static class ReferenceImage
+{
+    public static Tensor Load(string path, long channels)
+    {
+        using var bitmap = SKBitmap.Decode(path)
+            ?? throw new InvalidDataException($"'{path}' is not a picture that can be read. Use PNG, JPEG or WebP.");
+        if (channels is not (1 or 3))
+            throw new NotSupportedException($"'{path}' cannot be a reference for a model with {channels} channels; pictures have 1 or 3.");
+        var (height, width) = (bitmap.Height, bitmap.Width);
+        var values = new float[channels * height * width];
+        for (var y = 0; y < height; y++)
+        {
+            for (var x = 0; x < width; x++)
+            {
+                var pixel = bitmap.GetPixel(x, y);
+                var at = y * width + x;
+                if (channels == 1)
+                {
+                    values[at] = (0.299f * pixel.Red + 0.587f * pixel.Green + 0.114f * pixel.Blue) / 127.5f - 1;
+                }
+                else
+                {
+                    values[at] = pixel.Red / 127.5f - 1;
+                    values[height * width + at] = pixel.Green / 127.5f - 1;
+                    values[2 * height * width + at] = pixel.Blue / 127.5f - 1;
+                }
+            }
+        }
+        return tensor(values).reshape(1, channels, height, width);
+    }
+}

@@ -1,0 +1,90 @@
+using System.IO.Enumeration;
+using AdjointDpm.Gradients;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Models;
+using AdjointDpm.Samplers;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Grains.Workers.Engine;
+
+/// <summary>What of a network is trained: which numbers, in which order, and how their gradient comes from a solve's.</summary>
+internal abstract class TrainedPart : IDisposable
+{
+    /// <summary>Trained tensors, in the order of their numbers in blobs.</summary>
+    public abstract IReadOnlyList<Tensor> Values { get; }
+
+    /// <summary>Declares what a solve must differentiate by.</summary>
+    public abstract NoiseField Declare(NoiseField field);
+
+    /// <summary>Puts changed values into effect.</summary>
+    public abstract void Apply();
+
+    /// <summary>Gradients of <see cref="Values"/> from those of a solve, in the current dispose scope.</summary>
+    public abstract IReadOnlyList<Tensor> Gradients(SampleGradients solved);
+
+    /// <summary>Writes what belongs beside the tuned network.</summary>
+    public abstract void SaveBeside(string folder);
+
+    public abstract void Dispose();
+
+    public static TrainedPart Of(nn.Module network, TrainSpec spec, int seed)
+    {
+        bool Matches(string name) => spec.Include.Any(pattern => FileSystemName.MatchesSimpleExpression(pattern, name, ignoreCase: false));
+        try
+        {
+            return spec.Target == TrainTarget.Lora
+                ? new LoraPart(new Lora(network, Matches, spec.Rank, spec.Alpha, (ulong)seed))
+                : new WeightsPart([.. network.named_parameters().Where(p => Matches(p.name)).Select(p => (p.name, (Tensor)p.parameter))]);
+        }
+        catch (ArgumentException e)
+        {
+            var names = network.named_parameters().Select(p => p.name).ToList();
+            throw new InvalidDataException($"train.include ({string.Join(", ", spec.Include)}) selects nothing to train. The model has {names.Count} parameters, such as {string.Join(", ", names.Take(3))}.", e);
+        }
+    }
+
+    private sealed class WeightsPart : TrainedPart
+    {
+        private readonly IReadOnlyList<(string Name, Tensor Value)> _weights;
+
+        public WeightsPart(IReadOnlyList<(string Name, Tensor Value)> weights)
+        {
+            if (weights.Count == 0)
+                throw new ArgumentException("No parameter matches.", nameof(weights));
+            _weights = weights;
+        }
+
+        public override IReadOnlyList<Tensor> Values => [.. _weights.Select(weight => weight.Value)];
+
+        public override NoiseField Declare(NoiseField field) => _weights.Aggregate(field, (f, weight) => f.With(weight.Name, weight.Value));
+
+        public override void Apply()
+        {
+        }
+
+        public override IReadOnlyList<Tensor> Gradients(SampleGradients solved) => [.. _weights.Select(weight => solved.Inputs[weight.Name])];
+
+        public override void SaveBeside(string folder)
+        {
+        }
+
+        public override void Dispose()
+        {
+        }
+    }
+
+    private sealed class LoraPart(Lora lora) : TrainedPart
+    {
+        public override IReadOnlyList<Tensor> Values => [.. lora.Parameters.Select(parameter => parameter.Value)];
+
+        public override NoiseField Declare(NoiseField field) => lora.WeightNames.Zip(lora.Weights).Aggregate(field, (f, weight) => f.With(weight.First, weight.Second));
+
+        public override void Apply() => lora.Fold();
+
+        public override IReadOnlyList<Tensor> Gradients(SampleGradients solved) => lora.Gradients([.. lora.WeightNames.Select(name => solved.Inputs[name])]);
+
+        public override void SaveBeside(string folder) => lora.Save(Path.Combine(folder, "lora", "pytorch_lora_weights.safetensors"));
+
+        public override void Dispose() => lora.Dispose();
+    }
+}
