@@ -3,6 +3,7 @@ using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Workers;
+using AdjointDpm.Grains.Workers.Engine;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Orleans.Configuration;
@@ -15,6 +16,22 @@ namespace Orleans.Hosting;
 /// <summary>Puts AdjointDpm's grains and services onto a silo.</summary>
 public static class AdjointDpmSiloBuilderExtensions
 {
+    /// <summary>Meter of everything that AdjointDpm counts.</summary>
+    public const string MeterName = AdjointDpmInstruments.MeterName;
+
+    /// <summary>Name of the grain storage that a provider must be registered under.</summary>
+    public const string StateStorage = StorageNames.State;
+
+    /// <summary>How state is written, for providers that ask.</summary>
+    public static IGrainStorageSerializer StateSerializer { get; } = new StateSerializer();
+
+    /// <summary>Workers compute on this silo's devices.</summary>
+    public static ISiloBuilder AddGradientEngine(this ISiloBuilder silo)
+    {
+        silo.Services.AddSingleton<IGradientEngineFactory, GradientEngineFactory>();
+        return silo;
+    }
+
     /// <summary>Grains, workers, data plane and watchdog. Membership and storage are added apart.</summary>
     public static ISiloBuilder AddAdjointDpm(this ISiloBuilder silo, string dataFolder, WorkerOptions workers)
     {

@@ -3,7 +3,7 @@ using System.ComponentModel.DataAnnotations;
 namespace AdjointDpm.Grains.Hosting;
 
 /// <summary>What this silo gives to workers.</summary>
-public sealed class WorkerOptions
+public sealed class WorkerOptions : IValidatableObject
 {
     public const string Section = "Workers";
 
@@ -14,5 +14,13 @@ public sealed class WorkerOptions
     [Range(1 << 20, long.MaxValue)]
     public long TensorStoreBytes { get; set; } = 1L << 30;
 
-    internal IReadOnlyList<string> EffectiveDevices => Devices.Count == 0 ? ["cpu:0"] : [.. Devices.Distinct()];
+    /// <summary>Devices, with the default filled in.</summary>
+    public IReadOnlyList<string> EffectiveDevices => Devices.Count == 0 ? ["cpu:0"] : [.. Devices.Distinct()];
+
+    public IEnumerable<ValidationResult> Validate(ValidationContext validationContext)
+    {
+        foreach (var device in Devices)
+            if (device.Split(':') is not ["cpu" or "cuda", var index] || !ushort.TryParse(index, out _))
+                yield return new ValidationResult($"Workers:Devices holds '{device}'. Write a device as cpu:0 or cuda:0.");
+    }
 }

@@ -1,0 +1,45 @@
+using System.ComponentModel.DataAnnotations;
+using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Native;
+using AdjointDpm.Silo;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.AspNetCore.Http.Features;
+
+try
+{
+    var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
+    var silo = builder.Configuration.Read<SiloHostOptions>(SiloHostOptions.Section);
+    var cluster = builder.Configuration.Read<ClusterHostOptions>(ClusterHostOptions.Section);
+    var workers = builder.Configuration.Read<WorkerOptions>(WorkerOptions.Section);
+    var native = NativeTorch.EnsureLoaded();
+    silo.DataFolder = Directory.CreateDirectory(silo.DataFolder).FullName;
+    silo.SiloPort = FreePort.Or(silo.SiloPort, silo.ListenAddress);
+    silo.GatewayPort = FreePort.Or(silo.GatewayPort, silo.ListenAddress);
+
+    // Standard output holds the ready line and nothing else.
+    builder.Logging.AddConsole(console => console.LogToStandardErrorThreshold = LogLevel.Trace);
+    builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(silo.ListenAddress, silo.HttpPort));
+    builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromSeconds(60));
+    builder.Services.AddPrometheusMetrics();
+    builder.AddSilo(silo, cluster, workers);
+
+    var app = builder.Build();
+    app.MapEndpoints();
+    if (native.Note is { } note)
+        LogNative(app.Logger, note);
+    await app.StartAsync();
+
+    silo.HttpPort = new Uri(app.Services.GetRequiredService<IServer>().Features.GetRequiredFeature<IServerAddressesFeature>().Addresses.First()).Port;
+    var devices = string.Join(", ", workers.EffectiveDevices);
+    LogReady(app.Logger, silo.Name, silo.SiloPort, silo.GatewayPort, silo.AdvertisedAddress, silo.HttpPort, devices, silo.DataFolder);
+    await Console.Out.WriteLineAsync(new SiloReady(true, silo.Name, Environment.ProcessId, silo.AdvertisedAddress, silo.SiloPort, silo.GatewayPort, silo.HttpPort, silo.DataFolder).ToLine());
+    await Console.Out.FlushAsync();
+    await app.WaitForShutdownAsync();
+    return 0;
+}
+catch (Exception e) when (e is ValidationException or NativeLoadException or IOException or UnauthorizedAccessException)
+{
+    await Console.Error.WriteLineAsync(e.Message);
+    return 1;
+}
