@@ -22,7 +22,7 @@ internal sealed class AdamW(IReadOnlyDictionary<string, Parameter> parameters, d
     {
         using var frozen = no_grad();
         using var scope = NewDisposeScope();
-        var norm = Math.Sqrt(parameters.Values.Sum(p => p.grad!.square().sum().ToDouble()));
+        var norm = Math.Sqrt(parameters.Values.Sum(p => p.grad!.mul(p.grad!).sum().ToDouble()));
         Scalar clip = Math.Min(1, MaxNorm / norm), shrink = 1 - rate * decay, size = -rate / (1 - Math.Pow(Beta1, iteration + 1)), correction = 1 / Math.Sqrt(1 - Math.Pow(Beta2, iteration + 1));
         foreach (var (name, parameter) in parameters)
         {

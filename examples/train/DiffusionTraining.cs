@@ -89,10 +89,12 @@ internal sealed class DiffusionTraining : IDisposable
         var eps = randn(x0.shape, generator: generator);
         var (alpha, sigma) = (_noise.Alpha.index_select(0, t).reshape(-1, 1, 1, 1), _noise.Sigma.index_select(0, t).reshape(-1, 1, 1, 1));
         var predicted = _model.call(x0.mul(alpha).add(eps.mul(sigma), Scalars.One), t, labels);
-        var snr = alpha.div(sigma).square();
+        var ratio = alpha.div(sigma);
+        var snr = ratio.mul(ratio);
         // Hang et al. (2023), min-SNR weighting: easy, nearly clean samples do not outweigh the others.
         var weight = snr.clamp(max: Scalars.SnrCap).div(snr);
-        var loss = predicted.sub(eps).square().mul(weight).mean();
+        var error = predicted.sub(eps);
+        var loss = error.mul(error).mul(weight).mean();
         loss.backward();
         _optimizer.Step(iteration, _rate * LearningRate.At(iteration, _iterations, Math.Min(200, _iterations / 10)));
         Average(iteration);

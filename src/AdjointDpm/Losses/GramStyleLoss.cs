@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using AdjointDpm.Models.Classifiers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -30,7 +31,7 @@ public sealed class GramStyleLoss : SampleLoss, IDisposable
             if (!maps.TryGetValue(layer, out var map))
                 throw new ArgumentException($"Layer '{layer}' is not in the network. Its layers: {string.Join(", ", features.Layers)}.", nameof(weights));
             var reference = Gram(map).mean([0], keepdim: true);
-            var size = reference.square().sum().ToDouble();
+            var size = reference.Squared().sum().ToDouble();
             if (!(size > 0))
                 throw new ArgumentException($"The reference images leave layer '{layer}' without any activation: nothing to compare with. Use other references or leave the layer out.", nameof(references));
             _terms.Add((layer, reference.DetachFromDisposeScope(), weight / size));
@@ -45,7 +46,7 @@ public sealed class GramStyleLoss : SampleLoss, IDisposable
         Tensor? total = null;
         foreach (var (layer, reference, factor) in _terms)
         {
-            var distance = Gram(maps[layer]).sub(reference).square().sum([1, 2]);
+            var distance = Gram(maps[layer]).sub(reference).Squared().sum([1, 2]);
             total = total is null ? distance.mul(factor) : total.add(distance, factor);
         }
 

@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Losses;
@@ -19,7 +20,7 @@ public sealed class PixelDistanceLoss : SampleLoss, IDisposable
             throw new ArgumentException($"Samples of shape [{string.Join(", ", shape)}] do not fit a target of shape [{string.Join(", ", wanted)}].", nameof(samples));
         using var scope = NewDisposeScope();
         var target = _target.to(samples.dtype, samples.device);
-        return samples.sub(target).square().flatten(1).mean([1]).MoveToOuterDisposeScope();
+        return samples.sub(target).Squared().flatten(1).mean([1]).MoveToOuterDisposeScope();
     }
 
     /// <summary>Frees the target.</summary>

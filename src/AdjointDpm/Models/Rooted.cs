@@ -16,4 +16,8 @@ internal static class Rooted
 
     /// <summary>a + b.</summary>
     public static torch.Tensor Plus(this torch.Tensor a, torch.Tensor b) => a.add(b, One);
+
+    /// <summary>a².</summary>
+    /// <remarks>TorchSharp's own <c>square</c> is <c>pow(2)</c>, with a temporary scalar.</remarks>
+    public static torch.Tensor Squared(this torch.Tensor a) => a.mul(a);
 }

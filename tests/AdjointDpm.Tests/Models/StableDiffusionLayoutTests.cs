@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace AdjointDpm.Tests.Models;
 
 /// <summary>Full-size networks, built without memory for their weights, have the published numbers of tensors and parameters.</summary>
-[Collection(nameof(DefaultDevice))]
+[Collection(nameof(Alone))]
 public sealed class StableDiffusionLayoutTests
 {
     private static readonly UNet2DConditionConfig Sd15 = new() { CrossAttentionDim = 768 };
@@ -64,7 +64,3 @@ public sealed class StableDiffusionLayoutTests
         }
     }
 }
-
-/// <summary>Tests that change the default device, which is one for the whole process, run alone.</summary>
-[CollectionDefinition(nameof(DefaultDevice), DisableParallelization = true)]
-public sealed class DefaultDevice;

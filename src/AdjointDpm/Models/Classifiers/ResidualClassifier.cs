@@ -74,8 +74,11 @@ public sealed class ResidualClassifier : ImageClassifier
     }
 
     /// <inheritdoc/>
-    public override IReadOnlyDictionary<string, Tensor> Features(Tensor images) =>
-        Layers.Zip(Activations(images)).ToDictionary(p => p.First, p => p.Second);
+    public override IReadOnlyDictionary<string, Tensor> Features(Tensor images)
+    {
+        using var scope = NewDisposeScope();
+        return Layers.Zip(Activations(images)).ToDictionary(p => p.First, p => p.Second.MoveToOuterDisposeScope());
+    }
 
     /// <inheritdoc/>
     public override void WriteConfig(string path) => ModelConfig.Write(path, Config);
