@@ -26,7 +26,7 @@ internal sealed class Continuous(ButcherTableau? backward) : GradientMethod(back
 
         public override Tensor Forward()
         {
-            var end = solve.Walk(solve.Start(solve.Request.Noise.detach()), solve.Evaluate, state => _y[state.Step] = state.Y);
+            var end = solve.Walk(solve.Start(solve.Request.Noise.detach()), solve.Evaluate, state => (_y[state.Step] = state.Y) is not null);
             _y[^1] = end.Y;
             return solve.AtEnd(end.Y);
         }

@@ -16,11 +16,19 @@ public abstract class GradientMethod
     public static GradientMethod StoreAll { get; } = new StoreAll();
 
     /// <summary>The discrete adjoint: stored states, one network graph at a time. Exact for the sampler's discretisation, equal to <see cref="StoreAll"/> up to rounding; one evaluation and one vector–Jacobian product for each forward evaluation. The default choice.</summary>
-    public static GradientMethod Discrete { get; } = new Discrete();
+    public static GradientMethod Discrete { get; } = new Discrete("discrete");
 
     /// <summary>The continuous adjoint of AdjointDPM (Pan et al., ICLR 2024): the adjoint equation solved back over each step, the state reset to the stored one. Approximates the sampler's gradient and converges to it as steps shrink.</summary>
     /// <param name="backward">Runge–Kutta method of the backward solve. Default: the sampler's own.</param>
     public static GradientMethod Continuous(ButcherTableau? backward = null) => new Continuous(backward);
+
+    /// <summary>The discrete adjoint with few states stored and the others walked again from the checkpoint before them: the same bits as <see cref="Discrete"/>, for up to one more evaluation each.</summary>
+    /// <param name="slots">Number of stretches that the steps are cut into, at least 1. The states at their starts and those of one stretch are stored: least for the square root of the number of steps, all for 1 or as many as steps.</param>
+    public static GradientMethod Checkpointed(int slots) => new Discrete($"checkpointed({slots})", slots: slots);
+
+    /// <summary>The discrete adjoint of the last steps only, the state before them held constant: DRaFT-K (Clark et al. 2024). The gradient of the noise is zero unless all steps are covered.</summary>
+    /// <param name="last">Number of steps K, at least 1.</param>
+    public static GradientMethod Truncated(int last) => new Discrete($"truncated({last})", last: last);
 
     /// <inheritdoc/>
     public override string ToString() => Name;

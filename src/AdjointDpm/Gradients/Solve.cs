@@ -61,26 +61,28 @@ internal sealed partial class Solve
     /// <summary>Carries a cotangent from y_T to x_T.</summary>
     public Tensor AtStart(Tensor cotangent) => Scaled(cotangent, 1 / Request.Grid.Start.Level.Alpha);
 
-    /// <summary>Walks the grid from the noise to the sample.</summary>
-    /// <param name="state">State at the start.</param>
+    /// <summary>Walks the grid towards the sample.</summary>
+    /// <param name="state">State to walk from; released on the way unless kept.</param>
     /// <param name="evaluator">Evaluates the network in a step.</param>
-    /// <param name="before">Called before each step with the state.</param>
-    /// <param name="keep">Called with each evaluation's noise: step, evaluation, noise.</param>
-    /// <returns>State at the end.</returns>
-    public SamplerState Walk(SamplerState state, Func<int, Stepping.Evaluator> evaluator, Action<SamplerState>? before = null, Action<int, int, Tensor>? keep = null)
+    /// <param name="keepState">Called before each step; true keeps the state for the caller, who releases it.</param>
+    /// <param name="keepNoise">Called with each evaluation's noise: step, evaluation, noise.</param>
+    /// <param name="until">Step to stop before. Default: the end.</param>
+    /// <returns>State reached.</returns>
+    public SamplerState Walk(SamplerState state, Func<int, Stepping.Evaluator> evaluator, Predicate<SamplerState>? keepState = null, Action<int, int, Tensor>? keepNoise = null, int? until = null)
     {
-        foreach (var plan in Plans)
+        for (var n = state.Step; n < (until ?? Plans.Length); n++)
         {
             _cancellation.ThrowIfCancellationRequested();
-            before?.Invoke(state);
-            var n = state.Step;
-            var next = Stepping.Apply(plan, state, evaluator(n), keep is null ? null : (i, eps) => keep(n, i, eps));
-            if (before is null)
+            var kept = keepState?.Invoke(state) ?? false;
+            var step = n;
+            var next = Stepping.Apply(Plans[n], state, evaluator(n), keepNoise is null ? null : (i, eps) => keepNoise(step, i, eps));
+            if (!kept)
                 Release(state);
             state = next;
             Check(state.Y, "state", n, Request.Grid.Points[n + 1].Rho);
             Memory.Look();
-            Report(n + 1);
+            if (_phase == SolvePhase.Forward)
+                Report(n + 1);
         }
 
         return state;
@@ -108,6 +110,14 @@ internal sealed partial class Solve
         return eps;
     };
 
+    /// <summary>Evaluates the field without a graph, on the way back, where it was evaluated before.</summary>
+    public Stepping.Evaluator EvaluateAgain(int step) => (_, x, at) =>
+    {
+        _backwardNfe++;
+        _recomputed++;
+        return Request.Field.Evaluate(x, at);
+    };
+
     /// <summary>Evaluates the field in grad mode, where its graph is kept by the result.</summary>
     public Stepping.Evaluator EvaluateWithGraph(int step) => (_, x, at) =>
     {
@@ -125,8 +135,8 @@ internal sealed partial class Solve
         return eps.requires_grad ? throw new UndeclaredInputException(Request.Field.Undeclared()) : eps;
     }
 
-    /// <summary>Counts an evaluation made only to check or to have a state back.</summary>
-    public void CountRecomputed() => _recomputed++;
+    /// <summary>Counts an evaluation made only to look for undeclared inputs.</summary>
+    public void CountProbe() => _recomputed++;
 
     /// <summary>Counts the products of one sweep of plain automatic differentiation through the sampler.</summary>
     public void CountUnrolled() => _vjps += _forwardNfe;

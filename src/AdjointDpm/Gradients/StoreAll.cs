@@ -36,7 +36,7 @@ internal sealed class StoreAll() : GradientMethod("store-all")
             using var scope = NewDisposeScope();
             var work = new StepTensors(solve.Plans[0], solve.Start(solve.Request.Noise.detach()));
             solve.EvaluateLookingForUndeclared(work.Input(0), solve.Plans[0].Evaluations[0].At);
-            solve.CountRecomputed();
+            solve.CountProbe();
         }
     }
 }

@@ -1,11 +1,12 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using System.Text.RegularExpressions;
 
 namespace AdjointDpm.Models;
 
 /// <summary>Reads and writes the <c>config.json</c> of models.</summary>
 /// <remarks>Field names are snake_case; fields that are missing keep the record's default; fields that are unknown are passed over, since every release of diffusers adds some.</remarks>
-internal static class ModelConfig
+internal static partial class ModelConfig
 {
     private static readonly JsonSerializerOptions Options = new()
     {
@@ -22,7 +23,7 @@ internal static class ModelConfig
             throw new ModelConfigException($"{path}: there is no such file. A model folder holds config.json beside its weights.");
         try
         {
-            return JsonSerializer.Deserialize<T>(File.ReadAllText(path), Options)
+            return JsonSerializer.Deserialize<T>(PythonNumber().Replace(File.ReadAllText(path), "null"), Options)
                 ?? throw new ModelConfigException($"{path}: holds null where a configuration belongs.");
         }
         catch (JsonException e)
@@ -39,6 +40,10 @@ internal static class ModelConfig
         Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(path))!);
         File.WriteAllText(path, JsonSerializer.Serialize(config, Options) + "\n");
     }
+
+    // Python writes infinities that are no JSON, such as "lambda_min_clipped": -Infinity in every DPM-Solver scheduler. No field read here has them.
+    [GeneratedRegex(@"(?<=[:\[,]\s*)(-?Infinity|NaN)(?=\s*[,}\]])")]
+    private static partial Regex PythonNumber();
 
     private sealed record Named([property: JsonPropertyName("_class_name")] string? ClassName);
 

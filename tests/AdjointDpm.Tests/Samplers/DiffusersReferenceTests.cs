@@ -1,5 +1,6 @@
 using AdjointDpm.Formats;
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;

@@ -103,22 +103,12 @@ public sealed class ScheduleTests
     }
 
     [Fact]
-    public void SchedulerConfig_StableDiffusion_GivesScheduleAndGrid()
+    public void Diffusers_EndingWhereTheLastStepIs_LeavesOutTheIdentity()
     {
-        var config = SchedulerConfig.Parse("""{ "_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000, "set_alpha_to_one": false, "steps_offset": 1, "skip_prk_steps": true, "trained_betas": null }""");
-        Assert.Equal(DiscreteVp.StableDiffusion.RhoMax, config.Schedule().RhoMax);
-        Assert.Equal(AdjointDpm.Samplers.Prediction.Epsilon, config.Prediction);
-        var grid = config.Grid(4);
-        Assert.Equal([751, 501, 251, 1, 0], grid.Points.Select(p => p.Time));
-        Assert.Equal(DiscreteVp.StableDiffusion.RhoMin, grid.End.Rho);
-        // Nothing happens between trained step 0 and itself.
-        Assert.Equal([750, 500, 250, 0], (config with { StepsOffset = 0 }).Grid(4).Points.Select(p => p.Time));
+        var schedule = DiscreteVp.StableDiffusion;
+        Assert.Equal([751, 501, 251, 1, 0], TimeGrid.Diffusers(schedule, GridKind.Leading, 4, offset: 1, endWithoutNoise: false).Points.Select(p => p.Time));
+        var grid = TimeGrid.Diffusers(schedule, GridKind.Leading, 4, endWithoutNoise: false);
+        Assert.Equal([750, 500, 250, 0], grid.Points.Select(p => p.Time));
+        Assert.Equal(schedule.RhoMin, grid.End.Rho);
     }
-
-    [Theory]
-    [InlineData("""{ "beta_schedule": "sigmoid" }""", "sigmoid")]
-    [InlineData("""{ "rescale_betas_zero_snr": true }""", "rescale_betas_zero_snr")]
-    [InlineData("""{ "timestep_spacing": "odd" }""", "odd")]
-    public void SchedulerConfig_WhatItCannotDo_IsNamed(string json, string named)
-        => Assert.Contains(named, Assert.Throws<NotSupportedException>(() => SchedulerConfig.Parse(json).Grid(3)).Message, StringComparison.Ordinal);
 }
