@@ -121,10 +121,10 @@ internal sealed class Discrete : GradientMethod
             {
                 if (noises[i] is not { } cotangent)
                     continue;
-                var at = plan.Evaluations[i].At;
-                var (_, ofX) = solve.Pull(n, work.Input(i), at, cotangent);
-                using var alpha = at.Level.Alpha.ToScalar();
-                Spread(plan.Evaluations[i].Y, ofX.mul(alpha));
+                var evaluation = plan.Evaluations[i];
+                var (_, ofX) = solve.Pull(n, work.Input(i), evaluation.At, evaluation.As, cotangent);
+                using var scale = evaluation.Scale.ToScalar();
+                Spread(evaluation.Y, ofX.mul(scale));
             }
 
             foreach (var slot in slots)

@@ -6,7 +6,7 @@ namespace AdjointDpm.Gradients;
 public sealed class NonFiniteException : ArithmeticException
 {
     /// <summary>Reports a value that is not finite.</summary>
-    /// <param name="what">What it is: "state", "predicted noise", "loss", "gradient of input 'name'".</param>
+    /// <param name="what">What it is: "state", "prediction", "loss", "gradient of input 'name'".</param>
     /// <param name="step">Sampler step, counted from 0 at the noise, if it arose in one.</param>
     /// <param name="rho">sigma / alpha where it arose.</param>
     public NonFiniteException(string what, int? step = null, double? rho = null)

@@ -35,7 +35,7 @@ internal sealed partial class Solve
             intervalsLeft--;
             var before = y;
             var (from, to) = (grid.Points[n], grid.Points[n + 1]);
-            if (from.Rho == 0 || to.Rho == 0)
+            if (!sampler.Coordinates.IsRegular(from.Level) || !sampler.Coordinates.IsRegular(to.Level))
             {
                 solver.Restart();
                 y = EulerStep(n, y);
@@ -62,7 +62,7 @@ internal sealed partial class Solve
             var (at, factor) = interval.At(s);
             var x = default(Sum);
             x.Add(state, 1);
-            var eps = Evaluate(steps.Count)(0, x.Times(at.Level.Alpha), at);
+            var eps = Evaluate(steps.Count)(0, x.Times(at.Level.Alpha), at, Prediction.Epsilon);
             return (eps.detach().MoveToOuterDisposeScope(), factor);
         }
 

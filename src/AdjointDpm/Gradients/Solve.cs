@@ -11,6 +11,7 @@ internal sealed partial class Solve
 {
     private readonly CancellationToken _cancellation;
     private readonly bool _guarded;
+    private readonly List<string> _warnings = [];
     private int _forwardNfe, _backwardNfe, _vjps, _recomputed;
     private SolvePhase _phase = SolvePhase.Forward;
     private TimeSpan _forward, _loss, _backward;
@@ -48,18 +49,14 @@ internal sealed partial class Solve
         return tensor.isfinite().all().ToBoolean();
     }
 
-    /// <summary>The state at the grid's start, y_T = x_T / alpha_T.</summary>
-    public SamplerState Start(Tensor noise)
-    {
-        using var scale = (1 / Request.Grid.Start.Level.Alpha).ToScalar();
-        return new(0, [noise.mul(scale)], Request.Key, Request.FirstSample);
-    }
+    /// <summary>The state at the grid's start, y_T = x_T / scale_T.</summary>
+    public SamplerState Start(Tensor noise) => new(0, [AtStart(noise)], Request.Key, Request.FirstSample);
 
-    /// <summary>The sample x_0 = alpha_0 y_0; also carries cotangents, whose chain rule has the same factor.</summary>
-    public Tensor AtEnd(Tensor y) => Scaled(y, Request.Grid.End.Level.Alpha);
+    /// <summary>The sample x_0 = scale_0 y_0; also carries cotangents, whose chain rule has the same factor.</summary>
+    public Tensor AtEnd(Tensor y) => Scaled(y, Request.Sampler.Coordinates.Scale(Request.Grid.End.Level));
 
-    /// <summary>Carries a cotangent from y_T to x_T.</summary>
-    public Tensor AtStart(Tensor cotangent) => Scaled(cotangent, 1 / Request.Grid.Start.Level.Alpha);
+    /// <summary>Carries x_T to y_T, and a cotangent from y_T to x_T.</summary>
+    public Tensor AtStart(Tensor cotangent) => Scaled(cotangent, 1 / Request.Sampler.Coordinates.Scale(Request.Grid.Start.Level));
 
     /// <summary>Walks the grid towards the sample.</summary>
     /// <param name="state">State to walk from; released on the way unless kept.</param>
@@ -96,44 +93,47 @@ internal sealed partial class Solve
     }
 
     /// <summary>Evaluates the field without a graph.</summary>
-    public Stepping.Evaluator Evaluate(int step) => (evaluation, x, at) =>
+    public Stepping.Evaluator Evaluate(int step) => (evaluation, x, at, wanted) =>
     {
         if (Known(step, evaluation) is { } known)
             return known;
         Tensor eps;
         if (step == 0 && _forwardNfe == 0 && Leaves is not null)
-            eps = EvaluateLookingForUndeclared(x, at);
+            eps = EvaluateLookingForUndeclared(x, at, wanted);
         else
-            eps = Request.Field.Evaluate(x, at);
+            eps = Request.Field.Evaluate(x, at, wanted);
         _forwardNfe++;
-        Check(eps, "predicted noise", step, at.Rho);
+        Check(eps, "prediction", step, at.Rho);
         return eps;
     };
 
     /// <summary>Evaluates the field without a graph, on the way back, where it was evaluated before.</summary>
-    public Stepping.Evaluator EvaluateAgain(int step) => (_, x, at) =>
+    public Stepping.Evaluator EvaluateAgain(int step) => (_, x, at, wanted) =>
     {
         _backwardNfe++;
         _recomputed++;
-        return Request.Field.Evaluate(x, at);
+        return Request.Field.Evaluate(x, at, wanted);
     };
 
     /// <summary>Evaluates the field in grad mode, where its graph is kept by the result.</summary>
-    public Stepping.Evaluator EvaluateWithGraph(int step) => (_, x, at) =>
+    public Stepping.Evaluator EvaluateWithGraph(int step) => (_, x, at, wanted) =>
     {
-        var eps = Request.Field.Evaluate(x, at);
+        var eps = Request.Field.Evaluate(x, at, wanted);
         _forwardNfe++;
-        Check(eps, "predicted noise", step, at.Rho);
+        Check(eps, "prediction", step, at.Rho);
         return eps;
     };
 
     /// <summary>Evaluates once with nothing but undeclared tensors requiring grad, and throws if the result does.</summary>
-    public Tensor EvaluateLookingForUndeclared(Tensor x, GridPoint at)
+    public Tensor EvaluateLookingForUndeclared(Tensor x, GridPoint at, Prediction wanted)
     {
         using var grad = enable_grad();
-        var eps = Request.Field.Evaluate(x.detach(), at);
+        var eps = Request.Field.Evaluate(x.detach(), at, wanted);
         return eps.requires_grad ? throw new UndeclaredInputException(Request.Field.Undeclared()) : eps;
     }
+
+    /// <summary>Notes something that the caller should know about the result.</summary>
+    public void Warn(string warning) => _warnings.Add(warning);
 
     /// <summary>Counts an evaluation made only to look for undeclared inputs.</summary>
     public void CountProbe() => _recomputed++;
@@ -145,10 +145,11 @@ internal sealed partial class Solve
     /// <param name="step">Step, for messages.</param>
     /// <param name="x">Network input.</param>
     /// <param name="at">Time and level.</param>
-    /// <param name="cotangent">Cotangent of the predicted noise.</param>
+    /// <param name="wanted">What the evaluation stands for.</param>
+    /// <param name="cotangent">Cotangent of the prediction.</param>
     /// <param name="intoInputs">Whether declared inputs accumulate too.</param>
-    /// <returns>The predicted noise and the cotangent of x.</returns>
-    public (Tensor Noise, Tensor Gradient) Pull(int step, Tensor x, GridPoint at, Tensor cotangent, bool intoInputs = true)
+    /// <returns>The prediction and the cotangent of x.</returns>
+    public (Tensor Noise, Tensor Gradient) Pull(int step, Tensor x, GridPoint at, Prediction wanted, Tensor cotangent, bool intoInputs = true)
     {
         using var scope = NewDisposeScope();
         var leaf = x.detach().requires_grad_();
@@ -160,7 +161,7 @@ internal sealed partial class Solve
             using var weight = term.Weight.ToScalar();
             Tensor eps;
             using (enable_grad())
-                eps = Request.Field.Evaluate(term.Predict, leaf, at);
+                eps = Request.Field.Evaluate(term.Predict, leaf, at, wanted);
             Memory.Look();
             Vjp.Accumulate(eps, term.Weight == 1 ? cotangent : cotangent.mul(weight), leaves);
             var part = eps.detach();
@@ -213,6 +214,7 @@ internal sealed partial class Solve
         Forward = _forward,
         Loss = _loss,
         Backward = _backward,
+        Warnings = [.. _warnings],
     };
 
     private void Check(Tensor tensor, string what, int step, double rho)

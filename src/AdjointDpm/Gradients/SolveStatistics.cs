@@ -42,4 +42,7 @@ public sealed record SolveStatistics
 
     /// <summary>Time of the backward sweep.</summary>
     public TimeSpan Backward { get; init; }
+
+    /// <summary>What the method knows to be doubtful about the result, in words: for instance that a step is too coarse for the continuous adjoint. Empty when nothing is.</summary>
+    public IReadOnlyList<string> Warnings { get; init; } = [];
 }

@@ -35,7 +35,8 @@ internal sealed class StoreAll() : GradientMethod("store-all")
         {
             using var scope = NewDisposeScope();
             var work = new StepTensors(solve.Plans[0], solve.Start(solve.Request.Noise.detach()));
-            solve.EvaluateLookingForUndeclared(work.Input(0), solve.Plans[0].Evaluations[0].At);
+            var first = solve.Plans[0].Evaluations[0];
+            solve.EvaluateLookingForUndeclared(work.Input(0), first.At, first.As);
             solve.CountProbe();
         }
     }

@@ -12,22 +12,6 @@ namespace AdjointDpm.Samplers;
 /// <remarks>Must be a deterministic function of x, the time and the declared inputs: gradient methods evaluate it again. Put networks with dropout into evaluation mode.</remarks>
 public delegate Tensor NoisePredictor(Tensor x, double time);
 
-/// <summary>What a network predicts.</summary>
-public enum Prediction
-{
-    /// <summary>The noise eps.</summary>
-    Epsilon,
-
-    /// <summary>Salimans and Ho's velocity v = alpha eps - sigma x0; "v_prediction" in diffusers.</summary>
-    Velocity,
-
-    /// <summary>The clean sample x0; "sample" in diffusers.</summary>
-    Sample,
-
-    /// <summary>The velocity of flow matching, eps - x0.</summary>
-    Flow,
-}
-
 /// <summary>A tensor to differentiate with respect to, and the name by which results and errors call it.</summary>
 /// <param name="Name">Unique name, such as "conditioning" or "unet.conv_in.weight".</param>
 /// <param name="Value">A leaf tensor that the predictor reads.</param>
@@ -133,16 +117,18 @@ public sealed record NoiseField
         return this with { Known = Known.Add((prefix, network)) };
     }
 
-    /// <summary>Predicted noise at a point. Differentiable where grad mode is on.</summary>
+    /// <summary>Prediction at a point. Differentiable where grad mode is on.</summary>
     /// <param name="x">Noisy input.</param>
     /// <param name="at">Time and noise level.</param>
-    /// <returns>eps, of x's shape and dtype, in the current dispose scope.</returns>
-    public Tensor Evaluate(Tensor x, GridPoint at)
+    /// <param name="wanted">What to express the prediction as. Default: the noise eps.</param>
+    /// <returns>The prediction, of x's shape and dtype, in the current dispose scope.</returns>
+    /// <exception cref="InvalidOperationException">At this level the network's prediction does not determine the wanted one.</exception>
+    public Tensor Evaluate(Tensor x, GridPoint at, Prediction wanted = Prediction.Epsilon)
     {
         Tensor? sum = null;
         foreach (var term in Terms)
         {
-            var eps = Evaluate(term.Predict, x, at);
+            var eps = Evaluate(term.Predict, x, at, wanted);
             using var weight = term.Weight.ToScalar();
             sum = sum is null ? (term.Weight == 1 ? eps : eps.mul(weight)) : sum.add(eps, weight);
         }
@@ -150,15 +136,15 @@ public sealed record NoiseField
         return sum!;
     }
 
-    /// <summary>Predicted noise of one predictor alone.</summary>
-    internal Tensor Evaluate(NoisePredictor predict, Tensor x, GridPoint at)
+    /// <summary>Prediction of one predictor alone.</summary>
+    internal Tensor Evaluate(NoisePredictor predict, Tensor x, GridPoint at, Prediction wanted = Prediction.Epsilon)
     {
         var output = predict(x, at.Time);
         if (!output.shape.AsSpan().SequenceEqual(x.shape))
             throw new InvalidOperationException($"The noise predictor returned shape [{string.Join(", ", output.shape)}] for an input of shape [{string.Join(", ", x.shape)}]; they must be equal.");
         if (output.dtype != x.dtype)
             output = output.to_type(x.dtype);
-        return ToNoise(output, x, at.Level);
+        return Convert(output, x, at.Level, wanted);
     }
 
     /// <summary>Names of parameters that require grad but were not declared, as far as networks are known.</summary>
@@ -169,20 +155,13 @@ public sealed record NoiseField
     }
 
     // Linear in x and the output with weights that suit a sum of predictors: they are affine with the x-parts equal, and guidance weights sum to one.
-    private Tensor ToNoise(Tensor output, Tensor x, NoiseLevel level)
+    private Tensor Convert(Tensor output, Tensor x, NoiseLevel level, Prediction wanted)
     {
-        var (a, s) = level;
-        var (ofX, ofOutput) = Prediction switch
-        {
-            Prediction.Velocity => (s / ((a * a) + (s * s)), a / ((a * a) + (s * s))),
-            Prediction.Sample => (1 / s, -a / s),
-            Prediction.Flow => (1 / (a + s), a / (a + s)),
-            _ => (0.0, 1.0),
-        };
+        var (ofX, ofOutput) = Prediction.To(wanted, level);
         if (ofX == 0 && ofOutput == 1)
             return output;
         using Scalar wx = ofX.ToScalar(), wo = ofOutput.ToScalar();
-        return x.mul(wx).add_(output, wo);
+        return ofX == 0 ? output.mul(wo) : x.mul(wx).add_(output, wo);
     }
 }
 

@@ -2,11 +2,12 @@ using AdjointDpm.Schedules;
 
 namespace AdjointDpm.Samplers;
 
-/// <summary>An explicit Runge–Kutta method on dy/drho = eps(alpha y, t(rho)), with y = x / alpha.</summary>
+/// <summary>An explicit Runge–Kutta method on the probability-flow equation.</summary>
 /// <param name="name">Short name.</param>
 /// <param name="tableau">Coefficients.</param>
-/// <remarks>In these variables the linear drift of the probability-flow equation is gone (Pan et al. 2024, AdjointDPM, equation 9), so plain methods are exponential integrators. A step to rho = 0 is Euler's: the noise is not defined where there is none (as in Karras et al. 2022, algorithm 1).</remarks>
-public sealed class RungeKutta(string name, ButcherTableau tableau) : Sampler
+/// <param name="coordinates">Variables of the equation. Default: <see cref="Coordinates.Rho"/>, dy/drho = eps with y = x / alpha.</param>
+/// <remarks>A step that starts or ends where the coordinates are not regular is DDIM's: in rho, a step to no noise, as in Karras et al. (2022), algorithm 1, and a step from pure noise.</remarks>
+public sealed class RungeKutta(string name, ButcherTableau tableau, Coordinates? coordinates = null) : Sampler
 {
     /// <inheritdoc/>
     public override string Name => name;
@@ -18,20 +19,38 @@ public sealed class RungeKutta(string name, ButcherTableau tableau) : Sampler
     public override ButcherTableau Backward => tableau;
 
     /// <inheritdoc/>
+    public override Coordinates Coordinates { get; } = coordinates ?? Coordinates.Rho;
+
+    /// <inheritdoc/>
     public override StepPlan Plan(TimeGrid grid, int step)
     {
         var (from, to) = (grid.Points[step], grid.Points[step + 1]);
-        var h = to.Rho - from.Rho;
-        var t = from.Rho == 0 || to.Rho == 0 ? ButcherTableau.Euler : tableau;
+        if (!Coordinates.IsRegular(from.Level))
+            return FromIrregular(from, to);
+        var h = Coordinates.Variable(to.Level) - Coordinates.Variable(from.Level);
+        var t = Coordinates.IsRegular(to.Level) ? tableau : ButcherTableau.Euler;
         // A last stage that serves only the error estimate is not evaluated on a fixed grid.
         var evaluations = new Evaluation[t.SolutionStages];
         for (var i = 0; i < evaluations.Length; i++)
         {
-            // Ends of the step keep the grid's own times, exact to the bit.
-            var at = t.C[i] == 0 ? from : t.C[i] == 1 ? to : grid.Schedule.PointAt(from.Rho + (t.C[i] * h));
-            evaluations[i] = new(at, [Term.Slot(0), .. t.A[i].Select((a, j) => Term.Evaluation(j, h * a))]);
+            var at = Coordinates.Between(grid, from, to, t.C[i]);
+            evaluations[i] = new(at, [Term.Slot(0), .. t.A[i].Select((a, j) => Term.Evaluation(j, h * a))]) { Scale = Coordinates.Scale(at.Level), As = Coordinates.Slope };
         }
 
         return new(evaluations, [[Term.Slot(0), .. t.B.Select((b, i) => Term.Evaluation(i, h * b))]]);
+    }
+
+    // DDIM: x0 and eps are held. Of the two, the network is asked for the one that x does not already tell.
+    private StepPlan FromIrregular(GridPoint from, GridPoint to)
+    {
+        var (a, s) = from.Level;
+        var (toA, toS) = to.Level;
+        var (scale, toScale) = (Coordinates.Scale(from.Level), Coordinates.Scale(to.Level));
+        var (wanted, ofX, ofWanted) = a < s
+            ? (Prediction.Sample, toS / s, toA - (a * toS / s))
+            : (Prediction.Epsilon, toA / a, toS - (s * toA / a));
+        return new(
+            [new(from, [Term.Slot(0)]) { Scale = scale, As = wanted }],
+            [[Term.Slot(0, ofX * scale / toScale), Term.Evaluation(0, ofWanted / toScale)]]);
     }
 }

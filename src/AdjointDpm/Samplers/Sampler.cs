@@ -14,6 +14,9 @@ public abstract class Sampler
     /// <summary>Whether steps draw noise.</summary>
     public virtual bool IsStochastic => false;
 
+    /// <summary>What slot 0 of the state is. Default: <see cref="Coordinates.Rho"/>, y = x / alpha.</summary>
+    public virtual Coordinates Coordinates => Coordinates.Rho;
+
     /// <summary>The Runge–Kutta method with which the continuous adjoint runs back through this sampler unless told otherwise; null where none is natural.</summary>
     public virtual ButcherTableau? Backward => null;
 
@@ -31,6 +34,15 @@ public abstract class Sampler
 
     /// <summary>Kutta's 3/8 rule in rho, which torchdiffeq calls "rk4". Fourth order, four evaluations a step.</summary>
     public static Sampler ThreeEighths { get; } = new RungeKutta("rk4-38", ButcherTableau.ThreeEighths);
+
+    /// <summary>Euler's method on dx/dt = eps - x0, as flow-matching models are sampled; DDIM in exact arithmetic. Liu et al. (2022), Lipman et al. (2023). First order, one evaluation a step.</summary>
+    public static Sampler FlowEuler { get; } = new RungeKutta("flow-euler", ButcherTableau.Euler, Coordinates.Flow);
+
+    /// <summary>Heun's method on dx/dt = eps - x0. Second order, two evaluations a step, also at the end without noise.</summary>
+    public static Sampler FlowHeun { get; } = new RungeKutta("flow-heun", ButcherTableau.Heun, Coordinates.Flow);
+
+    /// <summary>The explicit midpoint method on dx/dt = eps - x0. Second order, two evaluations a step.</summary>
+    public static Sampler FlowMidpoint { get; } = new RungeKutta("flow-midpoint", ButcherTableau.Midpoint, Coordinates.Flow);
 
     /// <summary>Adams–Bashforth of order 2 with the grid's own step sizes. One evaluation a step.</summary>
     public static Sampler Adams2 { get; } = new AdamsBashforth(2);
@@ -51,7 +63,7 @@ public abstract class Sampler
     public static Sampler Ddpm { get; } = new NoisyDdim(1);
 
     /// <summary>All samplers that have a name.</summary>
-    public static IReadOnlyList<Sampler> Known { get; } = [Ddim, Heun, Midpoint, Rk4, ThreeEighths, Adams2, Adams3, Adams4, DpmSolver2M, StochasticDpmSolver2M, Ddpm];
+    public static IReadOnlyList<Sampler> Known { get; } = [Ddim, Heun, Midpoint, Rk4, ThreeEighths, Adams2, Adams3, Adams4, DpmSolver2M, StochasticDpmSolver2M, Ddpm, FlowEuler, FlowHeun, FlowMidpoint];
 
     /// <summary>DDIM with noise, between DDIM (eta = 0) and DDPM (eta = 1).</summary>
     /// <param name="eta">Share of the posterior's noise that is drawn afresh, from 0 to 1.</param>

@@ -6,26 +6,26 @@ namespace AdjointDpm.Samplers;
 
 /// <summary>Everything that the next step of a sampler depends on. A value: stepping makes a new one.</summary>
 /// <param name="Step">Index of the next step.</param>
-/// <param name="Slots">Slot 0 is y = x / alpha; further slots are the sampler's history. Not owned.</param>
+/// <param name="Slots">Slot 0 is y, x over the scale of the sampler's coordinates; further slots are the sampler's history. Not owned.</param>
 /// <param name="Key">Names the draws of a stochastic sampler.</param>
 /// <param name="FirstSample">Index within the shard of the batch's first sample.</param>
 internal sealed record SamplerState(int Step, ImmutableArray<Tensor> Slots, NoiseKey Key, uint FirstSample)
 {
-    /// <summary>y = x / alpha.</summary>
+    /// <summary>The state itself.</summary>
     public Tensor Y => Slots[0];
 }
 
 /// <summary>The one pure step that sampling and every gradient method share.</summary>
 internal static class Stepping
 {
-    /// <summary>Called with each evaluation: index, input x, point; returns the predicted noise.</summary>
-    public delegate Tensor Evaluator(int index, Tensor x, GridPoint at);
+    /// <summary>Called with each evaluation: index, input x, point, what is wanted; returns the prediction.</summary>
+    public delegate Tensor Evaluator(int index, Tensor x, GridPoint at, Prediction wanted);
 
     /// <summary>Applies a plan to a state.</summary>
     /// <param name="plan">Numbers of the step.</param>
     /// <param name="state">State before the step.</param>
     /// <param name="evaluate">Evaluates the network.</param>
-    /// <param name="keep">Called with each evaluation's predicted noise, still in the step's dispose scope.</param>
+    /// <param name="keep">Called with each evaluation's prediction, still in the step's dispose scope.</param>
     /// <returns>State after the step; its tensors are in the dispose scope around the call and share no storage with a work buffer.</returns>
     public static SamplerState Apply(StepPlan plan, SamplerState state, Evaluator evaluate, Action<int, Tensor>? keep = null)
     {
@@ -33,7 +33,7 @@ internal static class Stepping
         var work = new StepTensors(plan, state);
         for (var i = 0; i < plan.Evaluations.Length; i++)
         {
-            work.Evaluations[i] = evaluate(i, work.Input(i), plan.Evaluations[i].At);
+            work.Evaluations[i] = evaluate(i, work.Input(i), plan.Evaluations[i].At, plan.Evaluations[i].As);
             keep?.Invoke(i, work.Evaluations[i]!);
         }
 
@@ -46,14 +46,14 @@ internal sealed class StepTensors(StepPlan plan, SamplerState state)
 {
     private readonly Tensor?[] _draws = new Tensor?[plan.Draws];
 
-    /// <summary>Predicted noises known so far.</summary>
+    /// <summary>Predictions known so far.</summary>
     public Tensor?[] Evaluations { get; } = new Tensor?[plan.Evaluations.Length];
 
-    /// <summary>Network input alpha y of an evaluation.</summary>
+    /// <summary>Network input of an evaluation.</summary>
     public Tensor Input(int index)
     {
         var evaluation = plan.Evaluations[index];
-        return SumOf(evaluation.Y).Times(evaluation.At.Level.Alpha);
+        return SumOf(evaluation.Y).Times(evaluation.Scale);
     }
 
     /// <summary>A linear combination, as a new tensor handle.</summary>

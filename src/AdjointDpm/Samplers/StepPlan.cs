@@ -6,10 +6,10 @@ namespace AdjointDpm.Samplers;
 /// <summary>What a term of a linear combination refers to.</summary>
 public enum TermSource
 {
-    /// <summary>A slot of the state at the start of the step: slot 0 is y = x / alpha, further slots are history.</summary>
+    /// <summary>A slot of the state at the start of the step: slot 0 is y, x over the scale of the sampler's coordinates; further slots are history.</summary>
     Slot,
 
-    /// <summary>The predicted noise of an earlier evaluation of the same step.</summary>
+    /// <summary>The prediction of an earlier evaluation of the same step.</summary>
     Evaluation,
 
     /// <summary>A standard normal draw of this step.</summary>
@@ -25,17 +25,24 @@ public readonly record struct Term(TermSource Source, int Index, double Weight)
     /// <summary>A slot of the state.</summary>
     public static Term Slot(int index, double weight = 1) => new(TermSource.Slot, index, weight);
 
-    /// <summary>Predicted noise of an evaluation of this step.</summary>
+    /// <summary>Prediction of an evaluation of this step.</summary>
     public static Term Evaluation(int index, double weight = 1) => new(TermSource.Evaluation, index, weight);
 
     /// <summary>A standard normal draw of this step.</summary>
     public static Term Draw(int index, double weight = 1) => new(TermSource.Draw, index, weight);
 }
 
-/// <summary>One evaluation of the network: eps(alpha y, t) at y, a linear combination.</summary>
-/// <param name="At">Time and noise level; alpha scales y to the network's input.</param>
+/// <summary>One evaluation of the network at x = scale y, with y a linear combination.</summary>
+/// <param name="At">Time and noise level.</param>
 /// <param name="Y">y of the evaluation, from slots, earlier evaluations and draws.</param>
-public sealed record Evaluation(GridPoint At, ImmutableArray<Term> Y);
+public sealed record Evaluation(GridPoint At, ImmutableArray<Term> Y)
+{
+    /// <summary>x / y. Default: that of <see cref="Coordinates.Rho"/>, alpha.</summary>
+    public double Scale { get; init; } = Coordinates.Rho.Scale(At.Level);
+
+    /// <summary>What the evaluation stands for in later combinations. Default: the noise eps.</summary>
+    public Prediction As { get; init; } = Prediction.Epsilon;
+}
 
 /// <summary>One step of a sampler, written out as numbers: which evaluations, and how they and the old state combine into the new one.</summary>
 /// <remarks>

@@ -48,3 +48,24 @@ public sealed class VarianceExploding(double rhoMin = 0.002, double rhoMax = 80)
     /// <inheritdoc/>
     protected override double TimeAtRho(double rho) => rho;
 }
+
+/// <summary>The straight schedule of flow matching and rectified flow: x = (1 - t) x0 + t eps, from pure noise at t = 1 to no noise at t = 0. Lipman et al. (2023), Liu et al. (2022).</summary>
+/// <param name="timeUnit">What the network is told at t = 1: 1, or 1000 for networks trained on a thousandth's scale. Default: 1.</param>
+/// <remarks>rho = t / (1 - t) is infinite at t = 1. Samplers take the first step from there in x0, so any may be used; the flow samplers work in t throughout.</remarks>
+public sealed class FlowMatching(double timeUnit = 1) : NoiseSchedule
+{
+    /// <inheritdoc/>
+    public override double CleanTime => 0;
+
+    /// <inheritdoc/>
+    public override double NoisyTime => timeUnit;
+
+    /// <inheritdoc/>
+    protected override NoiseLevel LevelAtRho(double rho) => LevelAtTime(TimeAtRho(rho));
+
+    /// <inheritdoc/>
+    protected override NoiseLevel LevelAtTime(double time) => new(1 - (time / timeUnit), time / timeUnit);
+
+    /// <inheritdoc/>
+    protected override double TimeAtRho(double rho) => rho > 1 ? timeUnit / (1 + (1 / rho)) : timeUnit * rho / (1 + rho);
+}

@@ -18,7 +18,7 @@ public sealed partial class TimeGrid
     /// <summary>A grid through given noise levels.</summary>
     /// <param name="schedule">Schedule that the levels belong to.</param>
     /// <param name="rhos">At least two strictly monotone values of sigma / alpha, from noise to sample.</param>
-    /// <exception cref="ArgumentException">Too few points, or points that are not finite, not negative and strictly monotone.</exception>
+    /// <exception cref="ArgumentException">Too few points, or points that are not numbers, not negative and strictly monotone.</exception>
     /// <exception cref="ArgumentOutOfRangeException">The schedule never has one of these noise levels.</exception>
     public TimeGrid(NoiseSchedule schedule, params ReadOnlySpan<double> rhos)
         : this(schedule, Locate(schedule, rhos))
@@ -28,7 +28,7 @@ public sealed partial class TimeGrid
     /// <summary>A grid through points whose times are given too, as when a network must see exactly the integers it was trained with.</summary>
     /// <param name="schedule">Schedule for the levels between the points, where Runge–Kutta stages fall.</param>
     /// <param name="points">At least two points with strictly monotone rho, from noise to sample.</param>
-    /// <exception cref="ArgumentException">Too few points, or points that are not finite, not negative and strictly monotone.</exception>
+    /// <exception cref="ArgumentException">Too few points, or points that are not numbers, not negative and strictly monotone.</exception>
     public TimeGrid(NoiseSchedule schedule, params ReadOnlySpan<GridPoint> points)
     {
         ArgumentNullException.ThrowIfNull(schedule);
@@ -39,8 +39,9 @@ public sealed partial class TimeGrid
         {
             var rho = points[n].Rho;
             var monotone = n == 0 || (rises ? rho > points[n - 1].Rho : rho < points[n - 1].Rho);
-            if (!double.IsFinite(rho) || rho < 0 || !monotone)
-                throw new ArgumentException($"Grid points must be finite, not negative and strictly monotone, but rho[{n}] = {rho}{(n > 0 ? $" follows {points[n - 1].Rho}" : "")}. Check that rhoMin < rhoMax and that no point is repeated.", nameof(points));
+            // Pure noise, rho = infinity, can only be an end: monotony sees to that.
+            if (double.IsNaN(rho) || rho < 0 || !monotone)
+                throw new ArgumentException($"Grid points must be numbers, not negative and strictly monotone, but rho[{n}] = {rho}{(n > 0 ? $" follows {points[n - 1].Rho}" : "")}. Check that rhoMin < rhoMax and that no point is repeated.", nameof(points));
         }
 
         Schedule = schedule;
@@ -76,8 +77,8 @@ public sealed partial class TimeGrid
         var points = new GridPoint[rhos.Length];
         for (var n = 0; n < rhos.Length; n++)
         {
-            if (!double.IsFinite(rhos[n]) || rhos[n] < 0)
-                throw new ArgumentException($"Grid points must be finite, not negative and strictly monotone, but rho[{n}] = {rhos[n]}.", nameof(rhos));
+            if (double.IsNaN(rhos[n]) || rhos[n] < 0)
+                throw new ArgumentException($"Grid points must be numbers, not negative and strictly monotone, but rho[{n}] = {rhos[n]}.", nameof(rhos));
             points[n] = schedule.PointAt(rhos[n]);
         }
 

@@ -127,7 +127,7 @@ public sealed class SamplingTests
         foreach (var method in Methods)
         {
             var error = Assert.Throws<NonFiniteException>(() => Sampling.Differentiate(request, x => x.sum(), method, Token));
-            Assert.Equal(("predicted noise", 5, grid.Points[5].Rho), (error.What, error.Step, error.Rho));
+            Assert.Equal(("prediction", 5, grid.Points[5].Rho), (error.What, error.Step, error.Rho));
             Assert.Contains("step 5", error.Message, StringComparison.Ordinal);
         }
 
