@@ -64,6 +64,11 @@ internal static class AdpmCommandLine
             // What a cluster refuses arrives as the exception that it threw.
             return Fail(context, json, ExitCodes.Failed, e.Message, null);
         }
+        catch (Exception e) when (context.Variable("ADPM_DEBUG") is not { Length: > 0 })
+        {
+            // A fault of this program or of a cluster of another version: still a sentence and a code, never an abort.
+            return Fail(context, json, ExitCodes.Failed, $"{e.GetType().Name}: {e.Message}", "This is a fault of adpm. Run again with ADPM_DEBUG=1 to see where, and report it with the output of 'adpm doctor'.");
+        }
     }
 
     private static int Fail(ClientContext context, bool json, int exitCode, string message, string? advice)

@@ -97,7 +97,9 @@ internal sealed class OrleansConnection : IClusterConnection
         }
         catch (Exception e) when (e is TimeoutException or SocketException or Orleans.Runtime.Messaging.ConnectionFailedException or SiloUnavailableException or OrleansMessageRejectionException or GatewayTooBusyException or ClientNotAvailableException or EnumerationAbortedException or ObjectDisposedException)
         {
-            throw new ClusterUnreachableException($"The cluster at {_target} stopped to answer: {e.Message}", e);
+            // Orleans' own words for a timeout are half a page of message headers.
+            var reason = e is TimeoutException ? $"no answer within {AdjointDpmCluster.ResponseTimeout.TotalSeconds:0} s." : e.Message;
+            throw new ClusterUnreachableException($"The cluster at {_target} stopped to answer: {reason}", e);
         }
     }
 

@@ -178,6 +178,7 @@ internal sealed class SiloProcess : IDisposable
     private static string SignalName(int signal) => signal switch
     {
         6 => " (SIGABRT: a native library gave up)",
+        7 => " (SIGBUS: a file that it runs from was changed)",
         9 => " (SIGKILL: by hand, or for lack of memory)",
         11 => " (SIGSEGV: a native library failed)",
         15 => " (SIGTERM)",

@@ -26,7 +26,7 @@ internal sealed class LineProgress(Terminal terminal, TimeProvider time) : IProg
     {
         if (happened is not { Kind: EventKind.StepCommitted, Trial: { } trial, Step: { } step }) return EventWords.Of(happened);
         var steps = _snapshot?.Trials.FirstOrDefault(t => t.Index == trial)?.Steps;
-        var metrics = happened.Metrics is null ? "" : string.Concat(happened.Metrics.Select(metric => $"  {metric.Key} {Words.Number(metric.Value)}"));
+        var metrics = happened.Metrics is null ? "" : string.Concat(happened.Metrics.OrderByDescending(metric => metric.Key == "loss").Select(metric => $"  {metric.Key} {Words.Number(metric.Value)}"));
         return string.Create(CultureInfo.InvariantCulture, $"trial {trial} step {step}{(steps is null ? "" : $"/{steps}")}{metrics}");
     }
 

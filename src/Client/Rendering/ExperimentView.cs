@@ -43,7 +43,7 @@ internal static class ExperimentView
 
     private static void Reasons(Terminal terminal, ExperimentSnapshot experiment)
     {
-        var failed = experiment.Trials.Where(trial => trial.Reason is { Length: > 0 }).ToList();
+        var failed = experiment.Trials.Where(trial => trial.Reason is { Length: > 0 } && trial.Reason != experiment.Reason).ToList();
         if (failed.Count == 0) return;
         terminal.Line();
         // One reason often strikes many trials; it is told once.

@@ -72,17 +72,20 @@ internal static class TrialTable
 
     private static string Sha(TrialSnapshot trial) => trial.ParametersSha256 is { Length: > 8 } sha ? sha[..8] : trial.ParametersSha256 ?? "";
 
-    /// <summary>Metrics measured before and after. Those on held-out noise are recorded under two names; one is shown.</summary>
-    private static List<string> Pairs(IEnumerable<TrialSnapshot> trials)
+    /// <summary>Metrics measured before and after. The same numbers under two names, such as a loss that is the only one, are shown once.</summary>
+    private static List<string> Pairs(IReadOnlyList<TrialSnapshot> trials)
     {
-        var names = trials.SelectMany(trial => trial.Metrics.Keys).Where(key => key.EndsWith(".before", StringComparison.Ordinal)).Select(key => key[..^".before".Length]).ToHashSet();
-        return [.. names.Where(name => !names.Contains("heldOut." + name)).Order(StringComparer.Ordinal)];
+        var names = trials.SelectMany(trial => trial.Metrics.Keys).Where(key => key.EndsWith(".before", StringComparison.Ordinal)).Select(key => key[..^".before".Length]).Distinct();
+        return [.. names
+            .OrderByDescending(name => name.EndsWith("loss", StringComparison.Ordinal)).ThenByDescending(name => name.StartsWith("heldOut.", StringComparison.Ordinal)).ThenBy(name => name, StringComparer.Ordinal)
+            .DistinctBy(name => string.Join(' ', trials.Select(trial => Arrow(trial, name))))
+            .Order(StringComparer.Ordinal)];
     }
 
-    private static string Title(string metric) => metric.Replace("heldOut.", "held-out ", StringComparison.Ordinal);
+    private static string Title(string metric) => Spaced(metric.Replace("heldOut.", "held-out ", StringComparison.Ordinal));
 
-    /// <summary>learningRate as learning Rate.</summary>
-    private static string Spaced(string name) => string.Concat(name.Select((c, i) => i > 0 && char.IsUpper(c) && !char.IsUpper(name[i - 1]) ? $" {c}" : $"{c}"));
+    /// <summary>learningRate as learning rate.</summary>
+    private static string Spaced(string name) => string.Concat(name.Select((c, i) => i > 0 && char.IsUpper(c) && !char.IsUpper(name[i - 1]) ? $" {char.ToLowerInvariant(c)}" : $"{c}"));
 
     private static string Arrow(TrialSnapshot trial, string pair) => Arrow(Metric(trial, pair + ".before"), Metric(trial, pair + ".after"));
 

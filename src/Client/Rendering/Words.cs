@@ -14,7 +14,7 @@ internal static class Words
         var size = Math.Abs(value);
         return size is >= 1e5 or < 1e-3
             ? value.ToString("0.###e0", CultureInfo.InvariantCulture)
-            : value.ToString(size >= 1000 ? "0" : size >= 100 ? "0.0" : size >= 10 ? "0.00" : size >= 1 ? "0.000" : "0.0000", CultureInfo.InvariantCulture);
+            : value.ToString(size >= 1000 ? "0" : size >= 100 ? "0.0" : size >= 10 ? "0.00" : size >= 1 ? "0.000" : size >= 0.1 ? "0.0000" : size >= 0.01 ? "0.00000" : "0.000000", CultureInfo.InvariantCulture);
     }
 
     public static string Span(TimeSpan span) =>

@@ -19,6 +19,8 @@ public sealed class RenderingTests
     [InlineData(123.45, "123.5")]
     [InlineData(54321, "54321")]
     [InlineData(1234567, "1.235e6")]
+    [InlineData(0.0663, "0.06630")]
+    [InlineData(0.0045219, "0.004522")]
     [InlineData(0.00012, "1.2e-4")]
     [InlineData(double.NaN, "NaN")]
     [InlineData(double.NegativeInfinity, "-Infinity")]
