@@ -8,7 +8,12 @@ public sealed class NativeTorchTests
 {
 #pragma warning disable CA2255 // Tests use tensors before they touch the library.
     [ModuleInitializer]
-    internal static void Load() => NativeTorch.EnsureLoaded();
+    internal static void Load()
+    {
+        NativeTorch.EnsureLoaded();
+        // Tests run side by side on tensors too small to share out: threads of libtorch's own only get in each other's way.
+        torch.set_num_threads(1);
+    }
 #pragma warning restore CA2255
 
     [Fact]
