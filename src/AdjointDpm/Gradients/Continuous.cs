@@ -69,7 +69,7 @@ internal sealed class Continuous(ButcherTableau? backward) : GradientMethod(back
             var (noisy, clean) = (grid.Points[n], grid.Points[n + 1]);
             var coordinates = solve.Request.Sampler.Coordinates;
             var h = coordinates.Variable(noisy.Level) - coordinates.Variable(clean.Level);
-            var stages = tableau.B.Length;
+            var stages = tableau.SolutionStages;
             var dy = new Tensor[stages];
             var dp = new Tensor[stages];
             for (var i = 0; i < stages; i++)

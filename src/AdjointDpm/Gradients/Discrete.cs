@@ -1,5 +1,4 @@
 using AdjointDpm.Samplers;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Gradients;
@@ -63,7 +62,7 @@ internal sealed class Discrete : GradientMethod
                 if (_states[n] is null)
                     Restore(n);
                 var before = cotangents;
-                cotangents = StepBack(n, before);
+                cotangents = Transpose.Step(solve, n, _states[n]!, _noises[n], before);
                 foreach (var used in before.Concat(_noises[n]))
                     used?.Dispose();
                 Solve.Release(_states[n]!);
@@ -105,43 +104,6 @@ internal sealed class Discrete : GradientMethod
                 Solve.Release(end);
             else
                 _states[n] = end;
-        }
-
-        private Tensor?[] StepBack(int n, Tensor?[] cotangents)
-        {
-            using var scope = NewDisposeScope();
-            var plan = solve.Plans[n];
-            var work = new StepTensors(plan, _states[n]!);
-            _noises[n].CopyTo(work.Evaluations, 0);
-            var slots = new Tensor?[_states[n]!.Slots.Length];
-            var noises = new Tensor?[plan.Evaluations.Length];
-            for (var j = 0; j < plan.Next.Length; j++)
-                Spread(plan.Next[j], cotangents[j]);
-            for (var i = noises.Length - 1; i >= 0; i--)
-            {
-                if (noises[i] is not { } cotangent)
-                    continue;
-                var evaluation = plan.Evaluations[i];
-                var (_, ofX) = solve.Pull(n, work.Input(i), evaluation.At, evaluation.As, cotangent);
-                using var scale = evaluation.Scale.ToScalar();
-                Spread(evaluation.Y, ofX.mul(scale));
-            }
-
-            foreach (var slot in slots)
-                slot?.MoveToOuterDisposeScope();
-            return slots;
-
-            void Spread(IEnumerable<Term> terms, Tensor? cotangent)
-            {
-                if (cotangent is null)
-                    return;
-                foreach (var term in terms.Where(t => t.Source != TermSource.Draw))
-                {
-                    ref var target = ref (term.Source == TermSource.Slot ? slots : noises)[term.Index];
-                    using var weight = term.Weight.ToScalar();
-                    target = target is null ? cotangent.mul(weight) : target.add(cotangent, weight);
-                }
-            }
         }
     }
 }

@@ -18,6 +18,9 @@ public abstract class GradientMethod
     /// <summary>The discrete adjoint: stored states, one network graph at a time. Exact for the sampler's discretisation, equal to <see cref="StoreAll"/> up to rounding; one evaluation and one vector–Jacobian product for each forward evaluation. The default choice.</summary>
     public static GradientMethod Discrete { get; } = new Discrete("discrete");
 
+    /// <summary>The discrete adjoint of a <see cref="ReversibleSampler"/>, whose states are had back by undoing its steps: nothing is stored, whatever the number of steps. Exact for the sampler's discretisation up to the rounding of the way back; one evaluation more than <see cref="Discrete"/> for each forward evaluation.</summary>
+    public static GradientMethod Reversible { get; } = new Reversible();
+
     /// <summary>The continuous adjoint of AdjointDPM (Pan et al., ICLR 2024): the adjoint equation solved back over each step, the state reset to the stored one. Approximates the sampler's gradient and converges to it as steps shrink.</summary>
     /// <param name="backward">Runge–Kutta method of the backward solve. Default: the sampler's own.</param>
     public static GradientMethod Continuous(ButcherTableau? backward = null) => new Continuous(backward);
