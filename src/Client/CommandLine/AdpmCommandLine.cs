@@ -73,8 +73,8 @@ internal static class AdpmCommandLine
 
     private static int Fail(ClientContext context, bool json, int exitCode, string message, string? advice)
     {
-        context.Terminal.Error.Write(new Markup($"[red]error:[/] {Markup.Escape(message)}\n") { Overflow = Overflow.Fold });
-        if (advice is not null) context.Terminal.Error.Write(new Markup(Markup.Escape(advice) + "\n") { Overflow = Overflow.Fold });
+        context.Terminal.Note($"[red]error:[/] {Markup.Escape(message)}");
+        if (advice is not null) context.Terminal.Note(Markup.Escape(advice));
         if (json) context.Terminal.WriteRaw(ClientJson.Text(new ErrorDocument(exitCode, message, advice, [])));
         return exitCode;
     }

@@ -7,6 +7,8 @@ namespace AdjointDpm.Client.Progress;
 /// <summary>Follows an experiment to its end, through lost connections.</summary>
 internal sealed class Follower(IClusterConnection cluster, IProgressReport report, TimeProvider time)
 {
+    private static readonly TimeSpan Look = TimeSpan.FromSeconds(3);
+
     private static readonly TimeSpan Pause = TimeSpan.FromSeconds(1);
 
     /// <summary>How long a cluster may be away before we give up.</summary>
@@ -15,6 +17,44 @@ internal sealed class Follower(IClusterConnection cluster, IProgressReport repor
     /// <returns>The state at the end.</returns>
     /// <exception cref="ClusterUnreachableException">The cluster was away too long.</exception>
     public async Task<ExperimentSnapshot> ToEndAsync(string id, long afterSequence, CancellationToken cancellationToken)
+    {
+        using var done = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var looking = report.ShowsState ? LookNowAndThenAsync(id, done.Token) : Task.CompletedTask;
+        try
+        {
+            return await FollowAsync(id, afterSequence, cancellationToken);
+        }
+        finally
+        {
+            await done.CancelAsync();
+            await looking;
+        }
+    }
+
+    private async Task LookNowAndThenAsync(string id, CancellationToken cancellationToken)
+    {
+        try
+        {
+            while (true)
+            {
+                await Task.Delay(Look, time, cancellationToken);
+                try
+                {
+                    await SnapshotAsync(id, cancellationToken);
+                }
+                catch (ClusterUnreachableException)
+                {
+                    // the one that follows the events tells of it
+                }
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            // done
+        }
+    }
+
+    private async Task<ExperimentSnapshot> FollowAsync(string id, long afterSequence, CancellationToken cancellationToken)
     {
         var lastAnswer = time.GetTimestamp();
         var away = false;

@@ -5,6 +5,9 @@ namespace AdjointDpm.Client.Progress;
 /// <summary>Tells somebody how an experiment goes.</summary>
 internal interface IProgressReport : IAsyncDisposable
 {
+    /// <summary>Whether it shows what no event tells, such as the phase of a trial: then <see cref="Refresh"/> is called now and then.</summary>
+    bool ShowsState { get; }
+
     /// <summary>The whole state: at the start, and whenever trials begin or end.</summary>
     void Refresh(ExperimentSnapshot experiment);
 

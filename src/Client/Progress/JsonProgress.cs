@@ -8,6 +8,8 @@ namespace AdjointDpm.Client.Progress;
 /// <summary>A line of JSON an event, on standard output.</summary>
 internal sealed class JsonProgress(Terminal terminal) : IProgressReport
 {
+    public bool ShowsState => false;
+
     public void Refresh(ExperimentSnapshot experiment)
     {
     }

@@ -1,7 +1,6 @@
 using System.Globalization;
 using AdjointDpm.Client.Rendering;
 using AdjointDpm.Grains.Experiments;
-using Spectre.Console;
 
 namespace AdjointDpm.Client.Progress;
 
@@ -9,6 +8,8 @@ namespace AdjointDpm.Client.Progress;
 internal sealed class LineProgress(Terminal terminal, TimeProvider time) : IProgressReport
 {
     private ExperimentSnapshot? _snapshot;
+
+    public bool ShowsState => false;
 
     public void Refresh(ExperimentSnapshot experiment) => _snapshot = experiment;
 
@@ -31,5 +32,5 @@ internal sealed class LineProgress(Terminal terminal, TimeProvider time) : IProg
     }
 
     // One line whatever the message holds.
-    private void Write(string text) => terminal.Error.Write(new Text(text.ReplaceLineEndings(" ") + "\n") { Overflow = Overflow.Ellipsis });
+    private void Write(string text) => terminal.Error.Raw(text.ReplaceLineEndings(" "));
 }

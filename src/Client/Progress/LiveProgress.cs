@@ -18,14 +18,14 @@ internal sealed class LiveProgress : IProgressReport
     public LiveProgress(Terminal terminal, TimeProvider time)
     {
         (_terminal, _progress) = (terminal, new ExperimentProgress(time));
-        _drawing = terminal.Error.Live(new Text("")).AutoClear(true).StartAsync(async live =>
+        _drawing = terminal.Error.Console.Live(new Text("")).AutoClear(true).StartAsync(async live =>
         {
             using var timer = new PeriodicTimer(Redraw, time);
             try
             {
                 do
                 {
-                    lock (_lock) live.UpdateTarget(ProgressView.Of(_progress, terminal.Error.Profile.Width));
+                    lock (_lock) live.UpdateTarget(ProgressView.Of(_progress, terminal.Error.Width));
                 }
                 while (await timer.WaitForNextTickAsync(_stop.Token));
             }
@@ -35,6 +35,8 @@ internal sealed class LiveProgress : IProgressReport
             }
         });
     }
+
+    public bool ShowsState => true;
 
     public void Refresh(ExperimentSnapshot experiment)
     {

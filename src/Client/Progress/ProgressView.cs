@@ -32,7 +32,8 @@ internal static class ProgressView
     {
         var step = progress.Step(trial);
         var loss = progress.Loss(trial) is { } value ? $"  loss {Words.Number(value)}" : "";
-        var phase = trial.Phase is { Length: > 0 } and not "training" ? $"  {Markup.Escape(trial.Phase)}" : "";
+        // Newer steps than the snapshot's mean that it trains by now.
+        var phase = step == trial.Step && trial.Phase is { Length: > 0 } and not "training" ? $"  {Markup.Escape(trial.Phase)}" : "";
         var curve = Bar.Curve(trial.LossHistory, 10);
         return string.Create(CultureInfo.InvariantCulture, $"trial {trial.Index,-3} {Bar.Of(trial.Steps == 0 ? 0 : (double)step / trial.Steps, bar)} {Percent(step, trial.Steps)}  step {step}/{trial.Steps}{loss} [grey]{curve}[/]{phase}");
     }

@@ -16,7 +16,7 @@ internal static class ExperimentView
         if (experiment.Reason is { Length: > 0 } reason) terminal.Line($"[red]{Markup.Escape(reason)}[/]");
         terminal.Line();
         var table = TrialTable.Of(experiment, time);
-        if (terminal.Fits(table)) terminal.Write(table);
+        if (terminal.Out.Fits(table)) terminal.Write(table);
         else foreach (var line in TrialTable.Stacked(experiment, time)) terminal.Line(line);
         Reasons(terminal, experiment);
         Best(terminal, experiment);

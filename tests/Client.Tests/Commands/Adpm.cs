@@ -53,7 +53,7 @@ internal sealed class Adpm : IDisposable
 
     private ClientContext Context() => new()
     {
-        Terminal = new Terminal(Terminal.Open(Out, terminal: false, color: false), Out, Terminal.Open(Error, terminal: false, color: false), live: false),
+        Terminal = new Terminal(Outlet.Open(Out, terminal: false, color: false), Outlet.Open(Error, terminal: false, color: false), Live: false),
         Connect = (target, _) =>
         {
             Connected.Add(target);

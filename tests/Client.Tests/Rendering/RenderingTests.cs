@@ -79,7 +79,7 @@ public sealed class RenderingTests
     public async Task Live_DrawsAndClears()
     {
         using var console = new TestConsole().Interactive().EmitAnsiSequences().Width(100);
-        var terminal = new Terminal(console, TextWriter.Null, console, live: true);
+        var terminal = new Terminal(Outlet.Open(TextWriter.Null, false, false), new Outlet(console, TextWriter.Null, terminal: true), Live: true);
         await using (var live = new LiveProgress(terminal, TimeProvider.System))
         {
             live.Refresh(Samples.Running());
@@ -94,7 +94,7 @@ public sealed class RenderingTests
     public void Show_NarrowTerminal_StacksTheTrials()
     {
         var text = new StringWriter { NewLine = "\n" };
-        var terminal = new Terminal(Terminal.Open(text, terminal: false, color: false, width: 72), text, Terminal.Open(TextWriter.Null, false, false), live: false);
+        var terminal = new Terminal(Outlet.Open(text, terminal: false, color: false, width: 72), Outlet.Open(TextWriter.Null, false, false), Live: false);
         ExperimentView.Show(terminal, Samples.Ended(), _time);
         Verified.Equal(text.ToString(), "show-72");
     }
@@ -103,7 +103,19 @@ public sealed class RenderingTests
     public void Problems_LongLineAndControlCharacters_AreShownInAWindow()
     {
         using var console = new TestConsole().Width(60);
-        ProblemView.Show(console, [new("e.yaml", 1, 150, "spec", "Something is wrong [here].") { Length = 9 }], [new string('a', 149) + "\t\u001b[31mwrong" + new string('b', 100)]);
+        ProblemView.Show(new Outlet(console, TextWriter.Null, terminal: true), [new("e.yaml", 1, 150, "spec", "Something is wrong [here].") { Length = 9 }], [new string('a', 149) + "\t\u001b[31mwrong" + new string('b', 100)]);
         Verified.Equal(string.Join('\n', console.Lines.Select(line => line.TrimEnd())), "problem-window");
+    }
+
+    [Fact]
+    public void Terminal_EveryLineEnds()
+    {
+        using var console = new TestConsole().Width(80);
+        var outlet = new Outlet(console, TextWriter.Null, terminal: true);
+        outlet.Line("[bold]one[/]");
+        outlet.Line("");
+        outlet.Write(ExperimentView.List([Samples.Summary("a-00000000", RunState.Running, 1, 0, 1)], _time));
+        outlet.Line("two");
+        Assert.Equal(["one", "", "ID          NAME  STATE    TRIALS  SUBMITTED         TIME", "a-00000000  a     running  0/1     2026-07-22 11:59  1m00s", "two"], console.Lines.Select(line => line.TrimEnd()));
     }
 }
