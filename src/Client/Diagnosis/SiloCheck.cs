@@ -4,6 +4,7 @@ using System.Text.Json;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Json;
 using AdjointDpm.Client.LocalCluster;
+using AdjointDpm.Grains.Hosting;
 
 namespace AdjointDpm.Client.Diagnosis;
 
@@ -32,7 +33,12 @@ internal static class SiloCheck
 
     private static async Task<DoctorCheck> LibtorchAsync(SiloCommand command, CancellationToken cancellationToken)
     {
-        var start = new ProcessStartInfo(command.Program, [.. command.Arguments, "--doctor"]) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
+        var start = new ProcessStartInfo(command.Program, [.. command.Arguments, "--doctor"]) 
+        {
+            RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true,
+            // A silo that does not know --doctor would make its data folder where it stands.
+            WorkingDirectory = Path.GetTempPath(),
+        };
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         timeout.CancelAfter(Patience);
         using var process = new Process { StartInfo = start };
@@ -41,10 +47,18 @@ internal static class SiloCheck
             process.Start();
             process.StandardInput.Close();
             var error = process.StandardError.ReadToEndAsync(timeout.Token);
-            var output = await process.StandardOutput.ReadToEndAsync(timeout.Token);
+            while (await process.StandardOutput.ReadLineAsync(timeout.Token) is { } line)
+            {
+                if (SiloReady.TryParse(line, out _))
+                {
+                    process.Kill(entireProcessTree: true);
+                    return new DoctorCheck("libtorch", false, "This silo does not know --doctor: it is of another version.", "Use the silo that came with this adpm.");
+                }
+
+                if (line.StartsWith('{') && Read(line) is { } answer) return Check(answer);
+            }
+
             await process.WaitForExitAsync(timeout.Token);
-            var line = output.Split('\n').FirstOrDefault(l => l.StartsWith('{'));
-            if (line is not null && Read(line) is { } answer) return Check(answer);
             return new DoctorCheck("libtorch", false, $"The silo ended with exit code {process.ExitCode} and told nothing: {Last(await error)}", "Run it by hand: " + string.Join(' ', start.ArgumentList.Prepend(start.FileName)));
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)

@@ -38,6 +38,14 @@ public sealed class DoctorCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task SiloThatStartsInstead_IsStopped()
+    {
+        Silo("""echo '{"ready":true,"name":"silo","processId":1,"address":"127.0.0.1","siloPort":1,"gatewayPort":2,"httpPort":3,"dataFolder":"/d"}'; exec sleep 600""");
+        Assert.Equal(ExitCodes.Failed, await _adpm.RunAsync("doctor"));
+        Assert.Contains("FAIL libtorch       This silo does not know --doctor: it is of another version.", _adpm.Out.ToString());
+    }
+
+    [Fact]
     public async Task NoSiloAndNoCluster_AreBothFound()
     {
         _adpm.Unreachable = new ClusterUnreachableException("No cluster answers. a:1: Connection refused.");
