@@ -1,0 +1,66 @@
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Specs;
+
+namespace AdjointDpm.Cluster.Tests;
+
+/// <summary>The promise that a run is the same run whatever happens: equal SHA-256 of the trained parameters.</summary>
+[Collection(RealCluster.OneAtATime)]
+public sealed class FaultTests
+{
+    private static readonly ExperimentSpec Spec = DigitsSpecs.Small with { Training = DigitsSpecs.Small.Training with { Steps = 6, Shards = 6 }, Sample = new SampleSpec { Steps = 8 } };
+
+    private static readonly Lazy<Task<ExperimentSnapshot>> Calm = new(async () =>
+    {
+        await using var cluster = await RealCluster.StartAsync(1);
+        var snapshot = await cluster.RunAsync("calm", Spec);
+        Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
+        return snapshot;
+    });
+
+    [Fact]
+    public async Task TwoSilos_GiveTheBitsOfOne()
+    {
+        await using var cluster = await RealCluster.StartAsync(2);
+        var snapshot = await cluster.RunAsync("two", Spec);
+        await SameAsCalmAsync(snapshot);
+        var worked = 0;
+        foreach (var silo in cluster.Silos)
+            worked += (await silo.GetAsync("/metrics")).Contains("adjointdpm_vjps_total", StringComparison.Ordinal) ? 1 : 0;
+        Assert.Equal(2, worked);
+    }
+
+    [Fact]
+    public async Task SiloKilledInMidShard_GivesTheSameBits()
+    {
+        await using var cluster = await RealCluster.StartAsync(2);
+        await cluster.SubmitAsync("kill", Spec);
+        await cluster.WaitAsync("kill", snapshot => snapshot.Trials[0].Step is >= 1 and < 5);
+        await cluster.KillAsync("silo-1");
+        var snapshot = await cluster.WaitAsync("kill", snapshot => snapshot.Summary.EndedAt is not null);
+        await SameAsCalmAsync(snapshot);
+    }
+
+    [Fact]
+    public async Task AllSilosKilledAndRestarted_GoOnFromTheLastCommit()
+    {
+        await using var cluster = await RealCluster.StartAsync(2);
+        await cluster.SubmitAsync("dark", Spec);
+        var before = await cluster.WaitAsync("dark", snapshot => snapshot.Trials[0].Step is >= 2 and < 5);
+        await cluster.KillAsync("silo-0");
+        await cluster.KillAsync("silo-1");
+        await cluster.AddAsync("silo-0", "silo-1");
+        var snapshot = await cluster.WaitAsync("dark", snapshot => snapshot.Summary.EndedAt is not null);
+        await SameAsCalmAsync(snapshot);
+        Assert.Equal(before.Trials[0].LossHistory, snapshot.Trials[0].LossHistory.Take(before.Trials[0].LossHistory.Count));
+    }
+
+    private static async Task SameAsCalmAsync(ExperimentSnapshot snapshot)
+    {
+        Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
+        var calm = (await Calm.Value).Trials[0];
+        Assert.NotNull(calm.ParametersSha256);
+        Assert.Equal(calm.ParametersSha256, snapshot.Trials[0].ParametersSha256);
+        Assert.Equal(calm.LossHistory, snapshot.Trials[0].LossHistory);
+        Assert.Equal(calm.Metrics.OrderBy(m => m.Key), snapshot.Trials[0].Metrics.OrderBy(m => m.Key));
+    }
+}

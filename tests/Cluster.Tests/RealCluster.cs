@@ -1,0 +1,114 @@
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Specs;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace AdjointDpm.Cluster.Tests;
+
+/// <summary>Silo processes over one data folder, and a client that finds them by it.</summary>
+internal sealed class RealCluster : IAsyncDisposable
+{
+    /// <summary>Silos are processes that want a processor each.</summary>
+    public const string OneAtATime = "silo processes";
+
+    private readonly List<SiloProcess> _silos = [];
+    private IHost? _client;
+
+    private RealCluster(string folder) => Folder = folder;
+
+    public string Folder { get; }
+
+    public IReadOnlyList<SiloProcess> Silos => _silos;
+
+    public static async Task<RealCluster> StartAsync(int silos)
+    {
+        var cluster = new RealCluster(Directory.CreateTempSubdirectory("adjointdpm-cluster-").FullName);
+        await cluster.AddAsync([.. Enumerable.Range(0, silos).Select(i => $"silo-{i}")]);
+        return cluster;
+    }
+
+    public async Task AddAsync(params string[] names) =>
+        _silos.AddRange(await Task.WhenAll(names.Select(name => SiloProcess.StartAsync(name, Folder))));
+
+    public async Task KillAsync(string name)
+    {
+        var silo = _silos.Single(silo => silo.Name == name);
+        await silo.DisposeAsync();
+        _silos.Remove(silo);
+    }
+
+    public async Task<IExperimentGrain> ExperimentAsync(string id) => (await ClientAsync()).GetGrain<IExperimentGrain>(id);
+
+    public async Task<IClusterClient> ClientAsync()
+    {
+        if (_client is null)
+        {
+            var builder = Host.CreateApplicationBuilder();
+            builder.Logging.ClearProviders();
+            builder.UseOrleansClient(client => client.UseAdjointDpmDataFolder(Folder));
+            _client = builder.Build();
+            await _client.StartAsync(TestContext.Current.CancellationToken);
+        }
+        return _client.Services.GetRequiredService<IClusterClient>();
+    }
+
+    public async Task SubmitAsync(string id, ExperimentSpec spec)
+    {
+        var json = ExperimentSpecJson.Serialize(spec);
+        await RetryAsync(async () => await (await ExperimentAsync(id)).SubmitAsync(new ExperimentSubmission(json, ExperimentSpecJson.Sha256(json), "test"), TestContext.Current.CancellationToken));
+    }
+
+    public async Task<ExperimentSnapshot> RunAsync(string id, ExperimentSpec spec)
+    {
+        await SubmitAsync(id, spec);
+        return await WaitAsync(id, snapshot => snapshot.Summary.EndedAt is not null);
+    }
+
+    /// <summary>Asks until a condition holds, through silos that come and go.</summary>
+    public async Task<ExperimentSnapshot> WaitAsync(string id, Func<ExperimentSnapshot, bool> condition)
+    {
+        using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(150));
+        ExperimentSnapshot? last = null;
+        while (true)
+        {
+            await RetryAsync(async () => last = await (await ExperimentAsync(id)).GetSnapshotAsync(TestContext.Current.CancellationToken));
+            if (last is not null && condition(last))
+                return last;
+            Assert.False(timeout.IsCancellationRequested, $"The condition did not come true in 150 s. Last: {Describe(last)}\n{string.Join("\n", Silos.Select(silo => $"--- {silo.Name}\n{silo.Log}"))}");
+            await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, TestContext.Current.CancellationToken);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_client is not null)
+        {
+            await _client.StopAsync(CancellationToken.None);
+            _client.Dispose();
+        }
+        foreach (var silo in _silos)
+            await silo.DisposeAsync();
+        Directory.Delete(Folder, recursive: true);
+    }
+
+    private static string Describe(ExperimentSnapshot? snapshot) => snapshot is null
+        ? "nothing"
+        : $"{snapshot.Summary.State}, {string.Join("; ", snapshot.Trials.Select(t => $"{t.Index}: {t.State} {t.Phase} step {t.Step} {t.Reason}"))}";
+
+    private static async Task RetryAsync(Func<Task> call)
+    {
+        for (var attempt = 1; ; attempt++)
+        {
+            try
+            {
+                await call();
+                return;
+            }
+            catch (Exception e) when (e is not ArgumentException && attempt < 40 && !TestContext.Current.CancellationToken.IsCancellationRequested)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(250), TimeProvider.System, TestContext.Current.CancellationToken);
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using AdjointDpm.Grains.Hosting;
+
+namespace AdjointDpm.Cluster.Tests;
+
+/// <summary>A silo in a process of its own.</summary>
+internal sealed partial class SiloProcess : IAsyncDisposable
+{
+    private readonly Process _process;
+    private readonly List<string> _log = [];
+
+    private SiloProcess(Process process, string name)
+    {
+        _process = process;
+        Name = name;
+    }
+
+    public string Name { get; }
+
+    public SiloReady Ready { get; private set; } = null!;
+
+    public string Log
+    {
+        get
+        {
+            lock (_log)
+                return string.Join('\n', _log);
+        }
+    }
+
+    public static string Program { get; } = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "..", "..", "Silo", Path.GetFileName(AppContext.BaseDirectory.TrimEnd(Path.DirectorySeparatorChar)), "AdjointDpm.Silo.dll"));
+
+    /// <summary>Starts a silo and returns once it has said that it is ready.</summary>
+    public static async Task<SiloProcess> StartAsync(string name, string dataFolder, SiloReady? sameportsAs = null, params string[] more)
+    {
+        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.ArgumentList.Add(Program);
+        foreach (var (key, value) in new (string, object)[]
+        {
+            ("Name", name), ("DataFolder", dataFolder),
+            ("SiloPort", sameportsAs?.SiloPort ?? 0), ("GatewayPort", sameportsAs?.GatewayPort ?? 0), ("HttpPort", sameportsAs?.HttpPort ?? 0),
+        })
+            start.ArgumentList.Add(string.Create(CultureInfo.InvariantCulture, $"--Silo:{key}={value}"));
+        foreach (var argument in more)
+            start.ArgumentList.Add(argument);
+        var silo = new SiloProcess(Process.Start(start)!, name);
+        var ready = new TaskCompletionSource<SiloReady>(TaskCreationOptions.RunContinuationsAsynchronously);
+        silo._process.OutputDataReceived += (_, line) =>
+        {
+            if (SiloReady.TryParse(line.Data, out var parsed))
+                ready.TrySetResult(parsed);
+        };
+        silo._process.ErrorDataReceived += (_, line) =>
+        {
+            lock (silo._log)
+                silo._log.Add(line.Data ?? "");
+        };
+        silo._process.EnableRaisingEvents = true;
+        silo._process.Exited += (_, _) => ready.TrySetException(new InvalidOperationException($"Silo {name} ended with code {silo._process.ExitCode} before it was ready:\n{silo.Log}"));
+        silo._process.BeginOutputReadLine();
+        silo._process.BeginErrorReadLine();
+        try
+        {
+            silo.Ready = await ready.Task.WaitAsync(TimeSpan.FromSeconds(90), TestContext.Current.CancellationToken);
+        }
+        catch (TimeoutException e)
+        {
+            await silo.KillAsync();
+            throw new TimeoutException($"Silo {name} was not ready within 90 s:\n{silo.Log}", e);
+        }
+        return silo;
+    }
+
+    /// <summary>SIGKILL: nothing is said, nothing is flushed.</summary>
+    public async Task KillAsync()
+    {
+        if (!_process.HasExited)
+            _process.Kill();
+        await _process.WaitForExitAsync(CancellationToken.None);
+    }
+
+    /// <summary>SIGTERM, and the time until it was gone.</summary>
+    public async Task<int> TerminateAsync()
+    {
+        Assert.Equal(0, SendSignal(_process.Id, 15));
+        await _process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+        return _process.ExitCode;
+    }
+
+    /// <summary>A program start that is expected to fail: its exit code and what it said.</summary>
+    public static async Task<(int Code, string Error)> FailAsync(params string[] arguments)
+    {
+        using var process = Process.Start(new ProcessStartInfo("dotnet", [Program, .. arguments]) { RedirectStandardError = true, RedirectStandardOutput = true })!;
+        var error = await process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+        return (process.ExitCode, error);
+    }
+
+    public async Task<string> GetAsync(string path)
+    {
+        using var http = new HttpClient { BaseAddress = new Uri(string.Create(CultureInfo.InvariantCulture, $"http://127.0.0.1:{Ready.HttpPort}")) };
+        return await http.GetStringAsync(new Uri(path, UriKind.Relative), TestContext.Current.CancellationToken);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await KillAsync();
+        _process.Dispose();
+    }
+
+    [LibraryImport("libc", EntryPoint = "kill")]
+    private static partial int SendSignal(int process, int signal);
+}
