@@ -9,7 +9,7 @@ internal static class HttpEndpoints
         services.AddOpenTelemetry().WithMetrics(metrics => metrics
             .AddMeter("Microsoft.Orleans", AdjointDpmSiloBuilderExtensions.MeterName)
             .AddRuntimeInstrumentation()
-            .AddPrometheusExporter());
+            .AddPrometheusExporter(exporter => exporter.ScrapeResponseCacheDurationMilliseconds = 0));
 
     public static void MapEndpoints(this WebApplication app)
     {

@@ -7,7 +7,7 @@ namespace AdjointDpm.Cluster.Tests;
 [Collection(RealCluster.OneAtATime)]
 public sealed class FaultTests
 {
-    private static readonly ExperimentSpec Spec = DigitsSpecs.Small with { Training = DigitsSpecs.Small.Training with { Steps = 6, Shards = 6 }, Sample = new SampleSpec { Steps = 8 } };
+    private static readonly ExperimentSpec Spec = DigitsSpecs.Small with { Training = DigitsSpecs.Small.Training with { Steps = 5, Shards = 8, SamplesPerShard = 10 }, Sample = new SampleSpec { Steps = 8 } };
 
     private static readonly Lazy<Task<ExperimentSnapshot>> Calm = new(async () =>
     {
@@ -29,15 +29,22 @@ public sealed class FaultTests
         Assert.Equal(2, worked);
     }
 
-    [Fact]
-    public async Task SiloKilledInMidShard_GivesTheSameBits()
+    [Theory]
+    [InlineData("worker")]
+    [InlineData("coordinator")]
+    public async Task SiloKilledInMidShard_GivesTheSameBits(string victimIsThe)
     {
         await using var cluster = await RealCluster.StartAsync(2);
         await cluster.SubmitAsync("kill", Spec);
-        await cluster.WaitAsync("kill", snapshot => snapshot.Trials[0].Step is >= 1 and < 5);
-        await cluster.KillAsync("silo-1");
+        await cluster.WaitAsync("kill", snapshot => snapshot.Trials[0].Step is >= 1 and < 4);
+        var coordinator = await CoordinatorAsync(cluster, "kill/0");
+        var victim = cluster.Silos.Single(silo => victimIsThe == "coordinator" == (silo.Ready.SiloPort == coordinator));
+        await WaitUntilComputingAsync(victim);
+        await cluster.KillAsync(victim.Name);
         var snapshot = await cluster.WaitAsync("kill", snapshot => snapshot.Summary.EndedAt is not null);
         await SameAsCalmAsync(snapshot);
+        if (victimIsThe == "worker")
+            Assert.True(snapshot.Trials[0].ShardsReissued >= 1, "The kill hit no leased shard.");
     }
 
     [Fact]
@@ -45,13 +52,28 @@ public sealed class FaultTests
     {
         await using var cluster = await RealCluster.StartAsync(2);
         await cluster.SubmitAsync("dark", Spec);
-        var before = await cluster.WaitAsync("dark", snapshot => snapshot.Trials[0].Step is >= 2 and < 5);
+        var before = await cluster.WaitAsync("dark", snapshot => snapshot.Trials[0].Step is >= 2 and < 4);
         await cluster.KillAsync("silo-0");
         await cluster.KillAsync("silo-1");
         await cluster.AddAsync("silo-0", "silo-1");
         var snapshot = await cluster.WaitAsync("dark", snapshot => snapshot.Summary.EndedAt is not null);
         await SameAsCalmAsync(snapshot);
         Assert.Equal(before.Trials[0].LossHistory, snapshot.Trials[0].LossHistory.Take(before.Trials[0].LossHistory.Count));
+    }
+
+    /// <summary>Silo port of the silo where a trial's coordinator lives.</summary>
+    private static async Task<int> CoordinatorAsync(RealCluster cluster, string trial)
+    {
+        var grains = await (await cluster.ClientAsync()).GetGrain<IManagementGrain>(0).GetDetailedGrainStatistics();
+        return grains.Single(grain => grain.GrainId.Key.ToString() == trial).SiloAddress.Endpoint.Port;
+    }
+
+    /// <summary>Returns while a device of the silo is in the middle of a gradient.</summary>
+    private static async Task WaitUntilComputingAsync(SiloProcess silo)
+    {
+        using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+        while (!(await silo.GetAsync("/metrics")).Split('\n').Any(line => line.StartsWith("adjointdpm_workers_busy", StringComparison.Ordinal) && line.Contains("work=\"gradient\"", StringComparison.Ordinal) && line.Contains("} 1", StringComparison.Ordinal)))
+            Assert.False(timeout.IsCancellationRequested, "The silo computes nothing.");
     }
 
     private static async Task SameAsCalmAsync(ExperimentSnapshot snapshot)

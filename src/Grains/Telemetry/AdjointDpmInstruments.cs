@@ -22,6 +22,7 @@ internal sealed class AdjointDpmInstruments : IDisposable
     private readonly Counter<long> _recoveries;
     private readonly Counter<long> _gradientBytes;
     private readonly UpDownCounter<long> _trials;
+    private readonly UpDownCounter<long> _busy;
     private readonly Gauge<double> _loss;
     private readonly Gauge<double> _gradientNorm;
     private readonly Gauge<long> _peakTensors;
@@ -42,6 +43,7 @@ internal sealed class AdjointDpmInstruments : IDisposable
         _recoveries = _meter.CreateCounter<long>("adjointdpm.coordinator.recoveries", null, "Coordinators that went on from a committed step.");
         _gradientBytes = _meter.CreateCounter<long>("adjointdpm.gradient", "By", "Bytes of gradients received by coordinators.");
         _trials = _meter.CreateUpDownCounter<long>("adjointdpm.trials.active", null, "Trials whose coordinator lives on this silo, by state.");
+        _busy = _meter.CreateUpDownCounter<long>("adjointdpm.workers.busy", null, "Devices of this silo that compute, by kind of work.");
         _loss = _meter.CreateGauge<double>("adjointdpm.loss", null, "Training loss of the newest committed step on this silo.");
         _gradientNorm = _meter.CreateGauge<double>("adjointdpm.gradient.norm", null, "L2 norm of the newest gradient before clipping, on this silo.");
         _peakTensors = _meter.CreateGauge<long>("adjointdpm.peak.tensors", null, "Most tensors alive at once in the newest shard on this silo.");
@@ -66,6 +68,8 @@ internal sealed class AdjointDpmInstruments : IDisposable
 
         void Shard(string phase, double seconds) => _shardSeconds.Record(seconds, new("phase", phase), work);
     }
+
+    public void WorkerBusy(WorkKind kind, int change) => _busy.Add(change, new KeyValuePair<string, object?>("work", KindOf(kind)));
 
     public void ShardContributed(ContributionOutcome outcome) => _shards.Add(1, new KeyValuePair<string, object?>("outcome", outcome.ToString().ToLowerInvariant()));
 

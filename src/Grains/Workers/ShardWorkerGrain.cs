@@ -86,7 +86,15 @@ internal sealed partial class ShardWorkerGrain(
                 {
                     work.State = WorkState.Running;
                     var queued = time.GetElapsedTime(started) - fetched;
-                    return ShardWork.Do(engine, work.Assignment, parameters, before, work.Cancel.Token) with { Fetch = fetched, Queue = queued };
+                    instruments.WorkerBusy(token.Kind, +1);
+                    try
+                    {
+                        return ShardWork.Do(engine, work.Assignment, parameters, before, work.Cancel.Token) with { Fetch = fetched, Queue = queued };
+                    }
+                    finally
+                    {
+                        instruments.WorkerBusy(token.Kind, -1);
+                    }
                 }, work.Cancel.Token);
             if (!_works.ContainsKey(token))
                 return;

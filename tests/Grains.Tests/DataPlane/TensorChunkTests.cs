@@ -1,0 +1,80 @@
+using AdjointDpm.Grains.DataPlane;
+using Microsoft.Extensions.DependencyInjection;
+using Orleans.Serialization;
+
+namespace AdjointDpm.Grains.Tests.DataPlane;
+
+public sealed class TensorChunkTests
+{
+    private static readonly ServiceProvider Services = new ServiceCollection().AddSerializer().BuildServiceProvider();
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    [InlineData(70_000)]
+    [InlineData(TensorChunk.MaxLength)]
+    public void Codec_RoundTrips(int length)
+    {
+        var bytes = new byte[length];
+        new Random(length).NextBytes(bytes);
+        var serializer = Services.GetRequiredService<Serializer>();
+        using var chunk = TensorChunk.View(bytes);
+        using var read = serializer.Deserialize<TensorChunk>(serializer.SerializeToArray(chunk));
+        Assert.True(read!.Memory.Span.SequenceEqual(bytes));
+    }
+
+    [Fact]
+    public void Codec_RoundTripsNullAndInsideOthers()
+    {
+        var serializer = Services.GetRequiredService<Serializer>();
+        Assert.Null(serializer.Deserialize<TensorChunk?>(serializer.SerializeToArray<TensorChunk?>(null)));
+        using var chunk = TensorChunk.View(new byte[] { 1, 2, 3 });
+        var pair = serializer.Deserialize<(TensorChunk, string)>(serializer.SerializeToArray((chunk, "after")));
+        Assert.Equal([1, 2, 3], pair.Item1.Memory.ToArray());
+        Assert.Equal("after", pair.Item2);
+    }
+
+    [Fact]
+    public void View_TooLong_IsRefused() => Assert.Throws<ArgumentException>(() => TensorChunk.View(new byte[TensorChunk.MaxLength + 1]));
+
+    [Fact]
+    public void Dispose_OfAView_LeavesTheOwnersMemory()
+    {
+        byte[] bytes = [1, 2, 3];
+        TensorChunk.View(bytes).Dispose();
+        Assert.Equal([1, 2, 3], bytes);
+    }
+}
+
+public sealed class TensorStoreTests
+{
+    [Fact]
+    public void EqualBytes_AreHeldOnceAndCounted()
+    {
+        var store = new TensorStore(1000);
+        var sha = store.Put([1, 2, 3]);
+        Assert.Equal(sha, store.Put([1, 2, 3]));
+        Assert.Equal(3, store.Bytes);
+        store.Release(sha);
+        Assert.True(store.TryGet(sha, out _));
+        store.Release(sha);
+        Assert.False(store.TryGet(sha, out _));
+        Assert.Equal(0, store.Bytes);
+    }
+
+    [Fact]
+    public void PastTheBound_TheLongestUnusedGo()
+    {
+        var store = new TensorStore(10);
+        var a = store.Put([1, 1, 1, 1]);
+        var b = store.Put([2, 2, 2, 2]);
+        Assert.True(store.TryGet(a, out _));
+        var c = store.Put([3, 3, 3, 3]);
+        Assert.True(store.TryGet(a, out _));
+        Assert.False(store.TryGet(b, out _));
+        Assert.True(store.TryGet(c, out _));
+        var large = store.Put(new byte[50]);
+        Assert.True(store.TryGet(large, out _));
+        Assert.False(store.TryGet(a, out _));
+    }
+}

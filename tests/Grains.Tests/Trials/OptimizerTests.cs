@@ -1,0 +1,59 @@
+using AdjointDpm.Grains.Trials;
+using AdjointDpm.Native;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Grains.Tests.Trials;
+
+public sealed class OptimizerTests
+{
+    [Fact]
+    public void AdamW_FollowsTorch()
+    {
+        NativeTorch.EnsureLoaded();
+        using var scope = NewDisposeScope();
+        using var generator = new Generator(5);
+        var parameter = new TorchSharp.Modules.Parameter(randn([50], generator: generator));
+        using var reference = optim.AdamW([parameter], lr: 1e-2, beta1: 0.8, beta2: 0.95, eps: 1e-8, weight_decay: 0.1);
+        var mine = parameter.data<float>().ToArray();
+        var state = new float[100];
+        var optimizer = new AdamWOptimizer(1e-2, 0.8, 0.95, 1e-8, 0.1);
+        for (var step = 1; step <= 20; step++)
+        {
+            var gradient = randn([50], generator: generator);
+            parameter.grad = gradient;
+            reference.step();
+            optimizer.Step(step, mine, gradient.data<float>().ToArray(), state);
+            var theirs = parameter.data<float>().ToArray();
+            for (var i = 0; i < 50; i++)
+                Assert.Equal(theirs[i], mine[i], 2e-6f);
+        }
+    }
+
+    [Fact]
+    public void AdamW_FirstStep_MovesByTheLearningRate()
+    {
+        float[] parameters = [1, 1];
+        new AdamWOptimizer(0.1, 0.9, 0.999, 0, 0).Step(1, parameters, [3, -0.001f], new float[4]);
+        Assert.Equal(0.9f, parameters[0], 1e-6f);
+        Assert.Equal(1.1f, parameters[1], 1e-6f);
+    }
+
+    [Fact]
+    public void Sgd_FollowsTheClosedForm()
+    {
+        float[] parameters = [2];
+        new SgdOptimizer(0.5, 0.1).Step(1, parameters, [3], []);
+        Assert.Equal(2 * (1 - 0.05f) - 1.5f, parameters[0], 1e-6f);
+    }
+
+    [Fact]
+    public void Clip_ShortensOnlyWhatIsLonger()
+    {
+        float[] gradient = [3, 4];
+        Assert.Equal(5, GradientNorm.L2(gradient));
+        GradientNorm.Clip(gradient, 5, 10);
+        Assert.Equal([3f, 4f], gradient);
+        GradientNorm.Clip(gradient, 5, 1);
+        Assert.Equal(1, GradientNorm.L2(gradient), 1e-6);
+    }
+}

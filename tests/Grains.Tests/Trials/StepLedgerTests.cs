@@ -1,0 +1,110 @@
+using AdjointDpm.Grains.Trials;
+using CsCheck;
+
+namespace AdjointDpm.Grains.Tests.Trials;
+
+public sealed class StepLedgerTests
+{
+    private static readonly DateTimeOffset Start = DateTimeOffset.UnixEpoch;
+
+    [Fact]
+    public void Contribute_CountsEachShardOnce()
+    {
+        var ledger = New(2);
+        Assert.True(ledger.TryLease("a", Start.AddSeconds(5), out var first));
+        Assert.Equal(ContributionOutcome.Accepted, ledger.Contribute(first, "x"));
+        Assert.Equal(ContributionOutcome.Duplicate, ledger.Contribute(first, "x"));
+        Assert.Equal(ContributionOutcome.Mismatch, ledger.Contribute(first, "y"));
+        Assert.Equal(1, ledger.Contributed);
+        Assert.Equal("x", ledger.HashOf(0));
+    }
+
+    [Fact]
+    public void Contribute_OfAnotherTrialEpochKindStepOrUnleasedAttempt_IsStale()
+    {
+        var ledger = New(2);
+        ledger.TryLease("a", Start.AddSeconds(5), out var token);
+        foreach (var stale in new[] { token with { Trial = "e/1" }, token with { Epoch = 2 }, token with { Kind = WorkKind.Save }, token with { Step = 8 }, token with { Attempt = 2 }, token with { Attempt = 0 }, token with { Shard = 2 }, token with { Shard = -1 } })
+            Assert.Equal(ContributionOutcome.Stale, ledger.Contribute(stale, "x"));
+        Assert.Equal(0, ledger.Contributed);
+    }
+
+    [Fact]
+    public void ExpiredLease_IsGivenToAnother_AndTheFirstResultWinsWhoeverSendsIt()
+    {
+        var ledger = New(1);
+        ledger.TryLease("slow", Start.AddSeconds(5), out var slow);
+        Assert.Empty(ledger.Expire(Start.AddSeconds(4)));
+        Assert.Equal(slow, Assert.Single(ledger.Expire(Start.AddSeconds(5))));
+        Assert.True(ledger.TryLease("fast", Start.AddSeconds(10), out var fast));
+        Assert.Equal(2, fast.Attempt);
+        Assert.Equal(1, ledger.Reissued);
+        Assert.False(ledger.Renew(slow, "slow", Start.AddSeconds(20)));
+        Assert.Equal(ContributionOutcome.Accepted, ledger.Contribute(slow, "x"));
+        Assert.Equal(ContributionOutcome.Duplicate, ledger.Contribute(fast, "x"));
+    }
+
+    [Fact]
+    public void ExpiredLease_ThatNobodyTook_ComesBackToLife()
+    {
+        var ledger = New(1);
+        ledger.TryLease("a", Start.AddSeconds(5), out var token);
+        ledger.Expire(Start.AddSeconds(5));
+        Assert.True(ledger.Renew(token, "a", Start.AddSeconds(10)));
+        Assert.False(ledger.TryLease("b", Start.AddSeconds(10), out _));
+    }
+
+    [Fact]
+    public void Release_OpensTheShardOnlyForTheHolder()
+    {
+        var ledger = New(1);
+        ledger.TryLease("a", Start.AddSeconds(5), out var token);
+        Assert.False(ledger.Release(token with { Attempt = 2 }));
+        Assert.True(ledger.Release(token));
+        Assert.False(ledger.Release(token));
+        Assert.True(ledger.TryLease("b", Start.AddSeconds(5), out _));
+    }
+
+    /// <summary>Whatever happens in whatever order: no shard counts twice, no shard is lost, and a ledger that is worked off is complete.</summary>
+    [Fact]
+    public void AnySequenceOfEvents_KeepsEveryShardCountedExactlyOnce() =>
+        Gen.Select(Gen.Int[1, 6], Gen.Select(Gen.Int[0, 4], Gen.Int[0, 30]).List[0, 80]).Sample((shards, events) =>
+        {
+            var ledger = New(shards);
+            var leased = new List<ShardToken>();
+            var accepted = new HashSet<int>();
+            var now = Start;
+            foreach (var (kind, pick) in events)
+            {
+                now = now.AddSeconds(1);
+                switch (kind)
+                {
+                    case 0 or 1:
+                        if (ledger.TryLease("w", now.AddSeconds(3), out var token))
+                        {
+                            Assert.DoesNotContain(token.Shard, accepted);
+                            leased.Add(token);
+                        }
+                        break;
+                    case 2 when leased.Count > 0:
+                        var sent = leased[pick % leased.Count];
+                        var outcome = ledger.Contribute(sent, "same");
+                        Assert.Equal(accepted.Add(sent.Shard) ? ContributionOutcome.Accepted : ContributionOutcome.Duplicate, outcome);
+                        break;
+                    case 3 when leased.Count > 0:
+                        ledger.Release(leased[pick % leased.Count]);
+                        break;
+                    case 4:
+                        ledger.Expire(now);
+                        break;
+                }
+                Assert.Equal(accepted.Count, ledger.Contributed);
+            }
+            ledger.Expire(now.AddSeconds(100));
+            while (ledger.TryLease("last", now, out var token))
+                Assert.Equal(ContributionOutcome.Accepted, ledger.Contribute(token, "same"));
+            Assert.True(ledger.IsComplete);
+        });
+
+    private static StepLedger New(int shards) => new("e/0", 1, WorkKind.Gradient, 7, shards);
+}
