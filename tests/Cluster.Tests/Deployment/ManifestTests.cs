@@ -1,3 +1,4 @@
+using AdjointDpm.Grains.Hosting;
 using k8s;
 using k8s.Models;
 
@@ -64,6 +65,29 @@ public sealed class ManifestTests
         Assert.True(pod.SecurityContext.RunAsNonRoot);
         Assert.True(Container.SecurityContext.ReadOnlyRootFilesystem);
         Assert.DoesNotContain("cpu", Container.Resources.Limits.Keys);
+    }
+
+    [Fact]
+    public void Ports_AreTheProgramsDefaults()
+    {
+        var ports = Container.Ports.ToDictionary(p => p.Name, p => p.ContainerPort);
+        Assert.Equal(AdjointDpmCluster.DefaultSiloPort, ports["silo"]);
+        Assert.Equal(AdjointDpmCluster.DefaultGatewayPort, ports["gateway"]);
+        Assert.Equal(AdjointDpmCluster.DefaultHttpPort, ports["http"]);
+    }
+
+    [Fact]
+    public void Settings_AreThoseThatTheSiloReads()
+    {
+        var options = string.Concat(Directory.GetFiles(Path.Combine(Repository.Root, "src", "Silo"), "*Options.cs").Select(File.ReadAllText));
+        var settings = Objects.OfType<V1ConfigMap>().Single().Data.Keys.Concat(Container.Env.Select(e => e.Name)).Where(name => name.Contains("__", StringComparison.Ordinal)).ToArray();
+        Assert.NotEmpty(settings);
+        Assert.All(settings, name =>
+        {
+            var parts = name.Split("__");
+            Assert.Contains($"Section = \"{parts[0]}\"", options, StringComparison.Ordinal);
+            Assert.Matches($@"public \S+ {parts[1]} {{ get; set; }}", options);
+        });
     }
 
     [Fact]
