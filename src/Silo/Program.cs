@@ -6,6 +6,9 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http.Features;
 
+if (args.Contains(Doctor.Argument))
+    return Doctor.Run(Console.Out);
+
 try
 {
     var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
@@ -23,6 +26,8 @@ try
     builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromSeconds(60));
     builder.Services.AddPrometheusMetrics();
     builder.AddSilo(silo, cluster, workers);
+    if (silo.ParentProcessId is { } parent)
+        builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<ParentWatch>(services, parent));
 
     var app = builder.Build();
     app.MapEndpoints();

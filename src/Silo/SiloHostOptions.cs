@@ -32,6 +32,10 @@ public sealed class SiloHostOptions : IValidatableObject
     [Required]
     public string AdvertisedAddress { get; set; } = Environment.GetEnvironmentVariable("POD_IP") ?? IPAddress.Loopback.ToString();
 
+    /// <summary>The silo stops when this process ends. Default: none.</summary>
+    [Range(1, int.MaxValue)]
+    public int? ParentProcessId { get; set; }
+
     internal IPAddress Address => IPAddress.Parse(AdvertisedAddress);
 
     internal IPAddress ListenAddress => IPAddress.IsLoopback(Address) ? Address : IPAddress.Any;
