@@ -25,6 +25,16 @@ public abstract class GradientMethod
     /// <param name="backward">Runge–Kutta method of the backward solve. Default: the sampler's own.</param>
     public static GradientMethod Continuous(ButcherTableau? backward = null) => new Continuous(backward);
 
+    /// <summary>The continuous adjoint with step control on its way back: converges to the gradient of the probability-flow equation as the tolerances shrink. Between the points of the requested grid y is solved back together with the adjoint, over an adaptive sampler's own variable and over log rho for others.</summary>
+    /// <param name="control">Tolerances of the way back, for y = x / alpha and for p = ∂L/∂y alike: scale the loss, or the absolute tolerance, so that p is not below it.</param>
+    /// <param name="backward">Embedded pair of the way back. Default: <see cref="ButcherTableau.Dopri5"/>.</param>
+    /// <param name="seminorm">Whether the error is measured on y and p only (Kidger, Chen and Lyons, 2021, "Hey, that's not an ODE"), so that the inputs' gradients, mere quadratures, ask for no steps of their own. Otherwise it is the largest over y, p and each input, as torchdiffeq has it by default. Default: true.</param>
+    public static GradientMethod Continuous(StepControl control, ButcherTableau? backward = null, bool seminorm = true)
+    {
+        ArgumentNullException.ThrowIfNull(control);
+        return new AdaptiveContinuous(control, backward ?? ButcherTableau.Dopri5, seminorm);
+    }
+
     /// <summary>The discrete adjoint with few states stored and the others walked again from the checkpoint before them: the same bits as <see cref="Discrete"/>, for up to one more evaluation each.</summary>
     /// <param name="slots">Number of stretches that the steps are cut into, at least 1. The states at their starts and those of one stretch are stored: least for the square root of the number of steps, all for 1 or as many as steps.</param>
     public static GradientMethod Checkpointed(int slots) => new Discrete($"checkpointed({slots})", slots: slots);

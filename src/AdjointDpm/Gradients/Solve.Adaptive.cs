@@ -7,7 +7,7 @@ namespace AdjointDpm.Gradients;
 internal sealed partial class Solve
 {
     private Tensor?[][]? _known;
-    private int _rejected;
+    private int _rejected, _backwardSteps, _backwardRejected;
 
     /// <summary>The grid that was asked for; an adaptive sampler's accepted one is in <see cref="Request"/> after the search.</summary>
     public TimeGrid RequestedGrid { get; }
@@ -103,6 +103,9 @@ internal sealed partial class Solve
             (_recomputed, _forwardNfe) = (_recomputed + _forwardNfe, 0);
         return y is not null;
     }
+
+    /// <summary>Counts the steps of an adaptive backward solve.</summary>
+    public void CountBackward(int accepted, int rejected) => (_backwardSteps, _backwardRejected) = (accepted, rejected);
 
     // The evaluation made when the step was found, or null.
     private Tensor? Known(int step, int evaluation)

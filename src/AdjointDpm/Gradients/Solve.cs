@@ -205,6 +205,8 @@ internal sealed partial class Solve
     {
         Steps = Plans.Length,
         Rejected = _rejected,
+        BackwardSteps = _backwardSteps,
+        BackwardRejected = _backwardRejected,
         ForwardNfe = _forwardNfe,
         BackwardNfe = _backwardNfe,
         Vjps = _vjps,

@@ -101,5 +101,8 @@ internal sealed class AcceptedSteps(AdaptiveSampler sampler, IReadOnlyList<StepP
 
     public override ButcherTableau Backward => sampler.Tableau;
 
+    /// <summary>What was stepped over.</summary>
+    public IntegrationVariable Variable => sampler.Variable;
+
     public override StepPlan Plan(TimeGrid grid, int step) => plans[step];
 }
