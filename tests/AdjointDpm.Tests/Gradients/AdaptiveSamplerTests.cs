@@ -42,6 +42,10 @@ public sealed class AdaptiveSamplerTests
         foreach (var (name, gradient) in expected.Inputs)
             Assert.InRange(TestScalars.RelativeError(actual.Inputs[name], gradient), 0, 1e-12);
 
+        using var checkpointed = Sampling.Differentiate(request, Loss, GradientMethod.Checkpointed(3), TestContext.Current.CancellationToken);
+        Assert.InRange(TestScalars.RelativeError(checkpointed.Noise, expected.Noise), 0, 1e-12);
+        Assert.All(expected.Inputs, i => Assert.InRange(TestScalars.RelativeError(checkpointed.Inputs[i.Key], i.Value), 0, 1e-12));
+
         // The way forward costs the search only; the way back one evaluation for each that the result depends on.
         var (accepted, rejected, fsal, stages) = (actual.Statistics.Steps, actual.Statistics.Rejected, Pairs[pair].FirstSameAsLast, Pairs[pair].B.Length);
         Assert.Equal(fsal ? 2 + ((stages - 1) * (accepted + rejected)) : 1 + (stages * accepted) + ((stages - 1) * rejected), actual.Statistics.ForwardNfe);
