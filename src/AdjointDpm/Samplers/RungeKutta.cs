@@ -25,23 +25,22 @@ public sealed class RungeKutta(string name, ButcherTableau tableau, Coordinates?
     public override StepPlan Plan(TimeGrid grid, int step)
     {
         var (from, to) = (grid.Points[step], grid.Points[step + 1]);
-        if (!Coordinates.IsRegular(from.Level))
-            return FromIrregular(from, to);
+        if (!Coordinates.IsRegular(from.Level) || !Coordinates.IsRegular(to.Level))
+            return Ddim(from, to);
         var h = Coordinates.Variable(to.Level) - Coordinates.Variable(from.Level);
-        var t = Coordinates.IsRegular(to.Level) ? tableau : ButcherTableau.Euler;
         // A last stage that serves only the error estimate is not evaluated on a fixed grid.
-        var evaluations = new Evaluation[t.SolutionStages];
+        var evaluations = new Evaluation[tableau.SolutionStages];
         for (var i = 0; i < evaluations.Length; i++)
         {
-            var at = Coordinates.Between(grid, from, to, t.C[i]);
-            evaluations[i] = new(at, [Term.Slot(0), .. t.A[i].Select((a, j) => Term.Evaluation(j, h * a))]) { Scale = Coordinates.Scale(at.Level), As = Coordinates.Slope };
+            var at = Coordinates.Between(grid, from, to, tableau.C[i]);
+            evaluations[i] = new(at, [Term.Slot(0), .. tableau.A[i].Select((a, j) => Term.Evaluation(j, h * a))]) { Scale = Coordinates.Scale(at.Level), As = Coordinates.Slope };
         }
 
-        return new(evaluations, [[Term.Slot(0), .. t.B.Select((b, i) => Term.Evaluation(i, h * b))]]);
+        return new(evaluations, [[Term.Slot(0), .. tableau.B.Select((b, i) => Term.Evaluation(i, h * b))]]);
     }
 
-    // DDIM: x0 and eps are held. Of the two, the network is asked for the one that x does not already tell.
-    private StepPlan FromIrregular(GridPoint from, GridPoint to)
+    // x0 and eps are held. Of the two, the network is asked for the one that x does not already tell.
+    private new StepPlan Ddim(GridPoint from, GridPoint to)
     {
         var (a, s) = from.Level;
         var (toA, toS) = to.Level;

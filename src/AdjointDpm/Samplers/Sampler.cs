@@ -53,17 +53,67 @@ public abstract class Sampler
     /// <summary>Adams–Bashforth of order 4. One evaluation a step, after three of Runge and Kutta's.</summary>
     public static Sampler Adams4 { get; } = new AdamsBashforth(4);
 
-    /// <summary>DPM-Solver++ 2M. Lu et al. (2022). Second order, one evaluation a step.</summary>
-    public static Sampler DpmSolver2M { get; } = new DpmSolverPlusPlus2M(stochastic: false);
+    /// <summary>diffusers' PNDM without its Runge–Kutta start ("PLMS"), the default of Stable Diffusion 1: one step of Heun's method, then Adams–Bashforth up to order 4 with weights for equal steps. Liu et al. (2022). Second order on smooth grids; <see cref="Adams4"/> is better.</summary>
+    public static Sampler Plms { get; } = new AdamsBashforth("plms", 4, ButcherTableau.Heun, startSteps: 1, assumesEqualSteps: true);
 
-    /// <summary>The stochastic DPM-Solver++ 2M: draws noise by <see cref="SampleRequest.Key"/>, so equal keys replay.</summary>
-    public static Sampler StochasticDpmSolver2M { get; } = new DpmSolverPlusPlus2M(stochastic: true);
+    /// <summary>Karras et al.'s (2022) DPM-Solver-2: the midpoint method with a geometric midpoint. Second order, two evaluations a step.</summary>
+    public static Sampler Dpm2 { get; } = new Dpm2();
 
-    /// <summary>Ancestral sampling as in DDPM: DDIM with eta = 1. Draws noise by <see cref="SampleRequest.Key"/>.</summary>
+    /// <summary>DPM-Solver++ 2M. Lu et al. (2022b). Second order, one evaluation a step.</summary>
+    public static Sampler DpmSolver2M { get; } = new DpmSolver(2);
+
+    /// <summary>DPM-Solver++ 3M as published: errors below those of 2M, second order; see <see cref="DpmSolver.ExactThirdOrder"/>. One evaluation a step.</summary>
+    public static Sampler DpmSolver3M { get; } = new DpmSolver(3);
+
+    /// <summary>DPM-Solver++ 3M with the whole of its second difference. Third order, one evaluation a step.</summary>
+    public static Sampler DpmSolver3MExact { get; } = new DpmSolver(3) { ExactThirdOrder = true };
+
+    /// <summary>DPM-Solver++ 2S over pairs of steps, as in diffusers. Second order, one evaluation a step.</summary>
+    public static Sampler DpmSolver2S { get; } = new DpmSolverSinglestep(Prediction.Sample);
+
+    /// <summary>DPM-Solver 2M in eps. Lu et al. (2022a). Second order, one evaluation a step.</summary>
+    public static Sampler DpmSolver2MEpsilon { get; } = new DpmSolver(2, Prediction.Epsilon);
+
+    /// <summary>DPM-Solver 2S in eps over pairs of steps. Second order, one evaluation a step.</summary>
+    public static Sampler DpmSolver2SEpsilon { get; } = new DpmSolverSinglestep(Prediction.Epsilon);
+
+    /// <summary>DEIS with two noises. Zhang and Chen (2023). Second order, one evaluation a step.</summary>
+    public static Sampler Deis2 { get; } = new Deis(2);
+
+    /// <summary>DEIS with three noises. Third order, one evaluation a step.</summary>
+    public static Sampler Deis3 { get; } = new Deis(3);
+
+    /// <summary>UniPC with predictor and corrector of order 2. Zhao et al. (2023). Third order, one evaluation a step.</summary>
+    public static Sampler UniPc2 { get; } = new UniPc(2);
+
+    /// <summary>UniPC-2 with B(h) = h.</summary>
+    public static Sampler UniPc2Step { get; } = new UniPc(2) { Function = UniPcFunction.Step };
+
+    /// <summary>UniPC with predictor and corrector of order 3. One evaluation a step.</summary>
+    public static Sampler UniPc3 { get; } = new UniPc(3);
+
+    /// <summary>The stochastic DPM-Solver++ of order 1: draws noise by <see cref="SampleRequest.Key"/>, so equal keys replay.</summary>
+    public static Sampler StochasticDpmSolver1 { get; } = new StochasticDpmSolver(1);
+
+    /// <summary>The stochastic DPM-Solver++ 2M. Draws noise by <see cref="SampleRequest.Key"/>.</summary>
+    public static Sampler StochasticDpmSolver2M { get; } = new StochasticDpmSolver(2);
+
+    /// <summary>Euler–Maruyama on the reverse stochastic equation. Draws noise by <see cref="SampleRequest.Key"/>.</summary>
+    public static Sampler EulerMaruyama { get; } = new EulerMaruyama(1);
+
+    /// <summary>Heun's method with churn, with the authors' settings for ImageNet. Karras et al. (2022), algorithm 2; <see cref="EdmHeun"/> for others. Draws noise by <see cref="SampleRequest.Key"/>.</summary>
+    public static Sampler Edm { get; } = new EdmHeun();
+
+    /// <summary>Ancestral sampling as in DDPM: DDIM with eta = 1, which is also ancestral Euler. Draws noise by <see cref="SampleRequest.Key"/>.</summary>
     public static Sampler Ddpm { get; } = new NoisyDdim(1);
 
     /// <summary>All samplers that have a name.</summary>
-    public static IReadOnlyList<Sampler> Known { get; } = [Ddim, Heun, Midpoint, Rk4, ThreeEighths, Adams2, Adams3, Adams4, DpmSolver2M, StochasticDpmSolver2M, Ddpm, FlowEuler, FlowHeun, FlowMidpoint];
+    public static IReadOnlyList<Sampler> Known { get; } =
+    [
+        Ddim, Heun, Midpoint, Rk4, ThreeEighths, FlowEuler, FlowHeun, FlowMidpoint, Dpm2, Adams2, Adams3, Adams4, Plms,
+        DpmSolver2M, DpmSolver3M, DpmSolver3MExact, DpmSolver2S, DpmSolver2MEpsilon, DpmSolver2SEpsilon, Deis2, Deis3, UniPc2, UniPc2Step, UniPc3,
+        Ddpm, StochasticDpmSolver1, StochasticDpmSolver2M, EulerMaruyama, Edm,
+    ];
 
     /// <summary>DDIM with noise, between DDIM (eta = 0) and DDPM (eta = 1).</summary>
     /// <param name="eta">Share of the posterior's noise that is drawn afresh, from 0 to 1.</param>
@@ -75,10 +125,20 @@ public abstract class Sampler
         _ => throw new ArgumentOutOfRangeException(nameof(eta), eta, $"eta must lie in [0, 1], got {eta}."),
     };
 
-    /// <summary>The sampler with a name; "euler" is another name for "ddim".</summary>
+    /// <summary>Euler–Maruyama with an amount of noise of its own.</summary>
+    /// <param name="tau">0 is the probability flow (DDIM), 1 the reverse of the diffusion; more is more.</param>
+    /// <exception cref="ArgumentOutOfRangeException">tau is negative or no number.</exception>
+    public static Sampler EulerMaruyamaWith(double tau) => tau switch
+    {
+        0 => Ddim,
+        > 0 and < double.PositiveInfinity => new EulerMaruyama(tau),
+        _ => throw new ArgumentOutOfRangeException(nameof(tau), tau, $"tau must be a number from 0, got {tau}."),
+    };
+
+    /// <summary>The sampler with a name; "euler" is another name for "ddim", "euler-ancestral" for "ddpm".</summary>
     /// <exception cref="ArgumentException">No sampler has this name.</exception>
     public static Sampler Named(string name)
-        => Known.FirstOrDefault(s => s.Name == (name == "euler" ? "ddim" : name))
+        => Known.FirstOrDefault(s => s.Name == (name switch { "euler" => "ddim", "euler-ancestral" => "ddpm", _ => name }))
             ?? throw new ArgumentException($"No sampler is called '{name}'. Known: {string.Join(", ", Known.Select(s => s.Name))}.", nameof(name));
 
     /// <summary>The numbers of one step.</summary>

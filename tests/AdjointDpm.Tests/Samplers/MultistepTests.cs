@@ -16,13 +16,13 @@ public sealed class MultistepTests
     [InlineData(new double[] { 0, -1, -2 }, new double[] { 23.0 / 12, -16.0 / 12, 5.0 / 12 })]
     [InlineData(new double[] { 0, -1, -2, -3 }, new double[] { 55.0 / 24, -59.0 / 24, 37.0 / 24, -9.0 / 24 })]
     public void AdamsBashforth_EqualSteps_HasTheTextbookWeights(double[] nodes, double[] expected)
-        => Assert.All(AdamsBashforth.Weights(nodes, 0, 1).Zip(expected), w => Assert.Equal(w.Second, w.First, 1e-14));
+        => Assert.All(Interpolation.InRho(nodes, 0, 1).Zip(expected), w => Assert.Equal(w.Second, w.First, 1e-14));
 
     [Fact]
     public void AdamsBashforth_UnequalSteps_IntegratesPolynomialsExactly()
     {
         double[] nodes = [2.0, 3.1, 5.5, 6];
-        var weights = AdamsBashforth.Weights(nodes, 2.0, 0.7);
+        var weights = Interpolation.InRho(nodes, 2.0, 0.7);
         for (var p = 0; p < 4; p++)
             Assert.Equal((Math.Pow(0.7, p + 1) - Math.Pow(2, p + 1)) / (p + 1), nodes.Zip(weights, (x, w) => w * Math.Pow(x, p)).Sum(), 1e-12);
     }
