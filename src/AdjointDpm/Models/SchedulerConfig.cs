@@ -39,6 +39,24 @@ public sealed record SchedulerConfig
     /// <summary>The last step removes all noise. Default: the class's, mostly true.</summary>
     public bool? SetAlphaToOne { get; init; }
 
+    /// <summary><c>zero</c> or <c>sigma_min</c>: where schedulers of the DPM-Solver family end. Default: zero.</summary>
+    public string? FinalSigmasType { get; init; }
+
+    /// <summary>Noise levels spread as in Karras et al. (2022), for classes that have it. Default: false.</summary>
+    public bool UseKarrasSigmas { get; init; }
+
+    /// <summary>Order of DPM-Solver, DEIS or UniPC. Default: 2.</summary>
+    public int SolverOrder { get; init; } = 2;
+
+    /// <summary><c>dpmsolver++</c>, <c>dpmsolver</c>, <c>sde-dpmsolver++</c>, or <c>deis</c>. Default: the class's.</summary>
+    public string? AlgorithmType { get; init; }
+
+    /// <summary><c>midpoint</c> or <c>heun</c> for DPM-Solver, <c>bh1</c> or <c>bh2</c> for UniPC. Default: midpoint, bh2.</summary>
+    public string? SolverType { get; init; }
+
+    /// <summary>Whether short runs of DPM-Solver, DEIS and UniPC end with lower orders. Default: true.</summary>
+    public bool LowerOrderFinal { get; init; } = true;
+
     /// <summary>Clipping of the predicted sample in diffusers; kept, not applied here. Default: not said.</summary>
     public bool? ClipSample { get; init; }
 
@@ -87,16 +105,48 @@ public sealed record SchedulerConfig
             },
             BetaStart, BetaEnd, NumTrainTimesteps);
 
-    /// <summary>The steps that the file asks for.</summary>
+    /// <summary>The steps that the file's scheduler would take.</summary>
     /// <param name="steps">Number of steps.</param>
-    public TimeGrid Grid(int steps) => TimeGrid.Diffusers(Schedule(), Spacing(), steps, StepsOffset, SetAlphaToOne ?? ClassName != "PNDMScheduler");
+    public TimeGrid Grid(int steps)
+    {
+        var family = TimeGrid.FamilyOf(ClassName);
+        var endWithoutNoise = family switch
+        {
+            SchedulerFamily.Multistep => FinalSigmasType != "sigma_min",
+            SchedulerFamily.Interpolated => true,
+            _ => SetAlphaToOne ?? ClassName != "PNDMScheduler",
+        };
+        return TimeGrid.Diffusers(Schedule(), Spacing(), steps, StepsOffset, endWithoutNoise, family);
+    }
+
+    /// <summary>The sampler that the file's scheduler is.</summary>
+    /// <exception cref="ModelConfigException">There is none here for this class.</exception>
+    public Sampler Sampler() => (ClassName, AlgorithmType) switch
+    {
+        ("DDIMScheduler" or "EulerDiscreteScheduler", _) => Samplers.Sampler.Ddim,
+        ("DDPMScheduler" or "EulerAncestralDiscreteScheduler", _) => Samplers.Sampler.Ddpm,
+        ("PNDMScheduler", _) => Samplers.Sampler.Plms,
+        ("HeunDiscreteScheduler", _) => Samplers.Sampler.Heun,
+        ("KDPM2DiscreteScheduler", _) => Samplers.Sampler.Dpm2,
+        ("DPMSolverMultistepScheduler", "sde-dpmsolver++") => SolverOrder == 1 ? Samplers.Sampler.StochasticDpmSolver1 : Samplers.Sampler.StochasticDpmSolver2M,
+        ("DPMSolverMultistepScheduler", "dpmsolver") => Multistep(Prediction.Epsilon),
+        ("DPMSolverMultistepScheduler", null or "dpmsolver++") => Multistep(Prediction.Sample),
+        ("DPMSolverSinglestepScheduler", "dpmsolver") when SolverOrder == 2 => Samplers.Sampler.DpmSolver2SEpsilon,
+        ("DPMSolverSinglestepScheduler", null or "dpmsolver++") when SolverOrder == 2 => Samplers.Sampler.DpmSolver2S,
+        ("DEISMultistepScheduler", _) when SolverOrder is >= 1 and <= 3 => new Deis(SolverOrder, LowerOrderFinal),
+        ("UniPCMultistepScheduler", _) => new UniPc(SolverOrder) { Function = SolverType == "bh1" ? UniPcFunction.Step : UniPcFunction.ExponentialMinusOne, LowerOrderFinal = LowerOrderFinal },
+        _ => throw new ModelConfigException($"There is no sampler here for {ClassName}{(AlgorithmType is null ? "" : $" with algorithm_type '{AlgorithmType}'")} of solver_order {SolverOrder}. Choose one by name: {string.Join(", ", Samplers.Sampler.Known.Select(s => s.Name))}."),
+    };
+
+    private DpmSolver Multistep(Prediction form) => new(SolverOrder, form) { Correction = SolverType == "heun" ? DpmCorrection.Heun : DpmCorrection.Midpoint, LowerOrderFinal = LowerOrderFinal };
 
     private GridKind Spacing() => TimestepSpacing switch
     {
+        _ when UseKarrasSigmas && TimeGrid.FamilyOf(ClassName) != SchedulerFamily.OneStep => GridKind.Karras,
         "leading" => GridKind.Leading,
         "trailing" => GridKind.Trailing,
         "linspace" => GridKind.Linspace,
-        null => ClassName is "DDIMScheduler" or "DDPMScheduler" or "PNDMScheduler" ? GridKind.Leading : GridKind.Linspace,
+        null => TimeGrid.FamilyOf(ClassName) == SchedulerFamily.OneStep ? GridKind.Leading : GridKind.Linspace,
         _ => throw new ModelConfigException($"timestep_spacing '{TimestepSpacing}' is not known. Known: leading, trailing, linspace."),
     };
 }

@@ -83,7 +83,7 @@ public abstract class Sampler
     /// <summary>DEIS with three noises. Third order, one evaluation a step.</summary>
     public static Sampler Deis3 { get; } = new Deis(3);
 
-    /// <summary>UniPC with predictor and corrector of order 2. Zhao et al. (2023). Third order, one evaluation a step.</summary>
+    /// <summary>UniPC with predictor and corrector of order 2, as in diffusers. Zhao et al. (2023). One evaluation a step; see <see cref="UniPc"/> for its order.</summary>
     public static Sampler UniPc2 { get; } = new UniPc(2);
 
     /// <summary>UniPC-2 with B(h) = h.</summary>

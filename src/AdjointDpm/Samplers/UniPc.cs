@@ -14,7 +14,7 @@ public enum UniPcFunction
 
 /// <summary>UniPC (Zhao et al. 2023), predictor and corrector of orders 1 to 3 with one evaluation a step, as in diffusers' UniPCMultistepScheduler.</summary>
 /// <remarks>
-/// The evaluation at a predicted state corrects that state, then serves the next prediction; the last state is not corrected. The corrector raises the order by one (theorem 3.1).
+/// The evaluation at a predicted state corrects that state, then serves the next prediction; the last state is not corrected. The corrector raises the order by one (theorem 3.1). The start, of order 1 and corrected, leaves at most 3 in the limit and a last step of order 1 leaves 2; both show late on grids from much noise to little.
 /// State: y as predicted, y as corrected one point before, predictions latest first.
 /// </remarks>
 public sealed class UniPc : Sampler
@@ -40,14 +40,14 @@ public sealed class UniPc : Sampler
     /// <summary>B(h). Default: e^h - 1.</summary>
     public UniPcFunction Function { get; init; }
 
-    /// <summary>Whether the last steps fall in order, at any length of run. Default: true.</summary>
+    /// <summary>Whether the last steps fall in order, down to 1, at any length of run. Default: true.</summary>
     public bool LowerOrderFinal { get; init; } = true;
 
     /// <inheritdoc/>
     public override string Name => $"unipc{_terms}{(Function == UniPcFunction.Step ? "-bh1" : "")}{(Form == Prediction.Epsilon ? "-eps" : "")}";
 
     /// <inheritdoc/>
-    public override int Order => _terms + 1;
+    public override int Order => LowerOrderFinal ? 2 : _terms + 1;
 
     /// <inheritdoc/>
     public override StepPlan Plan(TimeGrid grid, int step)

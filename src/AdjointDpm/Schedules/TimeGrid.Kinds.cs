@@ -95,38 +95,6 @@ public sealed partial class TimeGrid
         return new(schedule, points);
     }
 
-    /// <summary>The integer time steps that diffusers schedulers visit, followed by the end point.</summary>
-    /// <param name="schedule">Discrete schedule of N trained steps.</param>
-    /// <param name="kind"><see cref="GridKind.Leading"/>, <see cref="GridKind.Trailing"/> or <see cref="GridKind.Linspace"/>.</param>
-    /// <param name="steps">Number of steps, from 1 to N.</param>
-    /// <param name="offset">diffusers' steps_offset, added to leading steps. Default: 0.</param>
-    /// <param name="endWithoutNoise">Whether the last step removes all noise (set_alpha_to_one) or stops at trained step 0. Default: true.</param>
-    /// <exception cref="ArgumentOutOfRangeException">Too many steps, or an offset that leaves the schedule.</exception>
-    public static TimeGrid Diffusers(DiscreteVp schedule, GridKind kind, int steps, int offset = 0, bool endWithoutNoise = true)
-    {
-        CheckSteps(steps);
-        var trained = schedule.TrainSteps;
-        if (steps > trained)
-            throw new ArgumentOutOfRangeException(nameof(steps), steps, $"The network was trained on {trained} steps: a {kind} grid has at most so many.");
-        var points = new GridPoint[steps + 1];
-        for (var n = 0; n < steps; n++)
-        {
-            var time = kind switch
-            {
-                GridKind.Leading => ((steps - 1 - n) * (trained / steps)) + offset,
-                GridKind.Trailing => Math.Round(trained - ((double)n * trained / steps)) - 1,
-                GridKind.Linspace when steps == 1 => 0,
-                GridKind.Linspace => Math.Round((double)(steps - 1 - n) * (trained - 1) / (steps - 1)),
-                _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "diffusers spaces time steps by Leading, Trailing or Linspace."),
-            };
-            points[n] = new(time, schedule.At(time));
-        }
-
-        points[steps] = new(0, endWithoutNoise ? new(1, 0) : schedule.At(0));
-        // From trained step 0 to trained step 0 nothing changes: diffusers takes that step, we leave it out.
-        return new(schedule, !endWithoutNoise && points[steps - 1].Time == 0 ? points[..^1] : points);
-    }
-
     private static TimeGrid Spread(NoiseSchedule schedule, int steps, double? rhoMin, double? rhoMax, Func<double, double> to, Func<double, double> from)
     {
         CheckSteps(steps);
