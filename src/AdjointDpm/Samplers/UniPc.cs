@@ -142,7 +142,7 @@ public sealed class UniPc : Sampler
         return [.. Enumerable.Range(0, count).Select(r => rows[r, count] / rows[r, r])];
     }
 
-    private double B(double z) => Function == UniPcFunction.Step ? z : double.ExpM1(z);
+    private double B(double z) => Function == UniPcFunction.Step ? z : Accurate.Expm1(z);
 
     // The step in lambda, negative in the x0 form.
     private double Signed(TimeGrid grid, int step) => Form == Prediction.Sample ? -Step(grid, step) : Step(grid, step);

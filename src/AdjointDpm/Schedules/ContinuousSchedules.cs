@@ -16,14 +16,14 @@ public sealed class LinearVp(double betaMin = 0.1, double betaMax = 20, double c
     protected override NoiseLevel LevelAtTime(double time)
     {
         var logAlpha = -(time * time * (betaMax - betaMin) / 4) - (time * betaMin / 2);
-        return new(Math.Exp(logAlpha), Math.Sqrt(-double.ExpM1(2 * logAlpha)));
+        return new(Math.Exp(logAlpha), Math.Sqrt(-Accurate.Expm1(2 * logAlpha)));
     }
 
     /// <inheritdoc/>
     protected override double TimeAtRho(double rho)
     {
         // The root of the quadratic in its cancellation-free form (Lu et al. 2022).
-        var q = 2 * (betaMax - betaMin) * double.LogP1(rho * rho);
+        var q = 2 * (betaMax - betaMin) * Accurate.Log1p(rho * rho);
         return q / (Math.Sqrt((betaMin * betaMin) + q) + betaMin) / (betaMax - betaMin);
     }
 }

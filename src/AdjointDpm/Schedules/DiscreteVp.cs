@@ -32,7 +32,7 @@ public sealed class DiscreteVp : NoiseSchedule
         {
             if (!(betas[n] > 0 && betas[n] < 1))
                 throw new ArgumentException($"Betas must lie in (0, 1), but betas[{n}] = {betas[n]}.", nameof(betas));
-            sum += double.LogP1(-betas[n]);
+            sum += Accurate.Log1p(-betas[n]);
             _logAlpha[n] = sum / 2;
         }
     }
@@ -81,13 +81,13 @@ public sealed class DiscreteVp : NoiseSchedule
     {
         var n = Math.Min((int)time, _logAlpha.Length - 2);
         var logAlpha = _logAlpha[n] + ((time - n) * (_logAlpha[n + 1] - _logAlpha[n]));
-        return new(Math.Exp(logAlpha), Math.Sqrt(-double.ExpM1(2 * logAlpha)));
+        return new(Math.Exp(logAlpha), Math.Sqrt(-Accurate.Expm1(2 * logAlpha)));
     }
 
     /// <inheritdoc/>
     protected override double TimeAtRho(double rho)
     {
-        var logAlpha = -double.LogP1(rho * rho) / 2;
+        var logAlpha = -Accurate.Log1p(rho * rho) / 2;
         // log alpha falls with time: find the trained step just before this level.
         int low = 0, high = _logAlpha.Length - 1;
         while (high - low > 1)

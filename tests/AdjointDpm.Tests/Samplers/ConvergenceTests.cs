@@ -55,7 +55,7 @@ public sealed class ConvergenceTests
         for (var n = 0; n < request.Grid.Steps; n++)
         {
             var (s, t) = (request.Grid.Points[n], request.Grid.Points[n + 1]);
-            using Scalar keep = (t.Level.Alpha / s.Level.Alpha).ToScalar(), move = (-t.Level.Sigma * double.ExpM1(t.Level.Lambda - s.Level.Lambda)).ToScalar();
+            using Scalar keep = (t.Level.Alpha / s.Level.Alpha).ToScalar(), move = (-t.Level.Sigma * Accurate.Expm1(t.Level.Lambda - s.Level.Lambda)).ToScalar();
             x = x.mul(keep).add(net.Predict(x, s.Time, c), move);
         }
 

@@ -111,4 +111,50 @@ public sealed class ScheduleTests
         Assert.Equal([750, 500, 250, 0], grid.Points.Select(p => p.Time));
         Assert.Equal(schedule.RhoMin, grid.End.Rho);
     }
+
+    // From Python's math.log1p and math.expm1.
+    [Theory]
+    [InlineData(1e-10, 9.9999999995e-11, 1.00000000005e-10)]
+    [InlineData(-1e-5, -1.0000050000333335e-05, -9.999950000166666e-06)]
+    [InlineData(0.3, 0.26236426446749106, 0.3498588075760031)]
+    public void Accurate_SmallNumbers_KeepAllDigits(double x, double log, double exp)
+    {
+        Assert.Equal(log, Accurate.Log1p(x), 3e-16 * Math.Abs(log));
+        Assert.Equal(exp, Accurate.Expm1(x), 3e-16 * Math.Abs(exp));
+        Assert.Equal((0, -1), (Accurate.Expm1(0), Accurate.Expm1(double.NegativeInfinity)));
+        Assert.Equal(double.PositiveInfinity, Accurate.Log1p(double.PositiveInfinity));
+    }
+
+    // Lu et al.'s cancellation-free root, down to the clean end.
+    [Fact]
+    public void LinearVp_NearTheCleanEnd_InvertsToRounding()
+    {
+        var schedule = new LinearVp(cleanTime: 1e-6);
+        for (var time = 1e-6; time < 1; time *= 1.7)
+            Assert.Equal(time, schedule.TimeAt(schedule.At(time).Rho), 4e-15 * time);
+    }
+
+    [Fact]
+    public void FlowMatching_WholeRange_InvertsFromNoNoiseToPureNoise()
+    {
+        var schedule = new FlowMatching(1000);
+        Assert.Equal((0, double.PositiveInfinity), (schedule.RhoMin, schedule.RhoMax));
+        Assert.Equal(new GridPoint(1000, new(0, 1)), schedule.PointAt(double.PositiveInfinity));
+        Assert.Equal(250, schedule.TimeAt(schedule.At(250).Rho), 1e-12);
+        Assert.Equal([1000, 900, 750, 500, 0], TimeGrid.Flow(schedule, 4, shift: 3).Points.Select(p => Math.Round(p.Time, 9)));
+        Assert.Contains("rhoMax", Assert.Throws<ArgumentOutOfRangeException>(() => TimeGrid.LogSnr(schedule, 4)).Message, StringComparison.Ordinal);
+    }
+
+    // What diffusers' multistep and sigma schedulers return from set_timesteps.
+    [Theory]
+    [InlineData(GridKind.Linspace, SchedulerFamily.Multistep, 5, 0, "999 799 599 400 200")]
+    [InlineData(GridKind.Leading, SchedulerFamily.Multistep, 5, 1, "831 665 499 333 167")]
+    [InlineData(GridKind.Trailing, SchedulerFamily.Multistep, 5, 0, "999 799 599 399 199")]
+    [InlineData(GridKind.Linspace, SchedulerFamily.Interpolated, 5, 0, "999 749.25 499.5 249.75 0")]
+    [InlineData(GridKind.Leading, SchedulerFamily.Interpolated, 5, 1, "801 601 401 201 1")]
+    public void Diffusers_Families_GiveTheirTimesteps(GridKind kind, SchedulerFamily family, int steps, int offset, string expected)
+    {
+        var grid = TimeGrid.Diffusers(DiscreteVp.StableDiffusion, kind, steps, offset, family: family);
+        Assert.Equal(expected, string.Join(' ', grid.Points.SkipLast(1).Select(p => p.Time)));
+    }
 }
