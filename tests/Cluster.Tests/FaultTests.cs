@@ -34,6 +34,14 @@ public sealed class FaultTests
     [InlineData("coordinator")]
     public async Task SiloKilledInMidShard_GivesTheSameBits(string victimIsThe)
     {
+        // A kill can fall between two shards. Every run must end in the same bits; one of them must have lost a lease.
+        for (var attempt = 1; await KillOnceAsync(victimIsThe) == 0; attempt++)
+            Assert.True(attempt < 4, "No kill hit a leased shard.");
+    }
+
+    /// <summary>Kills one silo while its device computes a gradient, checks the result, and returns how many shards were given out again.</summary>
+    private static async Task<int> KillOnceAsync(string victimIsThe)
+    {
         await using var cluster = await RealCluster.StartAsync(2);
         await cluster.SubmitAsync("kill", Spec);
         await cluster.WaitAsync("kill", snapshot => snapshot.Trials[0].Step is >= 1 and < 4);
@@ -43,8 +51,8 @@ public sealed class FaultTests
         await cluster.KillAsync(victim.Name);
         var snapshot = await cluster.WaitAsync("kill", snapshot => snapshot.Summary.EndedAt is not null);
         await SameAsCalmAsync(snapshot);
-        if (victimIsThe == "worker")
-            Assert.True(snapshot.Trials[0].ShardsReissued >= 1, "The kill hit no leased shard.");
+        // A new coordinator counts its own reissues only; that it had to start over is what was wanted of this kill.
+        return victimIsThe == "worker" ? snapshot.Trials[0].ShardsReissued : 1;
     }
 
     [Fact]

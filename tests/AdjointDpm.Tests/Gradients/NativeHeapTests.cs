@@ -13,16 +13,21 @@ public sealed class NativeHeapTests
     public void Differentiate_ManyTimes_DoesNotGrowTheNativeHeap()
     {
         using var net = new TinyDenoiser();
-        var probe = new MemoryProbe();
-        for (var i = 0; i < 40; i++)
-        {
-            if (i == 10)
-                probe = new();
-            using var scope = NewDisposeScope();
-            Sampling.Differentiate(net.Request(Sampler.Heun, "sequential", out _), x => x.sum(), cancellationToken: TestContext.Current.CancellationToken).Dispose();
-        }
+        // The runtime's own compiler allocates on the same heap now and then; a leak shows in every round.
+        var growth = Enumerable.Range(0, 6).Select(_ => Round()).ToArray();
+        Assert.InRange(growth.Min(), 0, 20_000);
 
-        probe.Look();
-        Assert.InRange(probe.PeakBytes ?? 0, 0, 1_000_000);
+        long Round()
+        {
+            var probe = new MemoryProbe();
+            for (var i = 0; i < 30; i++)
+            {
+                using var scope = NewDisposeScope();
+                Sampling.Differentiate(net.Request(Sampler.Heun, "sequential", out _), x => x.sum(), cancellationToken: TestContext.Current.CancellationToken).Dispose();
+            }
+
+            probe.Look();
+            return probe.PeakBytes ?? 0;
+        }
     }
 }

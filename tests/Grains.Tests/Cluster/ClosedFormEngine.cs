@@ -6,7 +6,7 @@ using AdjointDpm.Grains.Workers;
 namespace AdjointDpm.Grains.Tests.Cluster;
 
 /// <summary>A quadratic loss with a gradient in closed form, so that tests of the cluster need no network: L = ½‖θ − c‖² + noise keyed by (step, shard).</summary>
-internal sealed class ClosedFormEngine(EngineScript script) : IGradientEngine
+internal sealed class ClosedFormEngine(EngineScript script, string silo) : IGradientEngine
 {
     public const string Model = "0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -15,6 +15,7 @@ internal sealed class ClosedFormEngine(EngineScript script) : IGradientEngine
 
     public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken)
     {
+        EngineScript.Silo = silo;
         script.BeforeShard(plan, step, shard, cancellationToken);
         Assert.Equal(parameters.Sha256, TensorReference.HashOf(parameters.Bytes.Span));
         var theta = MemoryMarshal.Cast<byte, float>(parameters.Bytes.Span);
@@ -56,12 +57,22 @@ internal sealed class ClosedFormEngine(EngineScript script) : IGradientEngine
 }
 
 /// <summary>What a test makes engines do.</summary>
-internal sealed class EngineScript : IGradientEngineFactory
+internal sealed class EngineScript
 {
+    /// <summary>Name of the silo on whose device <see cref="BeforeShard"/> runs.</summary>
+    [ThreadStatic]
+    public static string? Silo;
+
     public int Parameters { get; init; } = 10;
 
     /// <summary>Runs on the device's thread before a shard is computed; may block, throw, or count.</summary>
     public Action<TrialPlan, int, int, CancellationToken> BeforeShard { get; set; } = (_, _, _, _) => { };
 
-    public IGradientEngine Create(string device) => new ClosedFormEngine(this);
+    /// <summary>The engines of one silo.</summary>
+    public IGradientEngineFactory On(string silo) => new Engines(this, silo);
+
+    private sealed class Engines(EngineScript script, string silo) : IGradientEngineFactory
+    {
+        public IGradientEngine Create(string device) => new ClosedFormEngine(script, silo);
+    }
 }

@@ -143,21 +143,21 @@ public sealed class ExperimentTests
         var expected = (await calm.RunAsync("calm", TestSpecs.Small)).Snapshot.Trials[0];
 
         var script = new EngineScript();
-        var reached = new TaskCompletionSource();
+        var reached = new TaskCompletionSource<string>();
         var first = 0;
         script.BeforeShard = (_, step, _, token) =>
         {
             if (step == 2 && Interlocked.Exchange(ref first, 1) == 0)
             {
-                reached.TrySetResult();
+                reached.TrySetResult(EngineScript.Silo!);
                 token.WaitHandle.WaitOne();
                 token.ThrowIfCancellationRequested();
             }
         };
         await using var cluster = await SmallCluster.StartAsync(2, script);
         await cluster.Experiment("kill").SubmitAsync(TestSpecs.Submission(TestSpecs.Small), TestContext.Current.CancellationToken);
-        await reached.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
-        await cluster.Cluster.KillSiloAsync(cluster.Cluster.Silos[1], TestContext.Current.CancellationToken);
+        var victim = await reached.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        await cluster.Cluster.KillSiloAsync(cluster.Cluster.Silos.Single(silo => silo.Name == victim), TestContext.Current.CancellationToken);
         var (snapshot, events) = await cluster.FollowAsync("kill");
         Assert.Equal(RunState.Succeeded, snapshot.Summary.State);
         Assert.Equal(expected.ParametersSha256, snapshot.Trials[0].ParametersSha256);

@@ -2,7 +2,6 @@ using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
-using AdjointDpm.Grains.Workers;
 using Microsoft.Extensions.DependencyInjection;
 using Orleans.Runtime.Hosting;
 using Orleans.TestingHost;
@@ -27,10 +26,10 @@ internal sealed class SmallCluster : IAsyncDisposable
         script ??= new EngineScript();
         folder ??= Directory.CreateTempSubdirectory("adjointdpm-test-").FullName;
         var builder = new InProcessTestClusterBuilder(silos);
-        builder.ConfigureSilo((_, silo) =>
+        builder.ConfigureSilo((options, silo) =>
         {
             silo.AddAdjointDpm(folder, new WorkerOptions());
-            silo.Services.AddSingleton<IGradientEngineFactory>(script);
+            silo.Services.AddSingleton(script.On(options.SiloName));
             silo.Services.AddGrainStorage(StorageNames.State, (provider, _) => new FileGrainStorage(Path.Combine(folder, "state"), TimeProvider.System));
         });
         var cluster = builder.Build();
