@@ -89,6 +89,9 @@ internal sealed partial class SiloProcess : IAsyncDisposable
         return _process.ExitCode;
     }
 
+    /// <summary>Waits for an end that nobody here asked for.</summary>
+    public Task EndedAsync() => _process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+
     /// <summary>A program start that is expected to fail: its exit code and what it said.</summary>
     public static async Task<(int Code, string Error)> FailAsync(params string[] arguments)
     {
