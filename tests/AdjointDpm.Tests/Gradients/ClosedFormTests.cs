@@ -59,28 +59,6 @@ public sealed class ClosedFormTests
     }
 
     // One-dimensional mixture, weights .3 and .7 at ∓1, s = .2: the flow keeps quantiles, so value and both derivatives are closed form.
-    // Errors of value, d/dx1 and d/dmu2 against the exact answer, computed independently by complex-step differentiation.
-    [Theory]
-    [InlineData("ddim", 32, 1.15e-2, 2.60e-2, 9.31e-4)]
-    [InlineData("ddim", 128, 2.72e-3, 7.96e-3, 2.29e-4)]
-    [InlineData("ddim", 512, 6.73e-4, 2.08e-3, 5.68e-5)]
-    [InlineData("heun", 32, 2.35e-3, 7.31e-3, 3.22e-4)]
-    [InlineData("heun", 128, 1.17e-4, 4.90e-4, 1.96e-5)]
-    [InlineData("heun", 512, 6.96e-6, 3.09e-5, 1.20e-6)]
-    [InlineData("dpm++2m", 32, 3.85e-3, 5.33e-3, 4.10e-4)]
-    [InlineData("dpm++2m", 128, 1.75e-4, 4.69e-4, 2.18e-5)]
-    [InlineData("dpm++2m", 512, 1.02e-5, 2.99e-5, 1.31e-6)]
-    public void QuantilePreservingMixture_KarrasGrid_HasTheKnownErrors(string sampler, int steps, double value, double ofNoise, double ofMean)
-    {
-        using var scope = NewDisposeScope();
-        var means = cat([full(1, -1.0, ScalarType.Float64), full(1, 1.0, ScalarType.Float64)], 0);
-        var request = MixtureRequest(Sampler.Named(sampler), steps, means);
-        using var result = Sampling.Differentiate(request, x => x.sum(), cancellationToken: TestContext.Current.CancellationToken);
-        SameThreeDigits(value, Math.Abs(result.Sample.ToDouble() - MixtureSample));
-        SameThreeDigits(ofNoise, Math.Abs((result.Noise.ToDouble() / 0.00362775451874) - 1));
-        SameThreeDigits(ofMean, Math.Abs((result.Inputs["means"][1].ToDouble() / 0.997456766532) - 1));
-    }
-
     internal static SampleRequest MixtureRequest(Sampler sampler, int steps, Tensor means) => new()
     {
         Field = (NoiseField.From((x, rho) => MixtureDenoiser(x, rho, means)) with { Prediction = Prediction.Sample }).With("means", means),
@@ -115,7 +93,4 @@ public sealed class ClosedFormTests
 
     private static void Close(double expected, double actual, double tolerance)
         => Assert.True(Math.Abs(actual - expected) <= tolerance * Math.Abs(expected), $"expected {expected:r}, got {actual:r}");
-
-    private static void SameThreeDigits(double expected, double actual)
-        => Assert.True(Math.Abs(actual - expected) <= 0.0051 * expected, $"expected {expected:e2}, got {actual:e3}");
 }

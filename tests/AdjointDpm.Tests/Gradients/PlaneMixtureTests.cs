@@ -9,7 +9,9 @@ namespace AdjointDpm.Tests.Gradients;
 /// <summary>A mixture of three Gaussians in the plane, whose noise and its derivatives are analytic: both adjoints against figures computed in plain Python from hand-written derivatives.</summary>
 public sealed class PlaneMixtureTests
 {
-    private static readonly double[] Weights = [0.5, 0.3, 0.2], Variances = [0.1, 0.2, 0.05], Means = [2, 0, -1.5, 1, 0, -2], Start = [0.4, -0.7], Target = [1, 1];
+    private static readonly double[] Weights = [0.5, 0.3, 0.2], Variances = [0.1, 0.2, 0.05];
+
+    internal static readonly double[] Means = [2, 0, -1.5, 1, 0, -2], Start = [0.4, -0.7], Target = [1, 1];
 
     [Theory]
     [InlineData("ddim", 20, "discrete", 1.229324887918936, new[] { 0.15977163012216342, -0.5854213780640668 }, new[] { 0.6555948439325584, -1.1984218543045029, -0.025749293286053118, -0.028459125983990453, 0.15416538949961744, -0.12649656135731857 })]
@@ -37,7 +39,7 @@ public sealed class PlaneMixtureTests
         Assert.All(result.Inputs["means"].data<double>().Zip(ofMeans), g => Assert.Equal(g.Second, g.First, 1e-10));
     }
 
-    private static Tensor Noise(Tensor x, NoiseLevel level, Tensor means)
+    internal static Tensor Noise(Tensor x, NoiseLevel level, Tensor means)
     {
         var (a, s) = level;
         var v = Variances.Select(q => (a * a * q) + (s * s)).ToArray();
