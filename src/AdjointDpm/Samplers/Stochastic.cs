@@ -28,7 +28,7 @@ internal sealed class NoisyDdim(double eta) : Sampler
 }
 
 /// <summary>SDE-DPM-Solver++ of orders 1 and 2 (2M), diffusers' "sde-dpmsolver++". Lu et al. (2022b), section 4.3. One evaluation and one draw a step.</summary>
-/// <param name="order">Predictions combined, 1 or 2; strong and weak order are 1 for both, the second has smaller errors.</param>
+/// <param name="order">Predictions combined, 1 or 2. The strong order is 1 for both; the weak order is the number.</param>
 /// <remarks>Exact for a constant x0: y_t = e^-2h y_s + (1 - e^-2h) (m + difference / 2) + rho_t sqrt(1 - e^-2h) xi. History: the prediction before.</remarks>
 internal sealed class StochasticDpmSolver(int order) : Sampler
 {

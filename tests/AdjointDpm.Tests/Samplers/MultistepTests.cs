@@ -46,7 +46,10 @@ public sealed class MultistepTests
     // For data N(m, s²) every sampler's result is Gaussian; fine grids must give the data's own moments.
     [Theory]
     [InlineData("ddpm")]
+    [InlineData("sde-dpm++1")]
     [InlineData("sde-dpm++2m")]
+    [InlineData("euler-maruyama")]
+    [InlineData("edm")]
     [InlineData("dpm++2m")]
     [InlineData("ab2")]
     public void Sample_GaussianData_HasTheMomentsOfTheData(string sampler)
