@@ -29,7 +29,7 @@ try
     if (silo.ParentProcessId is { } parent)
         builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<ParentWatch>(services, parent));
 
-    var app = builder.Build();
+    await using var app = builder.Build();
     app.MapEndpoints();
     if (native.Note is { } note)
         LogNative(app.Logger, note);

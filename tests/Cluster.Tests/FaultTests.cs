@@ -56,6 +56,22 @@ public sealed class FaultTests
     }
 
     [Fact]
+    public async Task WorkerHangsInMidShard_ItsLeasesExpire_AndTheBitsAreTheSame()
+    {
+        await using var cluster = await RealCluster.StartAsync(2);
+        await cluster.SubmitAsync("hang", Spec);
+        await cluster.WaitAsync("hang", snapshot => snapshot.Trials[0].Step is >= 1 and < 4);
+        var coordinator = await CoordinatorAsync(cluster, "hang/0");
+        var victim = cluster.Silos.Single(silo => silo.Ready.SiloPort != coordinator);
+        await WaitUntilComputingAsync(victim);
+        victim.Hang();
+        var snapshot = await cluster.WaitAsync("hang", snapshot => snapshot.Summary.EndedAt is not null);
+        await SameAsCalmAsync(snapshot);
+        Assert.True(snapshot.Trials[0].ShardsReissued >= 1, "The hang hit no leased shard.");
+        Assert.Contains("adjointdpm_lease_expirations_total", await cluster.Silos.Single(silo => silo != victim).GetAsync("/metrics"), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task AllSilosKilledAndRestarted_GoOnFromTheLastCommit()
     {
         await using var cluster = await RealCluster.StartAsync(2);

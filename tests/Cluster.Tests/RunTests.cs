@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Workers;
 
 namespace AdjointDpm.Cluster.Tests;
 
@@ -26,6 +27,7 @@ public sealed class RunTests
         Assert.Equal(3 * 4 * 4 + 2 * 4 * 4, (int)report["trials"]![0]!["cost"]!["forwardNfe"]!);
         Assert.Equal(3 * 4 * 4, (int)report["trials"]![0]!["cost"]!["vjps"]!);
 
+        Assert.Equal([new WorkerSnapshot("silo-0", "cpu:0")], await (await cluster.ClientAsync()).GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key).ListAsync(TestContext.Current.CancellationToken));
         Assert.Equal("live\n", await cluster.Silos[0].GetAsync("/health/live"));
         Assert.Equal("ready\n", await cluster.Silos[0].GetAsync("/health/ready"));
         var metrics = await cluster.Silos[0].GetAsync("/metrics");

@@ -81,6 +81,9 @@ internal sealed partial class SiloProcess : IAsyncDisposable
         await _process.WaitForExitAsync(CancellationToken.None);
     }
 
+    /// <summary>SIGSTOP: the process is there, its connections are open, and it answers nothing.</summary>
+    public void Hang() => Assert.Equal(0, SendSignal(_process.Id, 19));
+
     /// <summary>SIGTERM, and the time until it was gone.</summary>
     public async Task<int> TerminateAsync()
     {

@@ -11,7 +11,7 @@ internal sealed partial class ExperimentGrain
     private static partial void LogRecovered(ILogger logger, string experiment, long sequence, long epoch);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Experiment {Experiment} ended: {State}. {Reason}")]
-    private static partial void LogEnded(ILogger logger, string experiment, RunState state, string? reason);
+    private static partial void LogEnded(ILogger logger, string experiment, RunState state, string reason);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Trial {Trial} of experiment {Experiment} could not be reached and is asked again: {Reason}")]
     private static partial void LogNotReached(ILogger logger, string experiment, int trial, string reason);

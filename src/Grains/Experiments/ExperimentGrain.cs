@@ -240,7 +240,7 @@ internal sealed partial class ExperimentGrain(
             await WriteAsync();
             _pump?.Dispose();
             EmitEnd();
-            LogEnded(logger, Id, state, reason);
+            LogEnded(logger, Id, state, reason ?? "");
             await PutSummaryAsync();
         }
         finally

@@ -1,3 +1,4 @@
+using System.Reflection;
 using System.Runtime.InteropServices;
 using System.Text.Encodings.Web;
 using System.Text.Json;
@@ -32,9 +33,9 @@ internal static class ExperimentReport
             modelSha256 = trials.ModelSha256,
             versions = new
             {
-                adjointDpm = typeof(ExperimentReport).Assembly.GetName().Version?.ToString(3),
-                torchSharp = typeof(TorchSharp.torch).Assembly.GetName().Version?.ToString(),
-                orleans = typeof(Grain).Assembly.GetName().Version?.ToString(),
+                adjointDpm = VersionOf(typeof(ExperimentReport)),
+                torchSharp = VersionOf(typeof(TorchSharp.torch)),
+                orleans = VersionOf(typeof(Grain)),
                 dotnet = Environment.Version.ToString(),
                 os = RuntimeInformation.OSDescription,
                 architecture = RuntimeInformation.ProcessArchitecture.ToString(),
@@ -43,6 +44,10 @@ internal static class ExperimentReport
         };
         await AtomicFile.WriteAsync(Path.Combine(folder, "report.json"), JsonSerializer.SerializeToUtf8Bytes(report, Json));
     }
+
+    // The package's version, without the commit that some builds append.
+    private static string VersionOf(Type type) =>
+        type.Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? type.Assembly.GetName().Version?.ToString() ?? "unknown";
 
     private static object Trial(string folder, TrialSnapshot trial, TrialTotals totals) => new
     {

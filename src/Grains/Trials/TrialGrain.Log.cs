@@ -11,7 +11,7 @@ internal sealed partial class TrialGrain
     private static partial void LogRecovered(ILogger logger, string trial, int step, long epoch);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Trial {Trial} ended: {State} after {Steps} steps. {Reason}")]
-    private static partial void LogEnded(ILogger logger, string trial, Experiments.RunState state, int steps, string? reason);
+    private static partial void LogEnded(ILogger logger, string trial, Experiments.RunState state, int steps, string reason);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Trial {Trial} was taken over by another activation; this one stops.")]
     private static partial void LogFenced(ILogger logger, string trial);

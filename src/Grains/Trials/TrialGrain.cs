@@ -115,7 +115,7 @@ internal sealed partial class TrialGrain(
                     await loop.EndAsync(RunState.Failed, e.Message);
                 }
                 instruments.TrialEnded(State.State.ToString().ToLowerInvariant());
-                LogEnded(logger, Key, State.State, State.Step, State.Reason);
+                LogEnded(logger, Key, State.State, State.Step, State.Reason ?? "");
                 return;
             }
             catch (Exception e) when (e is not (InconsistentStateException or OperationCanceledException) && ++errors <= MostErrors)

@@ -1,0 +1,164 @@
+using System.Runtime.InteropServices;
+using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Workers;
+using AdjointDpm.Grains.Workers.Engine;
+
+namespace AdjointDpm.Grains.Tests.Workers;
+
+/// <summary>The engine on the 8x8 digits: results are a function of spec, parameters, step and shard, and of nothing else.</summary>
+public sealed class GradientEngineTests : IDisposable
+{
+    private static readonly string Models = Find(Path.Combine("examples", "models"));
+
+    private static readonly ExperimentSpec Spec = new()
+    {
+        Model = new ModelSpec { Path = Path.Combine(Models, "digits8-dpm") },
+        Train = new TrainSpec { Include = ["mid_block*"] },
+        Sample = new SampleSpec { Steps = 2 },
+        Losses = [new LossSpec { Name = LossName.CrossEntropy, Classifier = Path.Combine(Models, "digits8-classifier") }, new LossSpec { Name = LossName.PixelDistance, Weight = 0.5 }],
+        HeldOut = new HeldOutSpec { Classifier = Path.Combine(Models, "digits8-classifier-heldout") },
+        Training = new TrainingSpec { SamplesPerShard = 3, Shards = 2, Seed = 5 },
+    };
+
+    private readonly GradientEngine _engine = new("cpu:0");
+
+    public void Dispose() => _engine.Dispose();
+
+    [Fact]
+    public void Differentiate_IsAFunctionOfItsArguments_WhateverWasDoneBefore()
+    {
+        var plan = Plan(Spec);
+        var start = Start(plan);
+        var moved = Moved(start);
+        var expected = _engine.Differentiate(plan, moved, 3, 1, CancellationToken.None);
+        Assert.Equal(3, expected.Samples);
+        Assert.Equal(4, expected.Statistics.ForwardNfe + expected.Statistics.BackwardNfe);
+
+        // Another step, another version, another trial, an evaluation; then the same again, here and on a fresh engine.
+        _engine.Differentiate(plan, start, 0, 0, CancellationToken.None);
+        _engine.Evaluate(plan, start, 0, 2, CancellationToken.None);
+        var lora = Plan(Spec with { Train = new TrainSpec { Target = TrainTarget.Lora, Include = ["*to_q*"], Rank = 2 } });
+        _engine.Differentiate(lora, Start(lora), 0, 0, CancellationToken.None);
+        using var fresh = new GradientEngine("cpu:0");
+        foreach (var again in new[] { _engine.Differentiate(plan, moved, 3, 1, CancellationToken.None), fresh.Differentiate(plan, moved, 3, 1, CancellationToken.None) })
+        {
+            Assert.Equal(expected.Gradient, again.Gradient);
+            Assert.Equal(expected.Sums, again.Sums);
+        }
+        Assert.NotEqual(expected.Gradient, _engine.Differentiate(plan, moved, 3, 0, CancellationToken.None).Gradient);
+    }
+
+    [Fact]
+    public void Gradient_MatchesADirectionalDifference_ForWeightsAndLora()
+    {
+        var precise = Spec with { Model = Spec.Model with { Dtype = NumberFormat.Float64 } };
+        foreach (var spec in new[] { precise, precise with { Train = new TrainSpec { Target = TrainTarget.Lora, Include = ["mid_block*"], Rank = 2 } } })
+        {
+            var plan = Plan(spec);
+            var theta = Moved(Start(plan));
+            var at = _engine.Differentiate(plan, theta, 0, 0, CancellationToken.None);
+            var gradient = MemoryMarshal.Cast<byte, float>(at.Gradient);
+            var squared = 0.0;
+            foreach (var g in gradient)
+                squared += (double)g * g;
+            Assert.True(squared > 0);
+
+            // Central difference along it: the loss changes by twice the step times the squared norm.
+            var step = 1e-2 * at.Sums["loss"] / at.Samples / squared;
+            var fall = (LossAt(+step) - LossAt(-step)) / at.Samples;
+            Assert.Equal(1, fall / (2 * step * squared), 0.01);
+
+            double LossAt(double by)
+            {
+                var moved = MemoryMarshal.Cast<byte, float>(theta.Bytes.Span).ToArray();
+                var along = MemoryMarshal.Cast<byte, float>(at.Gradient);
+                for (var i = 0; i < moved.Length; i++)
+                    moved[i] += (float)(by * along[i]);
+                return _engine.Differentiate(plan, Version(moved), 0, 0, CancellationToken.None).Sums["loss"];
+            }
+        }
+    }
+
+    [Fact]
+    public void Evaluate_InPartsOrWhole_CountsTheSame()
+    {
+        var plan = Plan(Spec);
+        var start = Start(plan);
+        var whole = _engine.Evaluate(plan, start, 0, 6, CancellationToken.None);
+        var parts = new[] { (0, 2), (2, 4) }.Select(p => _engine.Evaluate(plan, start, p.Item1, p.Item2, CancellationToken.None)).ToList();
+        Assert.Equal(whole.Sums["accuracy"], parts.Sum(p => p.Sums["accuracy"]));
+        Assert.Equal(whole.Sums["loss"], parts.Sum(p => p.Sums["loss"]), 1e-5);
+    }
+
+    [Fact]
+    public void ChangedModel_IsRefused()
+    {
+        var error = Assert.Throws<InvalidDataException>(() => _engine.Differentiate(new TrialPlan(Spec, new string('0', 64)), Version([1]), 0, 0, CancellationToken.None));
+        Assert.Contains("is not the one the trial began with", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void NothingSelected_SaysWhatThereIs()
+    {
+        foreach (var target in Enum.GetValues<TrainTarget>())
+        {
+            var error = Assert.Throws<InvalidDataException>(() => _engine.Prepare(new TrialPlan(Spec with { Train = new TrainSpec { Include = ["nope*"], Target = target } }, ""), CancellationToken.None));
+            Assert.Contains("train.include (nope*) selects nothing to train. The model has", error.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void Save_WritesPicturesCurveAndAModelThatLoads()
+    {
+        var folder = Directory.CreateTempSubdirectory("adjointdpm-save-").FullName;
+        try
+        {
+            var plan = Plan(Spec);
+            var start = Start(plan);
+            var metrics = Path.Combine(folder, "lines");
+            File.WriteAllText(metrics, """{"step":1,"metrics":{"loss":2},"parametersSha256":""}""" + "\n");
+            var target = Directory.CreateDirectory(Path.Combine(folder, "out")).FullName;
+            _engine.Save(plan, start, Moved(start), metrics, target, CancellationToken.None);
+            using var bitmap = SkiaSharp.SKBitmap.Decode(Path.Combine(target, "before-after.png"));
+            Assert.True(bitmap.Width > 900 && bitmap.Height > 800);
+            Assert.StartsWith("<svg", File.ReadAllText(Path.Combine(target, "loss.svg")), StringComparison.Ordinal);
+            var tuned = Plan(Spec with { Model = new ModelSpec { Path = Path.Combine(target, "model") } });
+            Assert.Equal(Moved(start).Bytes.ToArray(), Start(tuned).Bytes.ToArray());
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private TrialPlan Plan(ExperimentSpec spec) => new(spec, _engine.Prepare(new TrialPlan(spec, ""), CancellationToken.None).ModelSha256);
+
+    private ParameterVersion Start(TrialPlan plan)
+    {
+        var bytes = _engine.Prepare(plan, CancellationToken.None).Parameters;
+        return new ParameterVersion(TensorReference.HashOf(bytes), bytes);
+    }
+
+    private static ParameterVersion Moved(ParameterVersion from)
+    {
+        var numbers = MemoryMarshal.Cast<byte, float>(from.Bytes.Span).ToArray();
+        for (var i = 0; i < numbers.Length; i++)
+            numbers[i] += 0.02f * MathF.Sin(i);
+        return Version(numbers);
+    }
+
+    private static ParameterVersion Version(float[] numbers)
+    {
+        var bytes = MemoryMarshal.AsBytes<float>(numbers).ToArray();
+        return new ParameterVersion(TensorReference.HashOf(bytes), bytes);
+    }
+
+    private static string Find(string relative)
+    {
+        for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
+            if (Directory.Exists(Path.Combine(folder.FullName, relative)))
+                return Path.Combine(folder.FullName, relative);
+        throw new DirectoryNotFoundException($"No '{relative}' above '{AppContext.BaseDirectory}'.");
+    }
+}
