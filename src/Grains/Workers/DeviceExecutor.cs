@@ -6,7 +6,7 @@ namespace AdjointDpm.Grains.Workers;
 /// <remarks>Below normal priority, so that grains and membership probes keep their share of the processor while networks run.</remarks>
 internal sealed class DeviceExecutor : IDisposable
 {
-    private readonly BlockingCollection<Action<IGradientEngine>> _queue = [];
+    private readonly BlockingCollection<Action<Func<IGradientEngine>>> _queue = [];
     private readonly IGradientEngineFactory _engines;
     private readonly string _device;
 
@@ -20,12 +20,12 @@ internal sealed class DeviceExecutor : IDisposable
     {
         // Continuations elsewhere: they must not run on, or block, the device's thread.
         var done = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
-        void Run(IGradientEngine engine)
+        void Run(Func<IGradientEngine> engine)
         {
             try
             {
                 cancellationToken.ThrowIfCancellationRequested();
-                done.TrySetResult(work(engine));
+                done.TrySetResult(work(engine()));
             }
             catch (OperationCanceledException)
             {
@@ -55,7 +55,8 @@ internal sealed class DeviceExecutor : IDisposable
     {
         IGradientEngine? engine = null;
         foreach (var work in _queue.GetConsumingEnumerable())
-            work(engine ??= _engines.Create(_device));
+            // Made inside the work, so that a device that cannot be opened fails that work and not the process.
+            work(() => engine ??= _engines.Create(_device));
         engine?.Dispose();
     }
 }

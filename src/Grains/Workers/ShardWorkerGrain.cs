@@ -21,7 +21,7 @@ internal sealed partial class ShardWorkerGrain(
 
     private readonly Dictionary<ShardToken, Work> _works = [];
     private readonly Dictionary<string, long> _epochs = [];
-    private readonly Dictionary<string, (string Sha, byte[] Bytes)> _parameters = [];
+    private readonly Dictionary<string, (string Sha, Task<byte[]> Bytes)> _parameters = [];
     private IGrainTimer? _sweep;
 
     private string Key => this.GetPrimaryKeyString();
@@ -127,9 +127,10 @@ internal sealed partial class ShardWorkerGrain(
     {
         if (reference is null)
             return null;
-        if (!_parameters.TryGetValue(slot, out var held) || held.Sha != reference.Sha256)
-            held = _parameters[slot] = (reference.Sha256, await transfer.FetchAsync(reference, cancellationToken));
-        return new ParameterVersion(held.Sha, held.Bytes);
+        // The transfer is kept, not its result: shards that start together share it. A failed one is tried anew.
+        if (!_parameters.TryGetValue(slot, out var held) || held.Sha != reference.Sha256 || held.Bytes.IsFaulted || held.Bytes.IsCanceled)
+            held = _parameters[slot] = (reference.Sha256, transfer.FetchAsync(reference, lifetime.ApplicationStopping));
+        return new ParameterVersion(held.Sha, await held.Bytes.WaitAsync(cancellationToken));
     }
 
     private Task Sweep()

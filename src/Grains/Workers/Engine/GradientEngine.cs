@@ -20,7 +20,7 @@ internal sealed class GradientEngine : IGradientEngine
     private readonly Device _device;
     private readonly string _name;
     private readonly List<(string Key, LoadedModel Model)> _models = [];
-    private readonly Dictionary<string, (string Stamp, ImageClassifier Classifier)> _classifiers = [];
+    private readonly Dictionary<(string Folder, ScalarType Dtype), (string Stamp, ImageClassifier Classifier)> _classifiers = [];
 
     public GradientEngine(string name)
     {
@@ -72,7 +72,7 @@ internal sealed class GradientEngine : IGradientEngine
         using var drawn = Sampling.Sample(request, cancellationToken);
         var sums = loss.Sums(drawn.Sample);
         if (heldOut.Classifier is { } judge)
-            sums["accuracy"] = Recognised(ClassifierOf(judge), drawn.Sample, labels, judge);
+            sums["accuracy"] = Recognised(ClassifierOf(judge, model.Dtype), drawn.Sample, labels, judge);
         return new Evaluation(samples, sums, Statistics(spec, samples, drawn.Statistics));
     }
 
@@ -81,7 +81,7 @@ internal sealed class GradientEngine : IGradientEngine
         using var threads = ThreadCount.Enter(plan.Spec.Resources.Threads);
         var (spec, model) = (plan.Spec, Load(plan));
         using var scope = NewDisposeScope();
-        var columns = SampleClasses.Of(spec, model.ClassEmbeddings, ClassesOf) is { Length: > 0 } classes ? classes.Length : 8;
+        var columns = SampleClasses.Of(spec, model.ClassEmbeddings, folder => ClassifierOf(folder, model.Dtype).Classes) is { Length: > 0 } classes ? classes.Length : 8;
         var pictures = new[] { before, after }.Select(version =>
         {
             model.Use(version);
@@ -141,7 +141,7 @@ internal sealed class GradientEngine : IGradientEngine
     }
 
     private TrialLoss Loss(ExperimentSpec spec, LoadedModel model, long[] labels, SampleRequest request) =>
-        new(spec, ClassifierOf, labels, model.Network.Config.InChannels, () =>
+        new(spec, folder => ClassifierOf(folder, model.Dtype), labels, model.Network.Config.InChannels, () =>
         {
             var frozen = Request(spec, model, model.Frozen, labels, request.Noise);
             using var drawn = Sampling.Sample(frozen);
@@ -150,7 +150,7 @@ internal sealed class GradientEngine : IGradientEngine
 
     private long[] Labels(LoadedModel model, ExperimentSpec spec, long first, int samples)
     {
-        var classes = SampleClasses.Of(spec, model.ClassEmbeddings, ClassesOf);
+        var classes = SampleClasses.Of(spec, model.ClassEmbeddings, folder => ClassifierOf(folder, model.Dtype).Classes);
         return classes.Length == 0 ? [] : [.. Enumerable.Range(0, samples).Select(i => (long)classes[(first + i) % classes.Length])];
     }
 
@@ -169,7 +169,7 @@ internal sealed class GradientEngine : IGradientEngine
     {
         foreach (var folder in plan.Spec.Losses.Select(loss => loss.Classifier).Append(plan.Spec.HeldOut?.Classifier))
             if (folder is not null)
-                LoadClassifier(folder);
+                LoadClassifier(folder, LoadedModel.DtypeOf(plan.Spec));
         var key = KeyOf(plan.Spec);
         var index = _models.FindIndex(entry => entry.Key == key);
         if (index >= 0)
@@ -204,20 +204,19 @@ internal sealed class GradientEngine : IGradientEngine
     private static string KeyOf(ExperimentSpec spec) =>
         string.Join('|', LoadedModel.Stamp(spec.Model.Path), spec.Model.Dtype, spec.Train.Target, string.Join(',', spec.Train.Include), spec.Train.Rank, spec.Train.Alpha, spec.Train.Target == TrainTarget.Lora ? spec.Training.Seed : 0);
 
-    private int ClassesOf(string classifier) => ClassifierOf(classifier).Classes;
+    /// <summary>Judges compute in the network's dtype, so that a float64 run is one throughout.</summary>
+    private ImageClassifier ClassifierOf(string folder, ScalarType dtype) => _classifiers[(folder, dtype)].Classifier;
 
-    private ImageClassifier ClassifierOf(string folder) => _classifiers[folder].Classifier;
-
-    private void LoadClassifier(string folder)
+    private void LoadClassifier(string folder, ScalarType dtype)
     {
         var stamp = LoadedModel.Stamp(folder);
-        if (_classifiers.TryGetValue(folder, out var known) && known.Stamp == stamp)
+        if (_classifiers.TryGetValue((folder, dtype), out var known) && known.Stamp == stamp)
             return;
         known.Classifier?.Dispose();
-        _classifiers.Remove(folder);
+        _classifiers.Remove((folder, dtype));
         var classifier = ClassifierFolder.Load(folder);
-        classifier.to(_device);
-        _classifiers[folder] = (stamp, classifier);
+        classifier.to(_device, dtype);
+        _classifiers[(folder, dtype)] = (stamp, classifier);
     }
 
     private static GradientMethod MethodOf(GradientName name) => name switch

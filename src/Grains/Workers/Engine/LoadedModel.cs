@@ -22,7 +22,7 @@ internal sealed class LoadedModel : IDisposable
     public LoadedModel(ExperimentSpec spec, Device device)
     {
         Device = device;
-        _dtype = spec.Model.Dtype == NumberFormat.Float64 ? ScalarType.Float64 : ScalarType.Float32;
+        _dtype = DtypeOf(spec);
         _folder = DiffusersFolder.Open(spec.Model.Path);
         if (_folder.UnetClass != nameof(UNet2DModel))
             throw new NotSupportedException($"'{spec.Model.Path}' holds a {_folder.UnetClass}; experiments train {nameof(UNet2DModel)} networks. Use a model without text conditioning.");
@@ -94,6 +94,8 @@ internal sealed class LoadedModel : IDisposable
         Network.Dispose();
         _frozen?.Dispose();
     }
+
+    public static ScalarType DtypeOf(ExperimentSpec spec) => spec.Model.Dtype == NumberFormat.Float64 ? ScalarType.Float64 : ScalarType.Float32;
 
     /// <summary>Changes when a file of the model does; cheap enough to ask before every use.</summary>
     public static string Stamp(string folder)
