@@ -42,7 +42,8 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     public async Task RunAsync(WorkRound round, CancellationToken cancellationToken)
     {
         using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var lanes = new Dictionary<Task, (string Worker, ShardToken Token)>();
+        var lanes = new Dictionary<Task, (string Worker, ShardToken Token, DateTimeOffset Since)>();
+        var took = new List<TimeSpan>();
         var saidNoWorkers = false;
         try
         {
@@ -62,8 +63,10 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                 }
                 foreach (var worker in ShardScheduling.Free(workers, lanes.Values.Select(lane => lane.Worker), LanesPerWorker, IsResting))
                 {
-                    if (!round.Ledger.TryLease(worker, time.GetUtcNow() + round.Lease, out var token))
-                        break;
+                    var now = time.GetUtcNow();
+                    if (!round.Ledger.TryLease(worker, now, now + round.Lease, out var token)
+                        && !(ShardScheduling.Straggling(took, round.Ledger.Shards, round.Lease) is { } age && round.Ledger.TryTakeOver(worker, now - age, now, now + round.Lease, out token)))
+                        continue;
                     if (token.Attempt > round.MaxAttempts)
                         throw new WorkFailedException($"{Place(token)} was lost {round.MaxAttempts} times; the last reason was: {_lastReason ?? "its lease ran out"}");
                     if (token.Attempt > 1)
@@ -71,13 +74,15 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                         instruments.ShardReissued();
                         round.Reissued(token, worker);
                     }
-                    lanes.Add(LaneAsync(round, worker, token, ended.Token), (worker, token));
+                    lanes.Add(LaneAsync(round, worker, token, ended.Token), (worker, token, now));
                 }
                 await Task.WhenAny(lanes.Keys.Append(Task.Delay(ShardScheduling.Pause(round.Lease), time, ended.Token)));
-                foreach (var (lane, _) in lanes.Where(lane => lane.Key.IsCompleted).ToArray())
+                foreach (var (lane, held) in lanes.Where(lane => lane.Key.IsCompleted).ToArray())
                 {
                     lanes.Remove(lane);
                     await lane;
+                    if (round.Ledger.HashOf(held.Token.Shard) is not null)
+                        took.Add(time.GetUtcNow() - held.Since);
                 }
             }
         }
@@ -85,7 +90,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
         {
             // Attempts that lost their race: nobody waits for them any more.
             await ended.CancelAsync();
-            foreach (var (_, (worker, token)) in lanes)
+            foreach (var (_, (worker, token, _)) in lanes)
                 Forget(worker, token);
         }
     }

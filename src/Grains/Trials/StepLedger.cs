@@ -66,6 +66,8 @@ internal sealed class StepLedger
 
     public string Trial { get; }
 
+    public int Shards => _shards.Length;
+
     public int Contributed { get; private set; }
 
     public bool IsComplete => Contributed == _shards.Length;
@@ -79,22 +81,32 @@ internal sealed class StepLedger
     public string? HashOf(int shard) => _shards[shard].Hash;
 
     /// <summary>Leases the open shard with the lowest index. False when none is open.</summary>
-    public bool TryLease(string worker, DateTimeOffset until, out ShardToken token)
+    public bool TryLease(string worker, DateTimeOffset now, DateTimeOffset until, out ShardToken token)
     {
         for (var i = 0; i < _shards.Length; i++)
         {
-            var shard = _shards[i];
-            if (shard.Hash is not null || shard.Worker is not null)
-                continue;
-            shard.Attempts++;
-            if (shard.Attempts > 1)
-                Reissued++;
-            (shard.Worker, shard.Until, shard.Leased) = (worker, until, shard.Attempts);
-            token = new ShardToken(Trial, _epoch, _kind, _step, i, shard.Attempts);
-            return true;
+            if (_shards[i] is { Hash: null, Worker: null })
+            {
+                token = Lease(i, worker, now, until);
+                return true;
+            }
         }
         token = default;
         return false;
+    }
+
+    /// <summary>Leases the shard that another worker has held longest, since <paramref name="before"/> or earlier. That worker's result still counts if it is first.</summary>
+    public bool TryTakeOver(string worker, DateTimeOffset before, DateTimeOffset now, DateTimeOffset until, out ShardToken token)
+    {
+        var oldest = -1;
+        for (var i = 0; i < _shards.Length; i++)
+        {
+            var shard = _shards[i];
+            if (shard.Hash is null && shard.Worker is not null && shard.Worker != worker && shard.Since <= before && (oldest < 0 || shard.Since < _shards[oldest].Since))
+                oldest = i;
+        }
+        token = oldest < 0 ? default : Lease(oldest, worker, now, until);
+        return oldest >= 0;
     }
 
     /// <summary>Extends a lease. One that ran out comes back to life as long as nobody else took the shard.</summary>
@@ -152,6 +164,16 @@ internal sealed class StepLedger
         return ContributionOutcome.Accepted;
     }
 
+    private ShardToken Lease(int index, string worker, DateTimeOffset now, DateTimeOffset until)
+    {
+        var shard = _shards[index];
+        shard.Attempts++;
+        if (shard.Attempts > 1)
+            Reissued++;
+        (shard.Worker, shard.Since, shard.Until, shard.Leased) = (worker, now, until, shard.Attempts);
+        return new ShardToken(Trial, _epoch, _kind, _step, index, shard.Attempts);
+    }
+
     private bool IsOfThisRound(in ShardToken token) =>
         token.Trial == Trial && token.Epoch == _epoch && token.Kind == _kind && token.Step == _step && (uint)token.Shard < (uint)_shards.Length;
 
@@ -160,6 +182,7 @@ internal sealed class StepLedger
         public int Attempts;
         public int Leased;
         public string? Worker;
+        public DateTimeOffset Since;
         public DateTimeOffset Until;
         public string? Hash;
     }

@@ -15,8 +15,7 @@ internal sealed class ClosedFormEngine(EngineScript script, string silo) : IGrad
 
     public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken)
     {
-        EngineScript.Silo = silo;
-        script.BeforeShard(plan, step, shard, cancellationToken);
+        script.BeforeShard(silo, step, shard, cancellationToken);
         Assert.Equal(parameters.Sha256, TensorReference.HashOf(parameters.Bytes.Span));
         var theta = MemoryMarshal.Cast<byte, float>(parameters.Bytes.Span);
         var gradient = new float[theta.Length];
@@ -59,19 +58,14 @@ internal sealed class ClosedFormEngine(EngineScript script, string silo) : IGrad
 /// <summary>What a test makes engines do.</summary>
 internal sealed class EngineScript
 {
-    /// <summary>Name of the silo on whose device <see cref="BeforeShard"/> runs.</summary>
-    [ThreadStatic]
-    public static string? Silo;
-
     public int Parameters { get; init; } = 10;
 
-    /// <summary>Runs on the device's thread before a shard is computed; may block, throw, or count.</summary>
-    public Action<TrialPlan, int, int, CancellationToken> BeforeShard { get; set; } = (_, _, _, _) => { };
+    /// <summary>Runs on the device's thread before a shard is computed, with silo, step and shard; may block, throw, or count.</summary>
+    public Action<string, int, int, CancellationToken> BeforeShard { get; set; } = (_, _, _, _) => { };
 
-    /// <summary>The engines of one silo.</summary>
-    public IGradientEngineFactory On(string silo) => new Engines(this, silo);
+    public IGradientEngineFactory On(string silo) => new Factory(this, silo);
 
-    private sealed class Engines(EngineScript script, string silo) : IGradientEngineFactory
+    private sealed class Factory(EngineScript script, string silo) : IGradientEngineFactory
     {
         public IGradientEngine Create(string device) => new ClosedFormEngine(script, silo);
     }

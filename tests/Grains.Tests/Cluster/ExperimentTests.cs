@@ -143,25 +143,49 @@ public sealed class ExperimentTests
         var expected = (await calm.RunAsync("calm", TestSpecs.Small)).Snapshot.Trials[0];
 
         var script = new EngineScript();
-        var reached = new TaskCompletionSource<string>();
+        var reached = new TaskCompletionSource();
         var first = 0;
-        script.BeforeShard = (_, step, _, token) =>
+        await using var cluster = await SmallCluster.StartAsync(2, script);
+        var victim = cluster.Cluster.Silos[1];
+        script.BeforeShard = (silo, step, _, token) =>
         {
-            if (step == 2 && Interlocked.Exchange(ref first, 1) == 0)
+            if (silo == victim.Name && step == 2 && Interlocked.Exchange(ref first, 1) == 0)
             {
-                reached.TrySetResult(EngineScript.Silo!);
+                reached.TrySetResult();
                 token.WaitHandle.WaitOne();
                 token.ThrowIfCancellationRequested();
             }
         };
-        await using var cluster = await SmallCluster.StartAsync(2, script);
         await cluster.Experiment("kill").SubmitAsync(TestSpecs.Submission(TestSpecs.Small), TestContext.Current.CancellationToken);
-        var victim = await reached.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
-        await cluster.Cluster.KillSiloAsync(cluster.Cluster.Silos.Single(silo => silo.Name == victim), TestContext.Current.CancellationToken);
+        await reached.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        await cluster.Cluster.KillSiloAsync(victim, TestContext.Current.CancellationToken);
         var (snapshot, events) = await cluster.FollowAsync("kill");
         Assert.Equal(RunState.Succeeded, snapshot.Summary.State);
         Assert.Equal(expected.ParametersSha256, snapshot.Trials[0].ParametersSha256);
         Assert.Equal(Enumerable.Range(1, events.Count).Select(i => (long)i), events.Select(e => e.Sequence));
         Assert.Equal(expected.LossHistory, snapshot.Trials[0].LossHistory);
+    }
+
+    [Fact]
+    public async Task WorkerStuckInAShard_AnotherTakesItOver()
+    {
+        await using var calm = await SmallCluster.StartAsync(1);
+        var expected = (await calm.RunAsync("calm", TestSpecs.Small)).Snapshot.Trials[0];
+
+        var script = new EngineScript();
+        var first = 0;
+        script.BeforeShard = (_, step, _, token) =>
+        {
+            if (step == 2 && Interlocked.Exchange(ref first, 1) == 0)
+            {
+                token.WaitHandle.WaitOne();
+                token.ThrowIfCancellationRequested();
+            }
+        };
+        await using var cluster = await SmallCluster.StartAsync(2, script);
+        var (snapshot, _) = await cluster.RunAsync("stuck", TestSpecs.Small);
+        Assert.Equal(RunState.Succeeded, snapshot.Summary.State);
+        Assert.Equal(expected.ParametersSha256, snapshot.Trials[0].ParametersSha256);
+        Assert.True(snapshot.Trials[0].ShardsReissued >= 1);
     }
 }

@@ -11,7 +11,7 @@ public sealed class StepLedgerTests
     public void Contribute_CountsEachShardOnce()
     {
         var ledger = New(2);
-        Assert.True(ledger.TryLease("a", Start.AddSeconds(5), out var first));
+        Assert.True(ledger.TryLease("a", Start, Start.AddSeconds(5), out var first));
         Assert.Equal(ContributionOutcome.Accepted, ledger.Contribute(first, "x"));
         Assert.Equal(ContributionOutcome.Duplicate, ledger.Contribute(first, "x"));
         Assert.Equal(ContributionOutcome.Mismatch, ledger.Contribute(first, "y"));
@@ -23,7 +23,7 @@ public sealed class StepLedgerTests
     public void Contribute_OfAnotherTrialEpochKindStepOrUnleasedAttempt_IsStale()
     {
         var ledger = New(2);
-        ledger.TryLease("a", Start.AddSeconds(5), out var token);
+        ledger.TryLease("a", Start, Start.AddSeconds(5), out var token);
         foreach (var stale in new[] { token with { Trial = "e/1" }, token with { Epoch = 2 }, token with { Kind = WorkKind.Save }, token with { Step = 8 }, token with { Attempt = 2 }, token with { Attempt = 0 }, token with { Shard = 2 }, token with { Shard = -1 } })
             Assert.Equal(ContributionOutcome.Stale, ledger.Contribute(stale, "x"));
         Assert.Equal(0, ledger.Contributed);
@@ -33,10 +33,10 @@ public sealed class StepLedgerTests
     public void ExpiredLease_IsGivenToAnother_AndTheFirstResultWinsWhoeverSendsIt()
     {
         var ledger = New(1);
-        ledger.TryLease("slow", Start.AddSeconds(5), out var slow);
+        ledger.TryLease("slow", Start, Start.AddSeconds(5), out var slow);
         Assert.Empty(ledger.Expire(Start.AddSeconds(4)));
         Assert.Equal(slow, Assert.Single(ledger.Expire(Start.AddSeconds(5))));
-        Assert.True(ledger.TryLease("fast", Start.AddSeconds(10), out var fast));
+        Assert.True(ledger.TryLease("fast", Start, Start.AddSeconds(10), out var fast));
         Assert.Equal(2, fast.Attempt);
         Assert.Equal(1, ledger.Reissued);
         Assert.False(ledger.Renew(slow, "slow", Start.AddSeconds(20)));
@@ -48,21 +48,45 @@ public sealed class StepLedgerTests
     public void ExpiredLease_ThatNobodyTook_ComesBackToLife()
     {
         var ledger = New(1);
-        ledger.TryLease("a", Start.AddSeconds(5), out var token);
+        ledger.TryLease("a", Start, Start.AddSeconds(5), out var token);
         ledger.Expire(Start.AddSeconds(5));
         Assert.True(ledger.Renew(token, "a", Start.AddSeconds(10)));
-        Assert.False(ledger.TryLease("b", Start.AddSeconds(10), out _));
+        Assert.False(ledger.TryLease("b", Start, Start.AddSeconds(10), out _));
+    }
+
+    [Fact]
+    public void TakeOver_PicksTheOldestOfAnotherWorker_AndTheFirstResultWins()
+    {
+        var ledger = New(2);
+        ledger.TryLease("a", Start, Start.AddSeconds(50), out var oldest);
+        ledger.TryLease("a", Start.AddSeconds(1), Start.AddSeconds(50), out _);
+        Assert.False(ledger.TryTakeOver("a", Start.AddSeconds(9), Start.AddSeconds(10), Start.AddSeconds(50), out _));
+        Assert.False(ledger.TryTakeOver("b", Start.AddSeconds(-1), Start.AddSeconds(10), Start.AddSeconds(50), out _));
+        Assert.True(ledger.TryTakeOver("b", Start.AddSeconds(9), Start.AddSeconds(10), Start.AddSeconds(50), out var second));
+        Assert.Equal(oldest with { Attempt = 2 }, second);
+        Assert.Equal(ContributionOutcome.Accepted, ledger.Contribute(oldest, "x"));
+        Assert.Equal(ContributionOutcome.Duplicate, ledger.Contribute(second, "x"));
+    }
+
+    [Fact]
+    public void Straggling_NeedsHalfOfTheShards_AndIsFarBeyondTheirMedian()
+    {
+        var lease = TimeSpan.FromSeconds(1);
+        Assert.Null(ShardScheduling.Straggling([], 4, lease));
+        Assert.Null(ShardScheduling.Straggling([lease], 4, lease));
+        Assert.Equal(TimeSpan.FromSeconds(2), ShardScheduling.Straggling([lease / 10, lease / 10], 4, lease));
+        Assert.Equal(TimeSpan.FromSeconds(12), ShardScheduling.Straggling([3 * lease, lease, 9 * lease], 4, lease));
     }
 
     [Fact]
     public void Release_OpensTheShardOnlyForTheHolder()
     {
         var ledger = New(1);
-        ledger.TryLease("a", Start.AddSeconds(5), out var token);
+        ledger.TryLease("a", Start, Start.AddSeconds(5), out var token);
         Assert.False(ledger.Release(token with { Attempt = 2 }));
         Assert.True(ledger.Release(token));
         Assert.False(ledger.Release(token));
-        Assert.True(ledger.TryLease("b", Start.AddSeconds(5), out _));
+        Assert.True(ledger.TryLease("b", Start, Start.AddSeconds(5), out _));
     }
 
     /// <summary>Whatever happens in whatever order: no shard counts twice, no shard is lost, and a ledger that is worked off is complete.</summary>
@@ -80,7 +104,7 @@ public sealed class StepLedgerTests
                 switch (kind)
                 {
                     case 0 or 1:
-                        if (ledger.TryLease("w", now.AddSeconds(3), out var token))
+                        if (ledger.TryLease("w", now, now.AddSeconds(3), out var token))
                         {
                             Assert.DoesNotContain(token.Shard, accepted);
                             leased.Add(token);
@@ -101,7 +125,7 @@ public sealed class StepLedgerTests
                 Assert.Equal(accepted.Count, ledger.Contributed);
             }
             ledger.Expire(now.AddSeconds(100));
-            while (ledger.TryLease("last", now, out var token))
+            while (ledger.TryLease("last", now, now, out var token))
                 Assert.Equal(ContributionOutcome.Accepted, ledger.Contribute(token, "same"));
             Assert.True(ledger.IsComplete);
         });
