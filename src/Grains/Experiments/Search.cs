@@ -61,15 +61,16 @@ internal sealed class Search
         var (min, max) = (domain.Min!.Value, domain.Max!.Value);
         return domain.Distribution switch
         {
-            Distribution.Uniform => Text(min + u * (max - min)),
-            Distribution.LogUniform => Text(Math.Clamp(min * Math.Exp(u * Math.Log(max / min)), min, max)),
+            Distribution.Uniform => Text(min + u * (max - min), min, max),
+            Distribution.LogUniform => Text(min * Math.Exp(u * Math.Log(max / min)), min, max),
             Distribution.IntUniform => ((long)min + (long)Math.Floor(u * (max - min + 1))).ToString(CultureInfo.InvariantCulture),
             _ => throw new InvalidOperationException($"'{path}' has the unknown distribution {domain.Distribution}."),
         };
     }
 
-    // Shortest text that reads back as the same number.
-    private static string Text(double value) => value.ToString("R", CultureInfo.InvariantCulture);
+    // Six digits are more than a search needs and few enough to read and type; the rounded number is the one that is used.
+    private static string Text(double value, double min, double max) =>
+        Math.Clamp(double.Parse(value.ToString("G6", CultureInfo.InvariantCulture), CultureInfo.InvariantCulture), min, max).ToString("R", CultureInfo.InvariantCulture);
 
     // Keyed, not drawn in sequence: a trial's values do not depend on how many trials or parameters stand before it.
     private static double Uniform(int seed, int trial, string path)
