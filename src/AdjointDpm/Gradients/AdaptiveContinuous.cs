@@ -16,6 +16,7 @@ internal sealed class AdaptiveContinuous(StepControl control, ButcherTableau tab
     internal override Sweep Begin(Solve solve)
     {
         var sampler = solve.Request.Sampler;
+        RefuseControls(solve);
         if (sampler.IsStochastic)
             throw new NotSupportedException($"The continuous adjoint solves an ordinary differential equation, and sampler '{sampler.Name}' is stochastic. Use GradientMethod.Discrete.");
         foreach (var point in solve.RequestedGrid.Points)
@@ -76,7 +77,8 @@ internal sealed class AdaptiveContinuous(StepControl control, ButcherTableau tab
                 var end = solver.Advance(start, interval.From, interval.To, attempting: solve.ThrowIfCancelled);
                 start.Dispose();
                 end.Y.Dispose();
-                p = end.P;
+                using var reached = InRho(n, coordinates);
+                p = solve.Meet(n, grid.Points[n].Level.Alpha, reached, end.P)!;
                 solve.Report(grid.Steps - n);
             }
 

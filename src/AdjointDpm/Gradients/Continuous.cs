@@ -11,6 +11,7 @@ internal sealed class Continuous(ButcherTableau? backward) : GradientMethod(back
     internal override Sweep Begin(Solve solve)
     {
         var sampler = solve.Request.Sampler;
+        RefuseControls(solve);
         if (sampler.IsStochastic)
             throw new NotSupportedException($"The continuous adjoint solves an ordinary differential equation, and sampler '{sampler.Name}' is stochastic. Use GradientMethod.Discrete.");
         foreach (var point in solve.Request.Grid.Points)
@@ -53,6 +54,7 @@ internal sealed class Continuous(ButcherTableau? backward) : GradientMethod(back
                 solve.ThrowIfCancelled();
                 var before = p;
                 p = IntervalBack(n, before);
+                p = solve.Meet(n, _y[n], p)!;
                 before.Dispose();
                 _y[n + 1].Dispose();
                 solve.Report(_y.Length - 1 - n);

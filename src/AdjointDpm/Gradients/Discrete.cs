@@ -14,7 +14,7 @@ internal sealed class Discrete : GradientMethod
 
     /// <summary>The discrete adjoint over all or the last steps, with all or some of their states stored.</summary>
     /// <param name="name">Name of the method.</param>
-    /// <param name="slots">Number of stretches between checkpoints; null stores every state.</param>
+    /// <param name="slots">Most states stored at once beside the one in use; null stores every state.</param>
     /// <param name="last">Number of steps to differentiate; null for all.</param>
     public Discrete(string name, int? slots = null, int? last = null)
         : base(name)
@@ -30,24 +30,24 @@ internal sealed class Discrete : GradientMethod
     internal override Sweep Begin(Solve solve)
     {
         var first = Math.Max(0, solve.Plans.Length - (_last ?? solve.Plans.Length));
-        var differentiated = solve.Plans.Length - first;
-        // As many slots as steps: one stretch that is never walked again.
-        return new Transposed(solve, first, _slots is { } slots && slots < differentiated ? (differentiated + slots - 1) / slots : differentiated);
+        if (solve.Objective!.OnStates.Keys.FirstOrDefault(first) < first)
+            throw new NotSupportedException($"The objective has a loss at grid point {solve.Objective.OnStates.Keys.First()}, where method '{Name}' holds the state constant: it differentiates from point {first} on. Use GradientMethod.Discrete.");
+        return new Transposed(solve, first, _slots ?? int.MaxValue);
     }
 
     /// <param name="solve">The solve.</param>
     /// <param name="first">First step to differentiate through.</param>
-    /// <param name="stretch">Steps from one checkpoint to the next; states between are stored for one stretch at a time.</param>
-    private sealed class Transposed(Solve solve, int first, int stretch) : Sweep
+    /// <param name="slots">Most states stored at once beside the one in use.</param>
+    private sealed class Transposed(Solve solve, int first, int slots) : Sweep
     {
         private readonly SamplerState?[] _states = new SamplerState?[solve.Plans.Length];
         private readonly Tensor?[][] _noises = [.. solve.Plans.Select(p => new Tensor?[p.Evaluations.Length])];
-
-        private int LastCheckpoint => first + ((solve.Plans.Length - 1 - first) / stretch * stretch);
+        private int _free, _next;
 
         public override Tensor Forward()
         {
-            var end = solve.Walk(solve.Start(solve.Request.Noise.detach()), solve.Evaluate, KeepState, KeepNoise);
+            (_free, _next) = (slots, first);
+            var end = solve.Walk(solve.Start(solve.Request.Noise.detach()), solve.Evaluate, state => Keep(state, solve.Plans.Length - 1), Store);
             return solve.AtEnd(end.Y);
         }
 
@@ -63,47 +63,59 @@ internal sealed class Discrete : GradientMethod
                     Restore(n);
                 var before = cotangents;
                 cotangents = Transpose.Step(solve, n, _states[n]!, _noises[n], before);
+                cotangents[0] = solve.Meet(n, _states[n]!.Y, cotangents[0]);
                 foreach (var used in before.Concat(_noises[n]))
                     used?.Dispose();
                 Solve.Release(_states[n]!);
+                _states[n] = null;
+                // The slots not taken by the states that are left.
+                _free = slots - _states.Count(s => s is not null);
                 solve.Report(_states.Length - n);
             }
 
             return first > 0 || cotangents[0] is null ? zeros_like(solve.Request.Noise) : solve.AtStart(cotangents[0]!);
         }
 
-        // Checkpoints, and every state after the last one: that stretch comes first on the way back.
-        private bool KeepState(SamplerState state)
+        // On the way to the state of step last, which is always kept: it is used at once. The others take slots.
+        private bool Keep(SamplerState state, int last)
         {
             var n = state.Step;
-            var kept = n >= first && ((n - first) % stretch == 0 || n >= LastCheckpoint);
-            if (kept)
-                _states[n] = state;
-            return kept;
-        }
+            if (n < first || (n < last && n != _next))
+                return false;
+            _states[n] = state;
+            if (n < last)
+            {
+                _next = n + CheckpointSchedule.Next(last + 1 - n, _free);
+                _free--;
+            }
 
-        private void KeepNoise(int step, int evaluation, Tensor noise)
-        {
-            if (step >= LastCheckpoint)
-                Store(step, evaluation, noise);
+            return true;
         }
 
         private void Store(int step, int evaluation, Tensor noise)
         {
-            if (solve.Plans[step].FeedsLater(evaluation))
+            if (_states[step] is not null && _noises[step][evaluation] is null && solve.Plans[step].FeedsLater(evaluation))
                 _noises[step][evaluation] = noise.detach().MoveToOuterDisposeScope();
         }
 
-        // Walks from the checkpoint before n up to n again; a step's inner noises are wanted too, so n itself is walked if it has any.
+        // Walks from the stored state before n up to n again, and makes those evaluations of step n that later ones of it read.
         private void Restore(int n)
         {
-            var checkpoint = first + ((n - first) / stretch * stretch);
-            var inner = Enumerable.Range(0, _noises[n].Length).Any(solve.Plans[n].FeedsLater);
-            var end = solve.Walk(_states[checkpoint]!, solve.EvaluateAgain, state => (_states[state.Step] = state) is not null, Store, until: inner ? n + 1 : n);
-            if (inner)
-                Solve.Release(end);
-            else
-                _states[n] = end;
+            var from = n - 1;
+            while (_states[from] is null)
+                from--;
+            _next = from + CheckpointSchedule.Next(n + 1 - from, _free + 1);
+            _states[n] = solve.Walk(_states[from]!, solve.EvaluateAgain, state => state.Step == from || Keep(state, n), Store, until: n);
+            using var scope = NewDisposeScope();
+            var work = new StepTensors(solve.Plans[n], _states[n]!);
+            for (var i = 0; i < _noises[n].Length; i++)
+            {
+                if (!solve.Plans[n].FeedsLater(i))
+                    continue;
+                var evaluation = solve.Plans[n].Evaluations[i];
+                work.Evaluations[i] = solve.EvaluateAgain(n)(i, work.Input(i), evaluation.At, evaluation.As);
+                Store(n, i, work.Evaluations[i]!);
+            }
         }
     }
 }

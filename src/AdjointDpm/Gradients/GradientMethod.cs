@@ -35,8 +35,8 @@ public abstract class GradientMethod
         return new AdaptiveContinuous(control, backward ?? ButcherTableau.Dopri5, seminorm);
     }
 
-    /// <summary>The discrete adjoint with few states stored and the others walked again from the checkpoint before them: the same bits as <see cref="Discrete"/>, for up to one more evaluation each.</summary>
-    /// <param name="slots">Number of stretches that the steps are cut into, at least 1. The states at their starts and those of one stretch are stored: least for the square root of the number of steps, all for 1 or as many as steps.</param>
+    /// <summary>The discrete adjoint with few states stored and the others walked again from the one before them: the same bits as <see cref="Discrete"/>, for the fewest steps walked again that so many slots allow, <see cref="CheckpointSchedule.Recomputed"/>.</summary>
+    /// <param name="slots">Most states stored at once beside the one in use, at least 1. Griewank and Walther (2000): with s slots every step of N ≤ C(s + r, s) is walked at most r times, so that ten slots make at most two more walks of each of 286 steps.</param>
     public static GradientMethod Checkpointed(int slots) => new Discrete($"checkpointed({slots})", slots: slots);
 
     /// <summary>The discrete adjoint of the last steps only, the state before them held constant: DRaFT-K (Clark et al. 2024). The gradient of the noise is zero unless all steps are covered.</summary>
@@ -48,6 +48,12 @@ public abstract class GradientMethod
 
     /// <summary>Whether the way forward evaluates the network without a graph, so that the evaluations by which an adaptive sampler found its steps serve again.</summary>
     internal virtual bool WalksWithoutGraph => false;
+
+    private protected static void RefuseControls(Solve solve)
+    {
+        if (solve.Request.Controls.Count > 0)
+            throw new NotSupportedException("The continuous adjoint goes back from each point's state as the sampler came to it, so states that are controlled are not for it. Use GradientMethod.Discrete, or add the controls to the noise, in the predictor.");
+    }
 
     /// <summary>Prepares a solve, in the solve's dispose scope, with grad mode off.</summary>
     internal abstract Sweep Begin(Solve solve);
@@ -64,4 +70,7 @@ internal abstract class Sweep
     /// <param name="gradient">∂L/∂x_0.</param>
     /// <returns>∂L/∂x_T.</returns>
     public abstract Tensor Backward(Tensor gradient);
+
+    /// <summary>Factor of ∂L/∂x_0, where the method averages several samples' gradients. Default: 1.</summary>
+    public virtual double SampleWeight => 1;
 }

@@ -32,6 +32,7 @@ internal sealed class Reversible() : GradientMethod("reversible")
                 var known = new Tensor?[solve.Plans[n].Evaluations.Length];
                 state = Undo(n, after, known);
                 cotangents = Transpose.Step(solve, n, state, known, later);
+                cotangents[0] = solve.Meet(n, state.Y, cotangents[0]);
                 Solve.Release(after);
                 foreach (var used in later.Concat(known))
                     used?.Dispose();

@@ -1,6 +1,5 @@
 using AdjointDpm.Native;
 using AdjointDpm.Samplers;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Gradients;
@@ -23,7 +22,7 @@ public static class Sampling
         {
             using var scope = NewDisposeScope();
             using var grad = no_grad();
-            var solve = new Solve(request, guarded, cancellationToken);
+            using var solve = new Solve(request, guarded, cancellationToken);
             var sample = solve.Timed(SolvePhase.Forward, () => solve.AtEnd(solve.Search(remember: false) ?? solve.Walk(solve.Start(request.Noise), solve.Evaluate).Y));
             return Solve.IsFinite(sample) ? new(sample.MoveToOuterDisposeScope(), solve.Request.Grid, solve.Statistics()) : null;
         }
@@ -41,8 +40,25 @@ public static class Sampling
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public static SampleGradients Differentiate(SampleRequest request, Func<Tensor, Tensor> loss, GradientMethod? method = null, CancellationToken cancellationToken = default)
     {
-        Validate(request);
         ArgumentNullException.ThrowIfNull(loss);
+        return Differentiate(request, new Objective { OnSample = loss }, method, cancellationToken);
+    }
+
+    /// <summary>The same for losses on states on the way to the sample too, and with the gradient of every state if asked for.</summary>
+    /// <param name="request">What to sample.</param>
+    /// <param name="objective">Losses, which are added up. Each is evaluated once, in grad mode.</param>
+    /// <param name="method">How the gradient is computed. Default: <see cref="GradientMethod.Discrete"/>.</param>
+    /// <param name="cancellationToken">Looked at before every step.</param>
+    /// <returns>Loss, sample and gradients, owned by the caller. None shares storage with anything else.</returns>
+    /// <exception cref="UndeclaredInputException">The field depends on tensors that require grad and were neither declared nor frozen.</exception>
+    /// <exception cref="NonFiniteException">A NaN or infinity came up; names the first place.</exception>
+    /// <exception cref="NotSupportedException">The method cannot serve this sampler, grid or objective; the message says which does.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public static SampleGradients Differentiate(SampleRequest request, Objective objective, GradientMethod? method = null, CancellationToken cancellationToken = default)
+    {
+        Validate(request);
+        ArgumentNullException.ThrowIfNull(objective);
+        objective.Validate(request);
         method ??= GradientMethod.Discrete;
         var result = Run(guarded: false, out var what);
         if (result is not null)
@@ -56,7 +72,7 @@ public static class Sampling
             using var scope = NewDisposeScope();
             using var grad = no_grad();
             using var leaves = new BorrowedLeaves(request.Field);
-            var solve = new Solve(request, guarded, cancellationToken) { Leaves = leaves };
+            using var solve = new Solve(request, guarded, cancellationToken) { Leaves = leaves, Objective = objective };
             solve.Timed(SolvePhase.Forward, () => solve.FindSteps(method.WalksWithoutGraph));
             var sweep = method.Begin(solve);
             var sample = solve.Timed(SolvePhase.Forward, sweep.Forward);
@@ -64,34 +80,15 @@ public static class Sampling
             if (!Solve.IsFinite(sample))
                 return null;
             leaves.Arm();
-            var (value, gradient) = solve.Timed(null, () => LossGradient(sample, loss, leaves));
+            var gradient = solve.Timed(null, () => objective.OnSample is { } loss ? solve.LossGradient(loss, sample, sweep.SampleWeight) : zeros_like(sample));
+            solve.KeepStateGradient(solve.RequestedGrid.Steps, gradient);
             var noise = solve.Timed(SolvePhase.Backward, () => sweep.Backward(gradient));
             nonFinite = !Solve.IsFinite(noise) ? "gradient of the noise" : leaves.FirstNonFinite() is { } name ? $"gradient of input '{name}'" : null;
-            return nonFinite is null ? Collect(value, sample, noise, solve, leaves) : null;
+            return nonFinite is null ? Collect(sample, noise, solve, leaves) : null;
         }
     }
 
-    private static (double Value, Tensor Gradient) LossGradient(Tensor sample, Func<Tensor, Tensor> loss, BorrowedLeaves leaves)
-    {
-        using var scope = NewDisposeScope();
-        using var grad = enable_grad();
-        var leaf = sample.detach().requires_grad_();
-        var value = loss(leaf);
-        if (value.numel() != 1)
-            throw new ArgumentException($"The loss must be a scalar, but has shape [{string.Join(", ", value.shape)}]. Reduce it, for instance with mean().", nameof(loss));
-        if (!value.requires_grad)
-            throw new ArgumentException("The loss does not depend on the sample: it was detached, or computed without gradients.", nameof(loss));
-        var number = value.detach().to(ScalarType.Float64).ToDouble();
-        if (!double.IsFinite(number))
-            throw new NonFiniteException("loss");
-        Vjp.Accumulate(value, ones_like(value), [leaf, .. leaves.Inputs]);
-        var gradient = leaf.grad ?? zeros_like(leaf);
-        if (!Solve.IsFinite(gradient))
-            throw new NonFiniteException("gradient of the loss with respect to the sample");
-        return (number, gradient.MoveToOuterDisposeScope());
-    }
-
-    private static SampleGradients Collect(double loss, Tensor sample, Tensor noise, Solve solve, BorrowedLeaves leaves)
+    private static SampleGradients Collect(Tensor sample, Tensor noise, Solve solve, BorrowedLeaves leaves)
     {
         var inputs = new OrderedDictionary<string, Tensor>();
         var unreached = new List<string>();
@@ -102,13 +99,15 @@ public static class Sampling
             inputs.Add(name, (gradient ?? zeros_like(input)).detach().MoveToOuterDisposeScope());
         }
 
-        return new(loss, sample.detach().MoveToOuterDisposeScope(), noise.detach().MoveToOuterDisposeScope(), inputs, unreached, solve.Request.Grid, solve.Statistics());
+        return new(solve.Loss, sample.detach().MoveToOuterDisposeScope(), noise.detach().MoveToOuterDisposeScope(), inputs, solve.TakeStateGradients(), unreached, solve.Request.Grid, solve.Statistics());
     }
 
     private static void Validate(SampleRequest request)
     {
         ArgumentNullException.ThrowIfNull(request);
         NativeTorch.EnsureLoaded();
+        if (request.Controls.Count > request.Grid.Steps)
+            throw new ArgumentException($"The request has {request.Controls.Count} controls for {request.Grid.Steps} steps; at most one belongs to each.", nameof(request));
         if (request.Noise.dtype is not (ScalarType.Float32 or ScalarType.Float64))
             throw new ArgumentException($"The noise has dtype {request.Noise.dtype}; the state of a sampler is float32 or float64. Convert the noise, and cast to the network's dtype inside the predictor.", nameof(request));
     }

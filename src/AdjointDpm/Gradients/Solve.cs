@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 namespace AdjointDpm.Gradients;
 
 /// <summary>One solve under way: its plans, counters and checks. Used on one thread.</summary>
-internal sealed partial class Solve
+internal sealed partial class Solve : IDisposable
 {
     private readonly CancellationToken _cancellation;
     private readonly bool _guarded;
@@ -26,6 +26,8 @@ internal sealed partial class Solve
         _guarded = guarded;
         _cancellation = cancellation;
         RequestedGrid = request.Grid;
+        if (request.Controls.Count > 0 && request.Sampler is AdaptiveSampler or ReversibleSampler)
+            throw new NotSupportedException($"Sampler '{request.Sampler.Name}' takes no controls of its states: {(request.Sampler is AdaptiveSampler ? "its steps are found as it runs" : "its state is two")}. Add controls to the noise, in the predictor.");
         Plans = request.Sampler is AdaptiveSampler ? [] : [.. Enumerable.Range(0, request.Grid.Steps).Select(n => request.Sampler.Plan(request.Grid, n))];
     }
 
@@ -50,7 +52,7 @@ internal sealed partial class Solve
     }
 
     /// <summary>The state at the grid's start, y_T = x_T / scale_T.</summary>
-    public SamplerState Start(Tensor noise) => new(0, [AtStart(noise)], Request.Key, Request.FirstSample);
+    public SamplerState Start(Tensor noise) => Steer(new(0, [AtStart(noise)], Request.Key, Request.FirstSample));
 
     /// <summary>The sample x_0 = scale_0 y_0; also carries cotangents, whose chain rule has the same factor.</summary>
     public Tensor AtEnd(Tensor y) => Scaled(y, Request.Sampler.Coordinates.Scale(Request.Grid.End.Level));
@@ -75,7 +77,7 @@ internal sealed partial class Solve
             var next = Stepping.Apply(Plans[n], state, evaluator(n), keepNoise is null ? null : (i, eps) => keepNoise(step, i, eps));
             if (!kept)
                 Release(state);
-            state = next;
+            state = Steer(next);
             Check(state.Y, "state", n, Request.Grid.Points[n + 1].Rho);
             Memory.Look();
             if (_phase == SolvePhase.Forward)
@@ -101,7 +103,7 @@ internal sealed partial class Solve
         if (step == 0 && _forwardNfe == 0 && Leaves is not null)
             eps = EvaluateLookingForUndeclared(x, at, wanted);
         else
-            eps = Request.Field.Evaluate(x, at, wanted);
+            eps = Request.Field.Evaluate(x, at, wanted, step);
         _forwardNfe++;
         Check(eps, "prediction", step, at.Rho);
         return eps;
@@ -112,13 +114,13 @@ internal sealed partial class Solve
     {
         _backwardNfe++;
         _recomputed++;
-        return Request.Field.Evaluate(x, at, wanted);
+        return Request.Field.Evaluate(x, at, wanted, step);
     };
 
     /// <summary>Evaluates the field in grad mode, where its graph is kept by the result.</summary>
     public Stepping.Evaluator EvaluateWithGraph(int step) => (_, x, at, wanted) =>
     {
-        var eps = Request.Field.Evaluate(x, at, wanted);
+        var eps = Request.Field.Evaluate(x, at, wanted, step);
         _forwardNfe++;
         Check(eps, "prediction", step, at.Rho);
         return eps;
@@ -128,7 +130,7 @@ internal sealed partial class Solve
     public Tensor EvaluateLookingForUndeclared(Tensor x, GridPoint at, Prediction wanted)
     {
         using var grad = enable_grad();
-        var eps = Request.Field.Evaluate(x.detach(), at, wanted);
+        var eps = Request.Field.Evaluate(x.detach(), at, wanted, 0);
         return eps.requires_grad ? throw new UndeclaredInputException(Request.Field.Undeclared()) : eps;
     }
 
@@ -158,14 +160,13 @@ internal sealed partial class Solve
         foreach (var term in Request.Field.Terms)
         {
             using var graphScope = NewDisposeScope();
-            using var weight = term.Weight.ToScalar();
             Tensor eps;
             using (enable_grad())
-                eps = Request.Field.Evaluate(term.Predict, leaf, at, wanted);
+                eps = term(Request.Field, leaf, at, step, wanted);
             Memory.Look();
-            Vjp.Accumulate(eps, term.Weight == 1 ? cotangent : cotangent.mul(weight), leaves);
+            Vjp.Accumulate(eps, cotangent, leaves);
             var part = eps.detach();
-            noise = (noise is null ? part.mul(weight) : noise.add(part, weight)).MoveToOuterDisposeScope();
+            noise = (noise is null ? part : noise.add(part, One)).MoveToOuterDisposeScope();
         }
 
         _backwardNfe++;
@@ -218,6 +219,8 @@ internal sealed partial class Solve
         Backward = _backward,
         Warnings = [.. _warnings],
     };
+
+    private static readonly Scalar One = 1.0.ToScalar();
 
     private void Check(Tensor tensor, string what, int step, double rho)
     {

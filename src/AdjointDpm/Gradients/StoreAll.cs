@@ -1,4 +1,5 @@
 using AdjointDpm.Samplers;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Gradients;
@@ -12,6 +13,7 @@ internal sealed class StoreAll() : GradientMethod("store-all")
     {
         private Tensor? _noise;
         private Tensor? _sample;
+        private readonly List<(int Step, int Point, Tensor Y)> _states = [];
 
         public override Tensor Forward()
         {
@@ -19,15 +21,37 @@ internal sealed class StoreAll() : GradientMethod("store-all")
             solve.Leaves!.Arm();
             using var grad = enable_grad();
             _noise = solve.Request.Noise.detach().requires_grad_();
-            _sample = solve.AtEnd(solve.Walk(solve.Start(_noise), solve.EvaluateWithGraph).Y);
+            _sample = solve.AtEnd(solve.Walk(solve.Start(_noise), solve.EvaluateWithGraph, Keep).Y);
             return _sample;
         }
 
         public override Tensor Backward(Tensor gradient)
         {
-            Vjp.Accumulate(_sample!, gradient, [_noise!, .. solve.Leaves!.Inputs]);
+            List<(Tensor, Tensor)> outputs = [(_sample!, gradient)];
+            foreach (var (step, point, y) in _states)
+            {
+                using var scale = solve.Scale(step).ToScalar();
+                if (solve.OwnGradient(point, y.mul(scale)) is { } own)
+                    outputs.Add((y, own.mul(scale)));
+            }
+
+            Vjp.Accumulate(outputs, [_noise!, .. _states.Select(s => s.Y), .. solve.Leaves!.Inputs]);
+            foreach (var (step, point, y) in _states)
+            {
+                using var back = (1 / solve.Scale(step)).ToScalar();
+                solve.KeepStateGradient(point, y.grad?.mul(back));
+            }
+
             solve.CountUnrolled();
             return _noise!.grad ?? zeros_like(_noise);
+        }
+
+        private bool Keep(SamplerState state)
+        {
+            var point = solve.IsMet(state.Step) ? solve.Requested(state.Step) : null;
+            if (point is { } met)
+                _states.Add((state.Step, met, state.Y));
+            return point is not null;
         }
 
         // Once armed, declared and undeclared tensors look alike: the search for undeclared ones costs an evaluation of its own.

@@ -17,30 +17,56 @@ public static class Vjp
         ArgumentNullException.ThrowIfNull(output);
         ArgumentNullException.ThrowIfNull(cotangent);
         ArgumentNullException.ThrowIfNull(leaves);
-        if (!output.shape.AsSpan().SequenceEqual(cotangent.shape) || output.dtype != cotangent.dtype)
-            throw new ArgumentException($"The cotangent is {Describe(cotangent)}, the output {Describe(output)}; they must agree.", nameof(cotangent));
         foreach (var leaf in leaves)
         {
             if (!leaf.is_leaf || !leaf.requires_grad)
                 throw new ArgumentException($"A tensor to differentiate with respect to, {Describe(leaf)}, is no leaf that requires grad. Use a detached tensor with requires_grad set.", nameof(leaves));
         }
 
-        if (!output.requires_grad || leaves.Count == 0)
+        return Accumulate([(output, cotangent)], leaves);
+    }
+
+    /// <summary>The same for several outputs of one graph, with respect to any tensors of it, leaves or not.</summary>
+    internal static bool Accumulate(IReadOnlyList<(Tensor Output, Tensor Cotangent)> outputs, IReadOnlyList<Tensor> tensors, bool createGraph = false)
+    {
+        foreach (var (output, cotangent) in outputs)
+        {
+            if (!output.shape.AsSpan().SequenceEqual(cotangent.shape) || output.dtype != cotangent.dtype)
+                throw new ArgumentException($"The cotangent is {Describe(cotangent)}, the output {Describe(output)}; they must agree.", nameof(outputs));
+        }
+
+        (Tensor Output, Tensor Cotangent)[] reached = [.. outputs.Where(o => o.Output.requires_grad)];
+        if (reached.Length == 0 || tensors.Count == 0)
             return false;
-        autograd.backward([output], [cotangent], retain_graph: false, create_graph: false, inputs: [.. leaves]);
+        autograd.backward([.. reached.Select(o => o.Output)], [.. reached.Select(o => o.Cotangent)], retain_graph: createGraph, create_graph: createGraph, inputs: [.. tensors]);
         // The binding passes raw handles: what they belong to must outlive the call.
-        GC.KeepAlive(output);
-        GC.KeepAlive(cotangent);
-        GC.KeepAlive(leaves);
+        GC.KeepAlive(outputs);
+        GC.KeepAlive(reached);
+        GC.KeepAlive(tensors);
         return true;
+    }
+
+    /// <summary>∇f(x) of a scalar function (or of a sum over samples), with a graph of its own: itself differentiable with respect to x and all else that f depends on.</summary>
+    /// <param name="function">Differentiable twice; summed.</param>
+    /// <param name="x">Where. Becomes part of the graph.</param>
+    internal static Tensor DifferentiableGradient(Func<Tensor, Tensor> function, Tensor x)
+    {
+        // A handle of its own, so that x's grad is not touched; a leaf if x does not require grad.
+        var own = x.requires_grad ? x.alias() : x.detach().requires_grad_();
+        var value = function(own).sum();
+        Accumulate([(value, ones_like(value))], [own], createGraph: true);
+        var gradient = own.grad ?? zeros_like(x);
+        // The gradient's graph holds the tensor and the tensor would hold the gradient: neither would ever be freed.
+        own.grad = null;
+        return gradient;
     }
 
     /// <summary>f(x) and cotangentᵀ ∂f/∂x.</summary>
     /// <param name="function">Differentiable function of one tensor.</param>
     /// <param name="x">Where to evaluate; not modified, need not require grad.</param>
-    /// <param name="cotangent">Of the shape of f(x).</param>
+    /// <param name="cotangent">Of the shape of f(x); null stands for ones.</param>
     /// <returns>Value and gradient, detached, in the current dispose scope.</returns>
-    public static (Tensor Value, Tensor Gradient) Of(Func<Tensor, Tensor> function, Tensor x, Tensor cotangent)
+    public static (Tensor Value, Tensor Gradient) Of(Func<Tensor, Tensor> function, Tensor x, Tensor? cotangent)
     {
         ArgumentNullException.ThrowIfNull(function);
         ArgumentNullException.ThrowIfNull(x);
@@ -48,7 +74,7 @@ public static class Vjp
         using var grad = enable_grad();
         var leaf = x.detach().requires_grad_();
         var value = function(leaf);
-        Accumulate(value, cotangent, leaf);
+        Accumulate(value, cotangent ?? ones_like(value), leaf);
         var gradient = leaf.grad ?? zeros_like(x);
         return (value.detach().MoveToOuterDisposeScope(), gradient.MoveToOuterDisposeScope());
     }

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.IO.Enumeration;
 using AdjointDpm.Schedules;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -12,6 +13,13 @@ namespace AdjointDpm.Samplers;
 /// <remarks>Must be a deterministic function of x, the time and the declared inputs: gradient methods evaluate it again. Put networks with dropout into evaluation mode.</remarks>
 public delegate Tensor NoisePredictor(Tensor x, double time);
 
+/// <summary>A network's prediction that may differ from step to step, as with conditioning, guidance or a control of its own for each.</summary>
+/// <param name="x">Noisy input, as for <see cref="NoisePredictor"/>.</param>
+/// <param name="time">Time in the schedule's unit.</param>
+/// <param name="step">Step of the sampler that evaluates, from 0 at the noise; the same for all evaluations of a step.</param>
+/// <returns>Prediction, of x's shape, in any floating dtype.</returns>
+public delegate Tensor SteppedPredictor(Tensor x, double time, int step);
+
 /// <summary>A tensor to differentiate with respect to, and the name by which results and errors call it.</summary>
 /// <param name="Name">Unique name, such as "conditioning" or "unet.conv_in.weight".</param>
 /// <param name="Value">A leaf tensor that the predictor reads.</param>
@@ -22,10 +30,9 @@ public readonly record struct DeclaredInput(string Name, Tensor Value);
 /// <para>Inputs are declared: <see cref="With(string, Tensor)"/> names a tensor to differentiate, <see cref="Freeze"/> a network to hold constant. A captured tensor that requires grad and is neither is an error when gradients are asked for: never a silent zero.</para>
 /// <para>Holds tensors but owns none. During <c>Sampling.Differentiate</c> the declared tensors' requires_grad and grad are borrowed and put back, so one network must not be differentiated by two threads at once.</para>
 /// </remarks>
-public sealed record NoiseField
+public sealed partial record NoiseField
 {
-
-    private NoiseField(ImmutableArray<WeightedPredictor> terms) => Terms = terms;
+    private NoiseField(ImmutableArray<FieldTerm> terms) => Terms = terms;
 
     /// <summary>What the predictors predict. Default: <see cref="Prediction.Epsilon"/>.</summary>
     public Prediction Prediction { get; init; } = Prediction.Epsilon;
@@ -36,8 +43,8 @@ public sealed record NoiseField
     /// <summary>Tensors held constant although they may require grad elsewhere.</summary>
     internal ImmutableArray<Tensor> Frozen { get; private init; } = [];
 
-    /// <summary>Predictors whose weighted sum is the prediction; each is differentiated on its own, so that one graph is held at a time.</summary>
-    internal ImmutableArray<WeightedPredictor> Terms { get; }
+    /// <summary>Parts whose sum is the prediction; each is differentiated on its own, so that one graph is held at a time.</summary>
+    internal ImmutableArray<FieldTerm> Terms { get; private init; }
 
     private ImmutableArray<(string Prefix, nn.Module Network)> Known { get; init; } = [];
 
@@ -45,33 +52,15 @@ public sealed record NoiseField
     public static NoiseField From(NoisePredictor predict)
     {
         ArgumentNullException.ThrowIfNull(predict);
-        return new([new(1, predict)]);
+        return From((x, time, _) => predict(x, time));
     }
 
-    /// <summary>Classifier-free guidance, eps_u + scale (eps_c - eps_u), by two calls one after the other: half the activations of one call on a doubled batch.</summary>
-    /// <param name="unconditional">Prediction without (or with the negative) conditioning.</param>
-    /// <param name="conditional">Prediction with conditioning.</param>
-    /// <param name="scale">Guidance scale w; 1 is no guidance.</param>
-    /// <remarks>Ho and Salimans (2022). Counted as one evaluation, as papers do.</remarks>
-    public static NoiseField Guided(NoisePredictor unconditional, NoisePredictor conditional, double scale)
+    /// <summary>A field of one predictor that may differ from step to step.</summary>
+    /// <remarks>A control added to the noise is <c>(x, t, n) =&gt; net(x, t).add(u[n])</c> with the u declared by <see cref="With(string, IReadOnlyList{Tensor})"/>. Steps of an adaptive sampler are counted as they are accepted.</remarks>
+    public static NoiseField From(SteppedPredictor predict)
     {
-        ArgumentNullException.ThrowIfNull(unconditional);
-        ArgumentNullException.ThrowIfNull(conditional);
-        return new([new(1 - scale, unconditional), new(scale, conditional)]);
-    }
-
-    /// <summary>Classifier-free guidance by one call on a doubled batch.</summary>
-    /// <param name="both">Called with x twice along the batch, [2B, …]; returns the unconditional predictions, then the conditional ones.</param>
-    /// <param name="scale">Guidance scale w; 1 is no guidance.</param>
-    public static NoiseField GuidedBatched(NoisePredictor both, double scale)
-    {
-        ArgumentNullException.ThrowIfNull(both);
-        return From((x, time) =>
-        {
-            var halves = both(cat([x, x], 0), time).chunk(2, 0);
-            using var w = scale.ToScalar();
-            return halves[0].add(halves[1].sub(halves[0]), w);
-        });
+        ArgumentNullException.ThrowIfNull(predict);
+        return new([(field, x, at, step, wanted) => field.Predict(predict, x, at, step, wanted)]);
     }
 
     /// <summary>Declares a tensor to differentiate with respect to.</summary>
@@ -91,6 +80,15 @@ public sealed record NoiseField
         return this with { Inputs = Inputs.Add(new(name, input)) };
     }
 
+    /// <summary>Declares one tensor for each step, named <c>name[0]</c>, <c>name[1]</c>, …: conditioning, controls or guidance scales that a <see cref="SteppedPredictor"/> reads.</summary>
+    /// <param name="name">Name of all.</param>
+    /// <param name="bySteps">Leaf tensors of floating dtype.</param>
+    public NoiseField With(string name, IReadOnlyList<Tensor> bySteps)
+    {
+        ArgumentNullException.ThrowIfNull(bySteps);
+        return Enumerable.Range(0, bySteps.Count).Aggregate(this, (f, n) => f.With($"{name}[{n}]", bySteps[n]));
+    }
+
     /// <summary>Declares all parameters of a network, each named <c>prefix.path</c>.</summary>
     /// <param name="prefix">Put before each parameter's path, such as "unet".</param>
     /// <param name="network">Network that the predictor calls.</param>
@@ -98,6 +96,21 @@ public sealed record NoiseField
     {
         ArgumentNullException.ThrowIfNull(network);
         return network.named_parameters().Aggregate(Knowing(prefix, network), (f, p) => f.With($"{prefix}.{p.name}", p.parameter));
+    }
+
+    /// <summary>Declares the parameters of a network whose names match a pattern, and holds its others constant.</summary>
+    /// <param name="prefix">Put before each parameter's path, such as "unet".</param>
+    /// <param name="network">Network that the predictor calls.</param>
+    /// <param name="pattern">Matched against <c>prefix.path</c>; * stands for any characters, as in "unet.*.attn2.*".</param>
+    /// <exception cref="ArgumentException">No parameter matches.</exception>
+    public NoiseField With(string prefix, nn.Module network, string pattern)
+    {
+        ArgumentNullException.ThrowIfNull(network);
+        ArgumentException.ThrowIfNullOrEmpty(pattern);
+        var chosen = network.named_parameters().Where(p => FileSystemName.MatchesSimpleExpression(pattern, $"{prefix}.{p.name}", ignoreCase: false)).ToList();
+        return chosen.Count == 0
+            ? throw new ArgumentException($"No parameter of '{prefix}' matches '{pattern}'. They are named like '{prefix}.{network.named_parameters().Select(p => p.name).FirstOrDefault()}'.", nameof(pattern))
+            : chosen.Aggregate(Knowing(prefix, network).Freeze(network), (f, p) => f.With($"{prefix}.{p.name}", p.parameter));
     }
 
     /// <summary>Holds a network's parameters constant, except those declared: their gradients are not wanted.</summary>
@@ -121,25 +134,25 @@ public sealed record NoiseField
     /// <param name="x">Noisy input.</param>
     /// <param name="at">Time and noise level.</param>
     /// <param name="wanted">What to express the prediction as. Default: the noise eps.</param>
+    /// <param name="step">Step that evaluates, for fields that differ from step to step. Default: the first.</param>
     /// <returns>The prediction, of x's shape and dtype, in the current dispose scope.</returns>
     /// <exception cref="InvalidOperationException">At this level the network's prediction does not determine the wanted one.</exception>
-    public Tensor Evaluate(Tensor x, GridPoint at, Prediction wanted = Prediction.Epsilon)
+    public Tensor Evaluate(Tensor x, GridPoint at, Prediction wanted = Prediction.Epsilon, int step = 0)
     {
         Tensor? sum = null;
         foreach (var term in Terms)
         {
-            var eps = Evaluate(term.Predict, x, at, wanted);
-            using var weight = term.Weight.ToScalar();
-            sum = sum is null ? (term.Weight == 1 ? eps : eps.mul(weight)) : sum.add(eps, weight);
+            var part = term(this, x, at, step, wanted);
+            sum = sum is null ? part : sum.add(part, One);
         }
 
         return sum!;
     }
 
-    /// <summary>Prediction of one predictor alone.</summary>
-    internal Tensor Evaluate(NoisePredictor predict, Tensor x, GridPoint at, Prediction wanted = Prediction.Epsilon)
+    // One predictor's prediction as what is wanted.
+    private Tensor Predict(SteppedPredictor predict, Tensor x, GridPoint at, int step, Prediction wanted)
     {
-        var output = predict(x, at.Time);
+        var output = predict(x, at.Time, step);
         if (!output.shape.AsSpan().SequenceEqual(x.shape))
             throw new InvalidOperationException($"The noise predictor returned shape [{string.Join(", ", output.shape)}] for an input of shape [{string.Join(", ", x.shape)}]; they must be equal.");
         if (output.dtype != x.dtype)
@@ -154,6 +167,8 @@ public sealed record NoiseField
         return [.. Known.SelectMany(k => k.Network.named_parameters().Where(p => p.parameter.requires_grad && !declared.Contains(p.parameter.Handle)).Select(p => $"{k.Prefix}.{p.name}"))];
     }
 
+    private static readonly Scalar One = 1.0.ToScalar();
+
     // Linear in x and the output with weights that suit a sum of predictors: they are affine with the x-parts equal, and guidance weights sum to one.
     private Tensor Convert(Tensor output, Tensor x, NoiseLevel level, Prediction wanted)
     {
@@ -165,5 +180,5 @@ public sealed record NoiseField
     }
 }
 
-/// <summary>A predictor and its weight in a field's sum.</summary>
-internal readonly record struct WeightedPredictor(double Weight, NoisePredictor Predict);
+/// <summary>One part of a field's sum, weight included. Differentiable where grad mode is on.</summary>
+internal delegate Tensor FieldTerm(NoiseField field, Tensor x, GridPoint at, int step, Prediction wanted);

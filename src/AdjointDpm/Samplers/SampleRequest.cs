@@ -1,3 +1,4 @@
+using AdjointDpm.Gradients;
 using AdjointDpm.Schedules;
 using static TorchSharp.torch;
 
@@ -17,6 +18,10 @@ public sealed record SampleRequest
 
     /// <summary>Method. Default: <see cref="Sampler.Ddim"/>.</summary>
     public Sampler Sampler { get; init; } = Sampler.Ddim;
+
+    /// <summary>Tensors added to x at the grid's points before the steps from there, of the noise's shape and dtype; null for none. Default: none. Their gradients are <see cref="SampleGradients.States"/>.</summary>
+    /// <remarks>Controls of the noise eps rather than of the state, as in FlowGrad, belong into a <see cref="SteppedPredictor"/>. Adaptive and reversible samplers and the continuous adjoint take none here.</remarks>
+    public IReadOnlyList<Tensor?> Controls { get; init; } = [];
 
     /// <summary>Names the draws of a stochastic sampler; unused by deterministic ones. Default: seed 0.</summary>
     public NoiseKey Key { get; init; }

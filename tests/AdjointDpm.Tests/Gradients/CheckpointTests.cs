@@ -1,5 +1,6 @@
 using AdjointDpm.Gradients;
 using AdjointDpm.Samplers;
+using AdjointDpm.Schedules;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -35,9 +36,8 @@ public sealed class CheckpointTests
         Assert.All(expected.Inputs, i => Assert.True(actual.Inputs[i.Key].equal(i.Value).all().ToBoolean(), i.Key));
         Assert.Equal(expected.Statistics.Vjps, actual.Statistics.Vjps);
         Assert.Equal(actual.Statistics.BackwardNfe, actual.Statistics.Vjps + actual.Statistics.Recomputed);
-        // One stretch, or stretches of one step, leave nothing to walk again.
-        Assert.Equal(slots is 2 or 3, actual.Statistics.Recomputed > 0);
-        Assert.True(actual.Statistics.Recomputed < actual.Statistics.ForwardNfe);
+        // The last state is at hand, so one slot less than steps leaves nothing to walk again.
+        Assert.Equal(slots < 5, actual.Statistics.Recomputed > 0);
         actual.Dispose();
         Assert.InRange(DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount - before, 0, 2L * (1 + expected.Inputs.Count));
     }
@@ -51,8 +51,54 @@ public sealed class CheckpointTests
         using var all = Sampling.Differentiate(request, x => x.sum(), cancellationToken: Token);
         using var few = Sampling.Differentiate(request, x => x.sum(), GradientMethod.Checkpointed(8), Token);
         Assert.True(few.Statistics.PeakLiveTensors < all.Statistics.PeakLiveTensors - 40);
-        // All stretches but the last are walked once more, up to their last state.
-        Assert.Equal(7 * 7, few.Statistics.Recomputed);
+        Assert.Equal(CheckpointSchedule.Recomputed(64, 8), few.Statistics.Recomputed);
+    }
+
+    // r N - C(s + r, s + 1), by another way: the recurrence that it solves.
+    [Fact]
+    public void Schedule_EveryLengthAndNumberOfSlots_IsTheOptimum()
+    {
+        var least = new long[101, 13];
+        for (var l = 1; l <= 100; l++)
+        {
+            for (var s = 1; s <= 12; s++)
+            {
+                least[l, s] = l == 1 ? 0 : s == 1 ? l * (l - 1L) / 2 : Enumerable.Range(1, l - 1).Min(m => m + least[l - m, s - 1] + least[m, s]);
+                Assert.Equal(least[l, s], CheckpointSchedule.Walked(l, s));
+                var next = CheckpointSchedule.Next(l, s);
+                Assert.True(s == 1 || l == 1 ? next == l : least[l, s] == next + least[l - next, s - 1] + least[next, s], $"{l} steps, {s} slots");
+            }
+        }
+    }
+
+    [Fact]
+    public void Checkpointed_ManyLengthsAndSlots_RecomputesTheOptimum()
+    {
+        using var scope = NewDisposeScope();
+        foreach (var steps in (int[])[1, 2, 3, 5, 10, 17, 30, 64])
+        {
+            var request = ClosedFormTests.GaussianRequest(TimeGrid.LogSnr(DiscreteVp.StableDiffusion, steps), Sampler.Ddim, 0.3, tensor(0.7, ScalarType.Float64));
+            using var all = Sampling.Differentiate(request, x => x.sum(), GradientMethod.Discrete, Token);
+            foreach (var slots in (int[])[1, 2, 3, 4, 7, 16, 63, 100])
+            {
+                using var some = Sampling.Differentiate(request, x => x.sum(), GradientMethod.Checkpointed(slots), Token);
+                Assert.Equal((CheckpointSchedule.Recomputed(steps, slots), steps), (some.Statistics.Recomputed, some.Statistics.Vjps));
+                Assert.Equal(all.Noise.ToDouble(), some.Noise.ToDouble());
+            }
+        }
+
+        Assert.Equal(0, CheckpointSchedule.Recomputed(30, 29));
+        Assert.Equal(29 * 28 / 2, CheckpointSchedule.Recomputed(30, 1));
+    }
+
+    // A stage that a later one reads is made again for a state that was walked to, the others only with their graphs.
+    [Fact]
+    public void Checkpointed_RungeKutta_RepeatsOnlyStagesThatOthersRead()
+    {
+        using var scope = NewDisposeScope();
+        var request = ClosedFormTests.GaussianRequest(TimeGrid.LogSnr(DiscreteVp.StableDiffusion, 20), Sampler.Rk4, 0.3, tensor(0.7, ScalarType.Float64));
+        using var some = Sampling.Differentiate(request, x => x.sum(), GradientMethod.Checkpointed(4), Token);
+        Assert.InRange(some.Statistics.Recomputed, 4 * CheckpointSchedule.Recomputed(20, 4), (4 * CheckpointSchedule.Recomputed(20, 4)) + (3 * 19));
     }
 
     [Theory]

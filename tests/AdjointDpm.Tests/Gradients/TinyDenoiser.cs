@@ -57,6 +57,10 @@ internal sealed class TinyDenoiser : nn.Module
         };
     }
 
+    /// <summary>The same on a grid of moderate noise, where the untrained network keeps its states moderate too, as finite differences need.</summary>
+    public SampleRequest ModerateRequest(Sampler sampler, string guidance, out Tensor c, int steps = 6)
+        => Request(sampler, guidance, out c) with { Grid = TimeGrid.LogSnr(DiscreteVp.StableDiffusion, steps, rhoMin: 0.2, rhoMax: 2) };
+
     private static TorchSharp.Modules.Parameter Weight(ushort draw, double scale, params long[] shape)
     {
         using var s = scale.ToScalar();
