@@ -51,8 +51,8 @@ public static class Vjp
     /// <param name="x">Where. Becomes part of the graph.</param>
     internal static Tensor DifferentiableGradient(Func<Tensor, Tensor> function, Tensor x)
     {
-        // A handle of its own, so that x's grad is not touched; a leaf if x does not require grad.
-        var own = x.requires_grad ? x.alias() : x.detach().requires_grad_();
+        // A node of its own, so that x's grad is not touched (an alias is x itself); a leaf if x does not require grad.
+        var own = x.requires_grad ? x.view_as(x) : x.detach().requires_grad_();
         var value = function(own).sum();
         Accumulate([(value, ones_like(value))], [own], createGraph: true);
         var gradient = own.grad ?? zeros_like(x);
