@@ -11,6 +11,9 @@ public enum ClusterProvider
 
     /// <summary>In Redis: for silos on several machines.</summary>
     Redis,
+
+    /// <summary>In PostgreSQL: for silos on several machines.</summary>
+    Postgres,
 }
 
 /// <summary>Section <c>Cluster</c>: what all silos of a cluster have in common.</summary>
@@ -30,9 +33,14 @@ public sealed class ClusterHostOptions : IValidatableObject
     /// <summary>Connection string of Redis, such as <c>redis:6379,password=…,ssl=true</c>.</summary>
     public string? RedisConnection { get; set; }
 
+    /// <summary>Connection string of PostgreSQL, such as <c>Host=db;Database=adjointdpm;Username=…;Password=…</c>. The tables are made when they are missing.</summary>
+    public string? PostgresConnection { get; set; }
+
     public IEnumerable<ValidationResult> Validate(ValidationContext validationContext)
     {
         if (Provider == ClusterProvider.Redis && string.IsNullOrWhiteSpace(RedisConnection))
             yield return new ValidationResult("Cluster:Provider is redis, but Cluster:RedisConnection is not set. Give host:port.");
+        if (Provider == ClusterProvider.Postgres && string.IsNullOrWhiteSpace(PostgresConnection))
+            yield return new ValidationResult("Cluster:Provider is postgres, but Cluster:PostgresConnection is not set. Give Host=…;Database=…;Username=…;Password=….");
     }
 }

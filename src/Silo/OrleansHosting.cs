@@ -1,4 +1,6 @@
+using System.Data.Common;
 using AdjointDpm.Grains.Hosting;
+using Npgsql;
 using Orleans.Configuration;
 using StackExchange.Redis;
 
@@ -25,17 +27,40 @@ internal static class OrleansHosting
                 options.GatewayListeningEndpoint = new(silo.ListenAddress, silo.GatewayPort);
             });
             orleans.AddAdjointDpm(silo.DataFolder, workers).AddGradientEngine();
-            if (cluster.Provider == ClusterProvider.Redis)
+            switch (cluster.Provider)
             {
-                orleans.UseRedisClustering(options => options.ConfigurationOptions = ConfigurationOptions.Parse(cluster.RedisConnection!));
-                orleans.AddRedisGrainStorage(AdjointDpmSiloBuilderExtensions.StateStorage, options =>
-                {
-                    options.ConfigurationOptions = ConfigurationOptions.Parse(cluster.RedisConnection!);
-                    options.GrainStorageSerializer = AdjointDpmSiloBuilderExtensions.StateSerializer;
-                });
+                case ClusterProvider.Redis:
+                    orleans.UseRedis(ConfigurationOptions.Parse(cluster.RedisConnection!));
+                    break;
+                case ClusterProvider.Postgres:
+                    orleans.UsePostgres(cluster.PostgresConnection!);
+                    break;
+                default:
+                    orleans.UseAdjointDpmFiles(silo.DataFolder, cluster.ClusterId);
+                    break;
             }
-            else
-                orleans.UseAdjointDpmFiles(silo.DataFolder, cluster.ClusterId);
             orleans.AddActivityPropagation();
         });
+
+    private static void UseRedis(this ISiloBuilder orleans, ConfigurationOptions connection)
+    {
+        orleans.UseRedisClustering(options => options.ConfigurationOptions = connection);
+        orleans.AddRedisGrainStorage(AdjointDpmSiloBuilderExtensions.StateStorage, options =>
+        {
+            options.ConfigurationOptions = connection;
+            options.GrainStorageSerializer = AdjointDpmSiloBuilderExtensions.StateSerializer;
+        });
+    }
+
+    private static void UsePostgres(this ISiloBuilder orleans, string connection)
+    {
+        const string Invariant = "Npgsql";
+        DbProviderFactories.RegisterFactory(Invariant, NpgsqlFactory.Instance);
+        orleans.UseAdoNetClustering(options => (options.Invariant, options.ConnectionString) = (Invariant, connection));
+        orleans.AddAdoNetGrainStorage(AdjointDpmSiloBuilderExtensions.StateStorage, options =>
+        {
+            (options.Invariant, options.ConnectionString) = (Invariant, connection);
+            options.GrainStorageSerializer = AdjointDpmSiloBuilderExtensions.StateSerializer;
+        });
+    }
 }

@@ -2,6 +2,7 @@ using System.ComponentModel.DataAnnotations;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Native;
 using AdjointDpm.Silo;
+using AdjointDpm.Silo.Postgres;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http.Features;
@@ -15,6 +16,8 @@ try
     var silo = builder.Configuration.Read<SiloHostOptions>(SiloHostOptions.Section);
     var cluster = builder.Configuration.Read<ClusterHostOptions>(ClusterHostOptions.Section);
     var workers = builder.Configuration.Read<WorkerOptions>(WorkerOptions.Section);
+    if (cluster.Provider == ClusterProvider.Postgres)
+        await PostgresSchema.EnsureAsync(cluster.PostgresConnection!, CancellationToken.None);
     var native = NativeTorch.EnsureLoaded();
     silo.DataFolder = Directory.CreateDirectory(silo.DataFolder).FullName;
     silo.SiloPort = FreePort.Or(silo.SiloPort, silo.ListenAddress);

@@ -7,7 +7,7 @@ namespace AdjointDpm.Cluster.Tests;
 [Collection(RealCluster.OneAtATime)]
 public sealed class FaultTests
 {
-    private static readonly ExperimentSpec Spec = DigitsSpecs.Small with { Training = DigitsSpecs.Small.Training with { Steps = 5, Shards = 8, SamplesPerShard = 10 }, Sample = new SampleSpec { Steps = 8 } };
+    internal static readonly ExperimentSpec Spec = DigitsSpecs.Small with { Training = DigitsSpecs.Small.Training with { Steps = 5, Shards = 8, SamplesPerShard = 10 }, Sample = new SampleSpec { Steps = 8 } };
 
     private static readonly Lazy<Task<ExperimentSnapshot>> Calm = new(async () =>
     {
@@ -100,7 +100,7 @@ public sealed class FaultTests
             Assert.False(timeout.IsCancellationRequested, "The silo computes nothing.");
     }
 
-    private static async Task SameAsCalmAsync(ExperimentSnapshot snapshot)
+    internal static async Task SameAsCalmAsync(ExperimentSnapshot snapshot)
     {
         Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
         var calm = (await Calm.Value).Trials[0];

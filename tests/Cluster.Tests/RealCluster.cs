@@ -1,3 +1,4 @@
+using System.Net;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
 using Microsoft.Extensions.DependencyInjection;
@@ -15,21 +16,29 @@ internal sealed class RealCluster : IAsyncDisposable
     private readonly List<SiloProcess> _silos = [];
     private IHost? _client;
 
-    private RealCluster(string folder) => Folder = folder;
+    private readonly string[] _settings;
+
+    private RealCluster(string folder, string[] settings) => (Folder, _settings) = (folder, settings);
 
     public string Folder { get; }
 
     public IReadOnlyList<SiloProcess> Silos => _silos;
 
-    public static async Task<RealCluster> StartAsync(int silos)
+    /// <summary>Starts silos, each with these settings besides its own.</summary>
+    public static async Task<RealCluster> StartAsync(int silos, params string[] settings)
     {
-        var cluster = new RealCluster(Directory.CreateTempSubdirectory("adjointdpm-cluster-").FullName);
+        var cluster = new RealCluster(Directory.CreateTempSubdirectory("adjointdpm-cluster-").FullName, settings);
         await cluster.AddAsync([.. Enumerable.Range(0, silos).Select(i => $"silo-{i}")]);
         return cluster;
     }
 
-    public async Task AddAsync(params string[] names) =>
-        _silos.AddRange(await Task.WhenAll(names.Select(name => SiloProcess.StartAsync(name, Folder))));
+    public async Task AddAsync(params string[] names)
+    {
+        _silos.AddRange(await Task.WhenAll(names.Select(name => SiloProcess.StartAsync(name, Folder, null, _settings))));
+        // Only the data folder tells a client of gateways that came later.
+        if (_settings.Length > 0)
+            await ForgetClientAsync();
+    }
 
     public async Task KillAsync(string name)
     {
@@ -46,7 +55,9 @@ internal sealed class RealCluster : IAsyncDisposable
         {
             var builder = Host.CreateApplicationBuilder();
             builder.Logging.ClearProviders();
-            builder.UseOrleansClient(client => client.UseAdjointDpmDataFolder(Folder));
+            builder.UseOrleansClient(client => _ = _settings.Length == 0
+                ? client.UseAdjointDpmDataFolder(Folder)
+                : client.UseAdjointDpmGateways([.. _silos.Select(silo => new IPEndPoint(IPAddress.Loopback, silo.Ready.GatewayPort))]));
             _client = builder.Build();
             await _client.StartAsync(TestContext.Current.CancellationToken);
         }
@@ -82,14 +93,19 @@ internal sealed class RealCluster : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        if (_client is not null)
-        {
-            await _client.StopAsync(CancellationToken.None);
-            _client.Dispose();
-        }
+        await ForgetClientAsync();
         foreach (var silo in _silos)
             await silo.DisposeAsync();
         Directory.Delete(Folder, recursive: true);
+    }
+
+    private async Task ForgetClientAsync()
+    {
+        if (_client is null)
+            return;
+        await _client.StopAsync(CancellationToken.None);
+        _client.Dispose();
+        _client = null;
     }
 
     private static string Describe(ExperimentSnapshot? snapshot) => snapshot is null

@@ -6,7 +6,7 @@ namespace AdjointDpm.Grains.Hosting;
 /// <list type="bullet">
 /// <item><c>Silo:SiloPort</c>, <c>Silo:GatewayPort</c>, <c>Silo:HttpPort</c>: TCP ports; 0 picks a free one. Defaults: <see cref="DefaultSiloPort"/>, <see cref="DefaultGatewayPort"/>, <see cref="DefaultHttpPort"/>.</item>
 /// <item><c>Silo:AdvertisedAddress</c>: the address other silos and clients dial. Default: 127.0.0.1, and then the silo listens on loopback only; any other address makes it listen on all interfaces.</item>
-/// <item><c>Cluster:Provider</c>: <c>file</c> (default: membership and state in <c>Silo:DataFolder</c>, for silos on one machine) or <c>redis</c> with <c>Cluster:RedisConnection</c>.</item>
+/// <item><c>Cluster:Provider</c>: <c>file</c> (default: membership and state in <c>Silo:DataFolder</c>, for silos on one machine) <c>redis</c> with <c>Cluster:RedisConnection</c>, or <c>postgres</c> with <c>Cluster:PostgresConnection</c>.</item>
 /// <item><c>Cluster:ClusterId</c>, <c>Cluster:ServiceId</c>: defaults <see cref="ClusterId"/>, <see cref="ServiceId"/>.</item>
 /// <item><c>Workers:Devices:0</c>, <c>Workers:Devices:1</c>, …: devices of this silo. Default: <c>cpu:0</c>.</item>
 /// </list>
