@@ -14,10 +14,21 @@ internal static class ExperimentLookup
     {
         if (await cluster.GetSnapshotAsync(text, cancellationToken) is { } exact) return exact;
         var all = await cluster.ListAsync(0, Most, cancellationToken);
-        var matching = all.Where(experiment => experiment.Id.StartsWith(text, StringComparison.Ordinal)).ToList();
-        if (matching.Count == 1 && await cluster.GetSnapshotAsync(matching[0].Id, cancellationToken) is { } found) return found;
-        throw matching.Count > 1
-            ? new CommandFailure(ExitCodes.Failed, $"'{text}' could be any of {string.Join(", ", matching.Take(5).Select(experiment => experiment.Id))}{(matching.Count > 5 ? ", …" : "")}.", "Write more of the id.")
-            : new CommandFailure(ExitCodes.Failed, $"There is no experiment '{text}'.", all.Count == 0 ? "The cluster has none yet." : "List them with 'adpm ls'.");
+        var id = Among([.. all.Select(experiment => experiment.Id)], text, "The cluster has none yet.");
+        return await cluster.GetSnapshotAsync(id, cancellationToken) ?? throw None(text, "List them with 'adpm ls'.");
     }
+
+    /// <summary>The id itself, else the only one that begins so.</summary>
+    public static string Among(IReadOnlyList<string> ids, string text, string whenEmpty)
+    {
+        var matching = ids.Contains(text) ? [text] : ids.Where(id => id.StartsWith(text, StringComparison.Ordinal)).ToList();
+        return matching.Count switch
+        {
+            1 => matching[0],
+            0 => throw None(text, ids.Count == 0 ? whenEmpty : "List them with 'adpm ls'."),
+            _ => throw new CommandFailure(ExitCodes.Failed, $"'{text}' could be any of {string.Join(", ", matching.Take(5))}{(matching.Count > 5 ? ", …" : "")}.", "Write more of the id."),
+        };
+    }
+
+    private static CommandFailure None(string text, string advice) => new(ExitCodes.Failed, $"There is no experiment '{text}'.", advice);
 }

@@ -1,3 +1,4 @@
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 
 namespace AdjointDpm.Client.Connection;
@@ -12,6 +13,8 @@ internal interface IClusterConnection : IAsyncDisposable
     Task<bool> CancelAsync(string id, CancellationToken cancellationToken);
 
     IAsyncEnumerable<ExperimentEvent> WatchAsync(string id, long afterSequence, CancellationToken cancellationToken);
+
+    Task<TrialAudit?> AuditAsync(string id, int trial, CancellationToken cancellationToken);
 
     Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken);
 }

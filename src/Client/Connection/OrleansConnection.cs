@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.CompilerServices;
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
 using Microsoft.Extensions.DependencyInjection;
@@ -61,6 +62,9 @@ internal sealed class OrleansConnection : IClusterConnection
 
     public Task<bool> CancelAsync(string id, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentGrain>(id).CancelAsync(cancellationToken));
+
+    public Task<TrialAudit?> AuditAsync(string id, int trial, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).AuditAsync(trial, cancellationToken));
 
     public Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentDirectoryGrain>(IExperimentDirectoryGrain.Key).ListAsync(skip, take, cancellationToken));

@@ -34,5 +34,6 @@ internal static class ClientJson
 [JsonSerializable(typeof(CancellationDocument))]
 [JsonSerializable(typeof(EventDocument))]
 [JsonSerializable(typeof(ErrorDocument))]
+[JsonSerializable(typeof(AuditDocument))]
 [JsonSerializable(typeof(DoctorDocument))]
 internal sealed partial class ClientJsonContext : JsonSerializerContext;

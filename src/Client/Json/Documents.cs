@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
 
@@ -67,6 +68,15 @@ internal sealed record ProblemDocument(string File, int Line, int Column, string
 {
     public static ProblemDocument Of(SpecProblem p) =>
         new(p.File, p.Line, p.Column, p.Path, p.Severity == SpecSeverity.Error ? "error" : "note", p.Message, p.Found, p.Expected, p.Suggestion);
+}
+
+internal sealed record AuditDocument(string Experiment, bool Holds, string? FirstViolation, IReadOnlyList<TrialAudit> Trials)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/audit/v1";
+
+    public static AuditDocument Of(string experiment, IReadOnlyList<TrialAudit> trials) =>
+        new(experiment, trials.All(trial => trial.Holds), trials.Where(trial => !trial.Holds).Select(trial => $"{trial.Run}: {trial.Violations[0]}").FirstOrDefault(), trials);
 }
 
 internal sealed record DoctorDocument(bool Healthy, IReadOnlyList<DoctorCheck> Checks)

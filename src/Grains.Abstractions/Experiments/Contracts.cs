@@ -1,3 +1,5 @@
+using AdjointDpm.Grains.Audit;
+
 namespace AdjointDpm.Grains.Experiments;
 
 /// <summary>One experiment: owns its trials and the search over them. Key: the experiment id.</summary>
@@ -15,6 +17,10 @@ public interface IExperimentGrain : IGrainWithStringKey
     /// <summary>Stops all trials after the step in hand. False when the experiment had ended already or does not exist.</summary>
     [Alias("Cancel")]
     Task<bool> CancelAsync(CancellationToken cancellationToken = default);
+
+    /// <summary>Proves from a trial's ledger that every contribution counted exactly once; null when the experiment has no such trial.</summary>
+    [Alias("Audit")]
+    Task<TrialAudit?> AuditAsync(int trial, CancellationToken cancellationToken = default);
 
     /// <summary>Events after a sequence number: first those that happened, then as they happen, until the experiment ends. To follow from the start pass 0.</summary>
     [Alias("Watch")]
@@ -170,6 +176,9 @@ public sealed record TrialSnapshot
 
     /// <summary>Shards that had to be given to another worker or another attempt.</summary>
     [Id(13)] public int ShardsReissued { get; init; }
+
+    /// <summary>SHA-256 of the newest committed record of the trial's ledger; null before the first.</summary>
+    [Id(20)] public string? LedgerSha256 { get; init; }
 }
 
 /// <summary>Kinds of events.</summary>

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Trials;
 
@@ -17,23 +18,28 @@ internal sealed record JournalLine
 /// <summary>Everything that happened in an experiment, one JSON line per event: the state of an experiment is what its journal says.</summary>
 /// <remarks>
 /// Every activation writes a file of its own, so that a former one which does not yet know of its end cannot write into the history.
-/// The files are read in the order of activation; lines that repeat a sequence number are such leftovers and are passed over.
+/// The files are read in the order of activation, and each goes on from where its first line says: what a former activation wrote beyond
+/// that, after the later one had read it, is passed over.
 /// </remarks>
-internal sealed class ExperimentJournal(string folder, long epoch) : IDisposable
+internal sealed class ExperimentJournal(IDisk disk, string folder, long epoch)
 {
-    private FileStream? _file;
+    private readonly string _path = Path.Combine(folder, $"events-{epoch:d8}.jsonl");
 
     /// <summary>Reads what earlier activations wrote.</summary>
-    public async Task<List<JournalLine>> ReadAsync(CancellationToken cancellationToken)
+    public async Task<List<JournalLine>> ReadAsync()
     {
         var lines = new List<JournalLine>();
-        if (!Directory.Exists(folder))
-            return lines;
-        foreach (var path in Directory.GetFiles(folder, "events-*.jsonl").Order(StringComparer.Ordinal))
+        foreach (var path in disk.List(folder).Where(path => Path.GetFileName(path).StartsWith("events-", StringComparison.Ordinal)))
         {
-            await foreach (var text in File.ReadLinesAsync(path, cancellationToken))
+            var begins = true;
+            foreach (var text in RunFolder.LinesOf(await disk.ReadAsync(path)))
             {
-                if (Parse(text) is { } line && line.Event.Sequence == lines.Count + 1)
+                if (Parse(text) is not { } line || line.Event.Sequence > lines.Count + 1)
+                    continue;
+                if (begins)
+                    lines.RemoveRange((int)line.Event.Sequence - 1, lines.Count - (int)line.Event.Sequence + 1);
+                begins = false;
+                if (line.Event.Sequence == lines.Count + 1)
                     lines.Add(line);
             }
         }
@@ -41,18 +47,7 @@ internal sealed class ExperimentJournal(string folder, long epoch) : IDisposable
     }
 
     /// <summary>Adds a line. On the disk when <paramref name="durable"/>; the rest may be lost in a power cut, and is then reported again.</summary>
-    public void Append(JournalLine line, bool durable)
-    {
-        if (_file is null)
-        {
-            Directory.CreateDirectory(folder);
-            _file = new FileStream(Path.Combine(folder, $"events-{epoch:d8}.jsonl"), FileMode.Append, FileAccess.Write, FileShare.Read);
-        }
-        _file.Write([.. JsonSerializer.SerializeToUtf8Bytes(line, FileGrainStorage.Json), (byte)'\n']);
-        _file.Flush(flushToDisk: durable);
-    }
-
-    public void Dispose() => _file?.Dispose();
+    public void Append(JournalLine line, bool durable) => disk.Append(_path, [.. JsonSerializer.SerializeToUtf8Bytes(line, FileGrainStorage.Json), (byte)'\n'], durable);
 
     private static JournalLine? Parse(string text)
     {

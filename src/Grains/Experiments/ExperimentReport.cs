@@ -17,7 +17,7 @@ internal static class ExperimentReport
 
     private static readonly JsonSerializerOptions Json = new(FileGrainStorage.Json) { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    public static async Task WriteAsync(string folder, ExperimentSummary summary, ExperimentSubmission submission, ExperimentSpec spec, TrialTable trials, string? reason)
+    public static async Task WriteAsync(IDisk disk, string folder, ExperimentSummary summary, ExperimentSubmission submission, ExperimentSpec spec, TrialTable trials, string? reason)
     {
         var best = trials.Best();
         var report = new
@@ -42,7 +42,7 @@ internal static class ExperimentReport
             },
             trials = Enumerable.Range(0, trials.Count).Select(index => Trial(folder, trials.WithLosses(index), trials.TotalsOf(index))),
         };
-        await AtomicFile.WriteAsync(Path.Combine(folder, "report.json"), JsonSerializer.SerializeToUtf8Bytes(report, Json));
+        await disk.WriteAsync(Path.Combine(folder, "report.json"), JsonSerializer.SerializeToUtf8Bytes(report, Json));
     }
 
     // The package's version, without the commit that some builds append.
@@ -59,6 +59,7 @@ internal static class ExperimentReport
         trial.Steps,
         trial.Metrics,
         trial.ParametersSha256,
+        trial.LedgerSha256,
         trial.LossHistory,
         trial.StartedAt,
         trial.EndedAt,

@@ -1,3 +1,4 @@
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Trials;
 
@@ -41,6 +42,9 @@ internal sealed class TrialTable
 
     public TrialTotals TotalsOf(int trial) => _rows[trial].Totals;
 
+    /// <summary>What the trial last said was committed of its ledger; null before it said anything.</summary>
+    public CommittedHead? HeadOf(int trial) => _rows[trial].Head;
+
     public string ModelSha256 { get; private set; } = "";
 
     /// <summary>Puts a line of the journal into effect.</summary>
@@ -61,6 +65,7 @@ internal sealed class TrialTable
                 break;
             case EventKind.TrialEnded when line.Trial is { } final:
                 row.Snapshot = final;
+                row.Head = Head(final);
                 row.Totals = line.Totals ?? new();
                 break;
         }
@@ -73,6 +78,7 @@ internal sealed class TrialTable
         if (report.ModelSha256.Length > 0)
             ModelSha256 = report.ModelSha256;
         row.Totals = report.Totals;
+        row.Head = Head(report.Snapshot);
         if (!IsEnded(row.Snapshot.State) && !IsEnded(report.Snapshot.State))
             row.Snapshot = report.Snapshot with { Step = row.Step };
     }
@@ -109,6 +115,8 @@ internal sealed class TrialTable
 
     public static bool IsEnded(RunState state) => state is RunState.Succeeded or RunState.Failed or RunState.Cancelled;
 
+    private static CommittedHead Head(TrialSnapshot trial) => new(trial.Step, trial.LedgerSha256, trial.State == RunState.Succeeded, "the trial's last report");
+
     private static Dictionary<string, double> Merge(IReadOnlyDictionary<string, double> old, IReadOnlyDictionary<string, double> news)
     {
         var merged = new Dictionary<string, double>(old);
@@ -126,6 +134,8 @@ internal sealed class TrialTable
         public List<double> Losses { get; } = [];
 
         public TrialTotals Totals { get; set; } = new();
+
+        public CommittedHead? Head { get; set; }
 
         public long Epoch { get; set; }
 

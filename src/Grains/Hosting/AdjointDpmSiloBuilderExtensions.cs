@@ -37,6 +37,8 @@ public static class AdjointDpmSiloBuilderExtensions
     {
         var services = silo.Services;
         services.TryAddSingleton(TimeProvider.System);
+        services.TryAddSingleton<IDisk, LocalDisk>();
+        services.TryAddSingleton(Background.ThreadPool);
         services.AddSingleton(new SiloFolders(Path.GetFullPath(dataFolder)));
         services.AddSingleton(new TensorStore(workers.TensorStoreBytes));
         services.AddSingleton<TensorTransfer>();
@@ -66,7 +68,7 @@ public static class AdjointDpmSiloBuilderExtensions
         // Reading one small file costs nothing, and shows at once whose process has ended.
         silo.Configure<ClusterMembershipOptions>(options => options.TableRefreshTimeout = TimeSpan.FromSeconds(1));
         silo.Services.AddGrainStorage<IGrainStorage>(StorageNames.State, (provider, _) =>
-            new FileGrainStorage(provider.GetRequiredService<SiloFolders>().State, provider.GetRequiredService<TimeProvider>()));
+            new FileGrainStorage(provider.GetRequiredService<SiloFolders>().State, provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<IDisk>()));
         return silo;
     }
 }

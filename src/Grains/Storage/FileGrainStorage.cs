@@ -1,8 +1,8 @@
 using System.Globalization;
-using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using AdjointDpm.Grains.Audit;
 using Orleans.Storage;
 
 namespace AdjointDpm.Grains.Storage;
@@ -12,7 +12,7 @@ namespace AdjointDpm.Grains.Storage;
 /// The first line of a file is its version, which is the ETag; the rest is the state. A write happens under a lock file, so the
 /// compare-and-swap holds between processes on one machine. Not for network shares: their locks are not to be relied on.
 /// </remarks>
-internal sealed class FileGrainStorage(string folder, TimeProvider time) : IGrainStorage
+internal sealed class FileGrainStorage(string folder, TimeProvider time, IDisk disk) : IGrainStorage
 {
     internal static readonly JsonSerializerOptions Json = new(JsonSerializerDefaults.Web)
     {
@@ -44,7 +44,7 @@ internal sealed class FileGrainStorage(string folder, TimeProvider time) : IGrai
             var contents = new MemoryStream();
             contents.Write(Encoding.ASCII.GetBytes(next + "\n"));
             JsonSerializer.Serialize(contents, grainState.State, Json);
-            await AtomicFile.WriteAsync(path, contents.GetBuffer().AsMemory(0, (int)contents.Length));
+            await disk.WriteAsync(path, contents.GetBuffer().AsMemory(0, (int)contents.Length));
             grainState.ETag = next;
             grainState.RecordExists = true;
         });
@@ -54,7 +54,7 @@ internal sealed class FileGrainStorage(string folder, TimeProvider time) : IGrai
         {
             var (stored, _) = await ReadAsync(path);
             RequireSame(stored, grainState.ETag, grainId);
-            File.Delete(path);
+            disk.Delete(path);
             Reset(grainState);
         });
 
@@ -72,50 +72,32 @@ internal sealed class FileGrainStorage(string folder, TimeProvider time) : IGrai
             throw new InconsistentStateException($"The state of {grainId} was changed by another activation.", stored ?? "none", expected ?? "none");
     }
 
-    private static async Task<(string? Version, ReadOnlyMemory<byte> Body)> ReadAsync(string path)
+    private async Task<(string? Version, ReadOnlyMemory<byte> Body)> ReadAsync(string path)
     {
-        byte[] contents;
-        try
-        {
-            contents = await File.ReadAllBytesAsync(path);
-        }
-        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
-        {
+        if (await disk.ReadAsync(path) is not { } contents)
             return (null, default);
-        }
         var end = Array.IndexOf(contents, (byte)'\n');
         if (end <= 0)
             throw new InvalidDataException($"'{path}' is not a state file: its first line must be a version. Restore it from a backup or delete it.");
         return (Encoding.ASCII.GetString(contents, 0, end), contents.AsMemory(end + 1));
     }
 
-    private string PathOf(string stateName, GrainId grainId)
-    {
-        var name = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(grainId.ToString())));
-        return Path.Combine(folder, stateName, name[..2], name + ".state");
-    }
+    private string PathOf(string stateName, GrainId grainId) => RunFolder.StatePath(folder, stateName, grainId.ToString());
 
     private async Task UnderLockAsync(string path, Func<string, Task> write)
     {
-        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
         var started = time.GetTimestamp();
         while (true)
         {
-            FileStream held;
-            try
+            using var held = disk.TryLock(path + ".lock");
+            if (held is not null)
             {
-                held = new FileStream(path + ".lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1);
-            }
-            catch (IOException e) when (e is not (DirectoryNotFoundException or PathTooLongException))
-            {
-                if (time.GetElapsedTime(started) > TimeSpan.FromSeconds(5))
-                    throw new TimeoutException($"Another process has held the lock of '{path}' for 5 s: {e.Message}", e);
-                await Task.Delay(TimeSpan.FromMilliseconds(5), time);
-                continue;
-            }
-            await using (held)
                 await write(path);
-            return;
+                return;
+            }
+            if (time.GetElapsedTime(started) > TimeSpan.FromSeconds(5))
+                throw new TimeoutException($"Another process has held the lock of '{path}' for 5 s.");
+            await Task.Delay(TimeSpan.FromMilliseconds(5), time);
         }
     }
 }

@@ -1,4 +1,5 @@
 using System.Diagnostics.Metrics;
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Trials;
 using AdjointDpm.Grains.Workers;
 

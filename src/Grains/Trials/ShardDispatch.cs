@@ -1,3 +1,4 @@
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Telemetry;
@@ -31,7 +32,7 @@ internal sealed record WorkRound
 
 /// <summary>Leases the shards of a round to workers until every one has contributed: lease, bounded waits that renew it, collect.</summary>
 /// <remarks>Runs on its grain's scheduler, so nothing here needs a lock. A worker that died costs its shards' leases and nothing else.</remarks>
-internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInventory inventory, TensorTransfer transfer, TimeProvider time, AdjointDpmInstruments instruments, ILogger<ShardDispatch> logger)
+internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInventory inventory, TensorTransfer transfer, TimeProvider time, AdjointDpmInstruments instruments, ILogger logger)
 {
     /// <summary>Shards that a worker holds at once: one that it computes, one that waits for it, so that devices do not idle between them.</summary>
     private const int LanesPerWorker = 2;
@@ -89,13 +90,16 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
         finally
         {
             // Attempts that lost their race: nobody waits for them any more.
-            await ended.CancelAsync();
+            Cancel(ended);
             foreach (var (_, (worker, token, _)) in lanes)
                 Forget(worker, token);
         }
     }
 
     private string? _lastReason;
+
+    // Here and now, on the grain's scheduler: CancelAsync would run what follows on another thread.
+    private static void Cancel(CancellationTokenSource source) => source.Cancel();
 
     /// <summary>One attempt, from the lease to its end. Throws only when the trial must end.</summary>
     private async Task LaneAsync(WorkRound round, string key, ShardToken token, CancellationToken cancellationToken)
@@ -138,18 +142,20 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     private async Task CollectAsync(WorkRound round, string key, ShardToken token, WorkResult result, CancellationToken cancellationToken)
     {
         byte[]? bytes = null;
-        if (result.Blob is { } blob && round.Ledger.HashOf(token.Shard) is null)
+        if (result.Blob is { } blob && round.Ledger.Wants(result.Token))
         {
             // A blob that this silo holds itself is shared with its store; the reduction changes what it gets.
             bytes = await transfer.FetchAsync(blob, cancellationToken);
             instruments.GradientReceived(bytes.Length);
         }
-        var outcome = round.Ledger.Contribute(token, result.ContentSha256);
+        var outcome = round.Ledger.Contribute(result.Token, result.ContentSha256, result.Weight, key);
         instruments.ShardContributed(outcome);
         if (outcome == ContributionOutcome.Accepted)
-            round.Accept(token.Shard, result, bytes);
+            round.Accept(result.Token.Shard, result, bytes);
         else if (outcome == ContributionOutcome.Mismatch)
             LogMismatch(logger, key, token);
+        if (result.Token != token)
+            Lost(round, key, token, $"it answered with the result of {result.Token}");
         Forget(key, token);
     }
 

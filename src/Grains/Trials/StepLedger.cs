@@ -1,3 +1,5 @@
+using AdjointDpm.Grains.Audit;
+
 namespace AdjointDpm.Grains.Trials;
 
 /// <summary>Names one attempt at one piece of one round of work. Equal up to the attempt: equal bits.</summary>
@@ -29,22 +31,6 @@ internal enum WorkKind
     Save,
 }
 
-/// <summary>What became of a contribution.</summary>
-internal enum ContributionOutcome
-{
-    /// <summary>First valid one for its shard.</summary>
-    Accepted,
-
-    /// <summary>The shard has a contribution already, with the same contents.</summary>
-    Duplicate,
-
-    /// <summary>Of another trial, epoch, kind or step, or of an attempt that was never leased.</summary>
-    Stale,
-
-    /// <summary>The shard has a contribution already, with other contents: a worker computes wrongly.</summary>
-    Mismatch,
-}
-
 /// <summary>Which shards of one round are open, leased or contributed. Every shard counts exactly once, whoever sends what how often.</summary>
 /// <remarks>Not thread-safe; owned by one coordinator. Times are passed in.</remarks>
 internal sealed class StepLedger
@@ -53,6 +39,7 @@ internal sealed class StepLedger
     private readonly WorkKind _kind;
     private readonly int _step;
     private readonly Shard[] _shards;
+    private readonly List<LedgerContribution> _contributions = [];
 
     public StepLedger(string trial, long epoch, WorkKind kind, int step, int shards)
     {
@@ -72,6 +59,9 @@ internal sealed class StepLedger
 
     public bool IsComplete => Contributed == _shards.Length;
 
+    /// <summary>Every contribution so far in the order of arrival, also those that do not count.</summary>
+    public IReadOnlyList<LedgerContribution> Contributions => _contributions;
+
     /// <summary>Attempts beyond the first, over all shards.</summary>
     public int Reissued { get; private set; }
 
@@ -79,6 +69,9 @@ internal sealed class StepLedger
 
     /// <summary>Content hash of an accepted contribution; null while there is none.</summary>
     public string? HashOf(int shard) => _shards[shard].Hash;
+
+    /// <summary>Whether a result would be the first of its shard.</summary>
+    public bool Wants(in ShardToken token) => IsOfThisRound(token) && _shards[token.Shard].Hash is null;
 
     /// <summary>Leases the open shard with the lowest index. False when none is open.</summary>
     public bool TryLease(string worker, DateTimeOffset now, DateTimeOffset until, out ShardToken token)
@@ -149,7 +142,24 @@ internal sealed class StepLedger
     }
 
     /// <summary>Counts a contribution. The first valid one wins, even when its lease has run out: equal tokens have equal bits.</summary>
-    public ContributionOutcome Contribute(in ShardToken token, string hash)
+    /// <param name="token">Token that came with the result, not the one that was asked about.</param>
+    /// <param name="hash">Hash of all that must be equal when the work is done again.</param>
+    /// <param name="weight">Number of samples behind it.</param>
+    /// <param name="worker">Who computed it.</param>
+    public ContributionOutcome Contribute(in ShardToken token, string hash, long weight = 1, string worker = "")
+    {
+        var outcome = Judge(token, hash);
+        _contributions.Add(new LedgerContribution(token.Shard, token.Attempt, outcome, hash, weight, worker));
+        if (outcome != ContributionOutcome.Accepted)
+            return outcome;
+        var shard = _shards[token.Shard];
+        shard.Hash = hash;
+        shard.Worker = null;
+        Contributed++;
+        return outcome;
+    }
+
+    private ContributionOutcome Judge(in ShardToken token, string hash)
     {
         if (!IsOfThisRound(token))
             return ContributionOutcome.Stale;
@@ -158,9 +168,6 @@ internal sealed class StepLedger
             return ContributionOutcome.Stale;
         if (shard.Hash is not null)
             return shard.Hash == hash ? ContributionOutcome.Duplicate : ContributionOutcome.Mismatch;
-        shard.Hash = hash;
-        shard.Worker = null;
-        Contributed++;
         return ContributionOutcome.Accepted;
     }
 

@@ -1,87 +1,81 @@
 using System.Runtime.InteropServices;
 using System.Text.Json;
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Storage;
 
 namespace AdjointDpm.Grains.Trials;
 
-/// <summary>Files that only a trial's coordinator writes: versions of parameters and optimiser state by content, and one line per step.</summary>
+/// <summary>Files that only a trial's coordinator writes: versions of parameters and optimiser state by content, and the ledger.</summary>
 /// <remarks>Everything is on the disk before the state that names it is committed, and removed only after a commit that does not.</remarks>
-internal sealed class TrialFiles(string folder)
+internal sealed class TrialFiles(IDisk disk, Background background, string folder, long epoch)
 {
-    /// <summary>One JSON line per step. Holds only what is a function of the spec: an interrupted run gives the same file.</summary>
-    public string MetricsFile { get; } = Path.Combine(folder, "metrics.jsonl");
-
-    public async Task<string> WriteAsync(ReadOnlyMemory<byte> bytes)
+    public async Task<string> WriteAsync(byte[] bytes)
     {
-        var sha = await Task.Run(() => TensorReference.HashOf(bytes.Span));
-        if (!File.Exists(PathOf(sha)))
-            await AtomicFile.WriteAsync(PathOf(sha), bytes);
+        var sha = await background.RunAsync(() => TensorReference.HashOf(bytes));
+        if (!disk.Exists(PathOf(sha)))
+            await disk.WriteAsync(PathOf(sha), bytes);
         return sha;
     }
 
     /// <exception cref="InvalidDataException">The file is missing or was changed.</exception>
     public async Task<byte[]> ReadAsync(string sha)
     {
-        if (!File.Exists(PathOf(sha)))
-            throw new InvalidDataException($"'{PathOf(sha)}' is missing, so the trial cannot go on from its last step. Restore the data folder or submit the experiment anew.");
-        var bytes = await File.ReadAllBytesAsync(PathOf(sha));
-        var found = await Task.Run(() => TensorReference.HashOf(bytes));
+        var bytes = await disk.ReadAsync(PathOf(sha))
+            ?? throw new InvalidDataException($"'{PathOf(sha)}' is missing, so the trial cannot go on from its last step. Restore the data folder or submit the experiment anew.");
+        var found = await background.RunAsync(() => TensorReference.HashOf(bytes));
         return found == sha ? bytes : throw new InvalidDataException($"'{PathOf(sha)}' was changed: its SHA-256 is {found}. Restore the data folder or submit the experiment anew.");
     }
 
-    public void Delete(string sha) => File.Delete(PathOf(sha));
+    public void Delete(string sha) => disk.Delete(PathOf(sha));
 
-    /// <summary>Adds the line of a step. Lines from a step that was begun and not committed are replaced.</summary>
-    public async Task AppendAsync(StepRecord record)
-    {
-        Directory.CreateDirectory(folder);
-        await using var file = new FileStream(MetricsFile, FileMode.Append, FileAccess.Write, FileShare.Read);
-        JsonSerializer.Serialize(file, record, FileGrainStorage.Json);
-        file.WriteByte((byte)'\n');
-        file.Flush(flushToDisk: true);
-    }
+    /// <summary>Adds a record to this activation's part of the ledger.</summary>
+    public void Append(LedgerRecord record) => disk.Append(LedgerPath(LedgerChain.FileOf(epoch, record.Step)), Line(record.ToLine()), durable: true);
 
-    /// <summary>The committed steps; the file is cut to them.</summary>
-    public async Task<List<StepRecord>> RecoverAsync(int committed)
+    /// <summary>The committed steps; what this activation recorded beyond them is taken back, because it will be done again.</summary>
+    /// <exception cref="InvalidDataException">The ledger is not the one whose newest record was committed.</exception>
+    public async Task<List<StepRecord>> RecoverAsync(int committed, string? head)
     {
-        var records = ReadMetrics(MetricsFile).Where(record => record.Step <= committed).DistinctBy(record => record.Step).OrderBy(record => record.Step).ToList();
-        if (records.Count != committed)
-            throw new InvalidDataException($"'{MetricsFile}' has {records.Count} of {committed} steps. Restore the data folder or submit the experiment anew.");
-        var lines = new MemoryStream();
-        foreach (var record in records)
+        // Before the plan not even step 0 is committed.
+        if (head is null)
+            committed = -1;
+        var files = new List<LedgerFile>();
+        foreach (var path in disk.List(Path.Combine(folder, RunFolder.LedgerFolder)))
+            files.Add(new LedgerFile(Path.GetFileName(path), RunFolder.LinesOf((await disk.ReadAsync(path))!)));
+        foreach (var own in files.Where(file => LedgerChain.EpochOf(file.Name) == epoch).ToArray())
         {
-            JsonSerializer.Serialize(lines, record, FileGrainStorage.Json);
-            lines.WriteByte((byte)'\n');
-        }
-        await AtomicFile.WriteAsync(MetricsFile, lines.GetBuffer().AsMemory(0, (int)lines.Length));
-        return records;
-    }
-
-    public static IEnumerable<StepRecord> ReadMetrics(string path)
-    {
-        if (!File.Exists(path))
-            yield break;
-        foreach (var line in File.ReadLines(path))
-        {
-            StepRecord? record;
-            try
-            {
-                record = JsonSerializer.Deserialize<StepRecord>(line, FileGrainStorage.Json);
-            }
-            catch (JsonException)
-            {
-                // The line that a crash cut off; its step was not committed.
+            var kept = own.Lines.TakeWhile(line => LedgerRecord.Parse(line) is { } record && record.Step <= committed).ToList();
+            if (kept.Count == own.Lines.Count)
                 continue;
-            }
-            if (record is not null)
-                yield return record;
+            await disk.WriteAsync(LedgerPath(own.Name), kept.SelectMany(Line).ToArray());
+            files[files.IndexOf(own)] = own with { Lines = kept };
         }
+        var chain = LedgerChain.Of(files);
+        chain.CutTo(committed);
+        if (chain.Violations.Count > 0 || chain.Records.Count != committed + 1 || (chain.Records is [.., var last] ? last.Sha256 : null) != head)
+            throw new InvalidDataException($"The ledger in '{LedgerPath("")}' is not the one that was committed with step {committed}{(chain.Violations.Count > 0 ? ": " + chain.Violations[0] : ".")} Restore the data folder or submit the experiment anew.");
+        return [.. chain.Records.Skip(1).Select(StepRecord.Of)];
     }
+
+    /// <summary>One JSON line per step, for the results. Holds only what is a function of the spec: an interrupted run gives the same file.</summary>
+    /// <returns>Its path, which no other activation writes to.</returns>
+    public async Task<string> WriteMetricsAsync(IEnumerable<StepRecord> steps)
+    {
+        var path = Path.Combine(folder, FormattableString.Invariant($"metrics-{epoch:d8}.jsonl"));
+        await disk.WriteAsync(path, steps.SelectMany(step => Line(JsonSerializer.Serialize(step, FileGrainStorage.Json))).ToArray());
+        return path;
+    }
+
+    public static IEnumerable<StepRecord> ReadMetrics(string path) => File.ReadLines(path).Select(line => JsonSerializer.Deserialize<StepRecord>(line, FileGrainStorage.Json)!);
 
     public static float[] Floats(ReadOnlySpan<byte> bytes) => MemoryMarshal.Cast<byte, float>(bytes).ToArray();
 
     public static byte[] Bytes(ReadOnlySpan<float> numbers) => MemoryMarshal.AsBytes(numbers).ToArray();
+
+    private static byte[] Line(string text) => System.Text.Encoding.UTF8.GetBytes(text + "\n");
+
+    private string LedgerPath(string name) => Path.Combine(folder, RunFolder.LedgerFolder, name);
 
     private string PathOf(string sha) => Path.Combine(folder, sha + ".bin");
 }

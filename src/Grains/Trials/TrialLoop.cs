@@ -1,5 +1,7 @@
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Workers;
@@ -8,24 +10,25 @@ namespace AdjointDpm.Grains.Trials;
 
 /// <summary>The phases of a trial, each ending in one commit; between two commits everything can be done again with equal bits.</summary>
 internal sealed class TrialLoop(
-    IPersistentState<TrialState> storage,
+    TrialStore store,
     TrialFiles files,
     string artifactFolder,
     ShardDispatch dispatch,
     TensorTransfer transfer,
+    Background background,
     TrialReporter reporter,
     Func<bool> isCancelled,
     TimeProvider time,
     AdjointDpmInstruments instruments,
     CancellationToken stopping)
 {
-    private readonly ExperimentSpec _spec = ExperimentSpecJson.Deserialize(storage.State.Assignment!.SpecJson);
+    private readonly ExperimentSpec _spec = ExperimentSpecJson.Deserialize(store.State.Assignment!.SpecJson);
     private readonly List<TensorReference> _offered = [];
     private TensorReference? _parametersAt;
     private byte[] _parameters = [];
     private float[] _optimizer = [];
 
-    private TrialState State => storage.State;
+    private TrialState State => store.State;
 
     /// <summary>Runs from the committed phase and step to the end.</summary>
     /// <exception cref="WorkFailedException">The trial cannot succeed.</exception>
@@ -55,7 +58,7 @@ internal sealed class TrialLoop(
                         break;
                     case TrialPhase.Training:
                         State.Phase = TrialPhase.EvaluatingAfter;
-                        await storage.WriteStateAsync();
+                        await store.CommitAsync();
                         break;
                     case TrialPhase.EvaluatingAfter:
                         await EvaluateAsync(WorkKind.EvaluateAfter, "after", TrialPhase.Saving);
@@ -76,7 +79,7 @@ internal sealed class TrialLoop(
     public async Task EndAsync(RunState state, string? reason)
     {
         (State.State, State.Reason, State.EndedAt) = (state, reason, time.GetUtcNow());
-        await storage.WriteStateAsync();
+        await store.CommitAsync();
         if (state == RunState.Succeeded)
             DeleteVersions();
     }
@@ -98,9 +101,35 @@ internal sealed class TrialLoop(
         var sha = await files.WriteAsync(parameters);
         (State.ModelSha256, State.InitialSha256, State.ParametersSha256) = (prepared!.ModelSha256!, sha, sha);
         State.Phase = TrialPhase.EvaluatingBefore;
-        await storage.WriteStateAsync();
+        var (training, assignment) = (_spec.Training, State.Assignment!);
+        await CommitAsync(Record(0, new Dictionary<string, double>()) with
+        {
+            Plan = new LedgerPlan(assignment.SpecJson, assignment.SpecSha256, State.ModelSha256, training.Steps, training.Shards, training.SamplesPerShard),
+        });
         Use(parameters);
     }
+
+    /// <summary>Commits the state together with the ledger's record of how it came about.</summary>
+    private async Task CommitAsync(LedgerRecord record)
+    {
+        record = record.Sealed();
+        files.Append(record);
+        State.LedgerSha256 = record.Sha256;
+        await store.CommitAsync();
+    }
+
+    private LedgerRecord Record(long weight, IReadOnlyDictionary<string, double> metrics) => new()
+    {
+        Run = ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index),
+        Step = State.Step,
+        Epoch = State.Epoch,
+        Contributions = [],
+        Weight = weight,
+        Metrics = metrics,
+        ParametersSha256 = State.ParametersSha256!,
+        OptimizerSha256 = State.OptimizerSha256,
+        Previous = State.LedgerSha256 ?? "",
+    };
 
     private async Task EvaluateAsync(WorkKind kind, string when, TrialPhase next)
     {
@@ -122,7 +151,7 @@ internal sealed class TrialLoop(
         }
         Count(parts);
         State.Phase = next;
-        await storage.WriteStateAsync();
+        await store.CommitAsync();
     }
 
     private async Task StepAsync()
@@ -131,19 +160,18 @@ internal sealed class TrialLoop(
         var numbers = _parameters.Length / sizeof(float);
         var reduction = new GradientReduction(shards.Length, numbers);
         var clock = new Stopwatch(time);
-        await dispatch.RunAsync(
-            Round(WorkKind.Gradient, shards.Length, token => Assignment(token), (shard, result, bytes) =>
+        var round = Round(WorkKind.Gradient, shards.Length, token => Assignment(token), (shard, result, bytes) =>
             {
                 if (bytes?.Length != _parameters.Length)
                     throw new WorkFailedException($"Step {State.Step + 1}, shard {shard}: the gradient has {bytes?.Length ?? 0} bytes, but the trained parameters have {_parameters.Length}.");
                 shards[shard] = result;
                 reduction.Add(shard, TrialFiles.Floats(bytes), result.Weight);
-            }),
-            stopping);
+            });
+        await dispatch.RunAsync(round, stopping);
         var waited = clock.Lap();
 
         var step = State.Step + 1;
-        var (norm, reduced, parameters, optimizer) = await Task.Run(() => Update(reduction, step, spec));
+        var (norm, reduced, parameters, optimizer) = await background.RunAsync(() => Update(reduction, step, spec));
         var optimized = clock.Lap() - reduced;
         if (!double.IsFinite(norm))
             throw new WorkFailedException($"Step {step}: the gradient's norm is {norm}. Lower optimizer.learningRate, or set optimizer.maxNorm.");
@@ -157,13 +185,12 @@ internal sealed class TrialLoop(
             State.Metrics[name] = value;
         Count(shards);
         State.Step = step;
-        var record = new StepRecord { Step = step, Metrics = metrics, ParametersSha256 = State.ParametersSha256 };
-        await files.AppendAsync(record);
-        await storage.WriteStateAsync();
+        var record = Record(shards.Sum(shard => shard.Weight), metrics) with { Contributions = round.Ledger.Contributions };
+        await CommitAsync(record);
 
         // The step is committed: from here on nothing needs the version before it, except the very first for the pictures.
         instruments.StepCommitted(metrics["loss"], norm, new StepSeconds(waited, reduced, optimized, clock.Lap()));
-        reporter.Step(record);
+        reporter.Step(StepRecord.Of(record));
         foreach (var old in new[] { oldParameters, oldOptimizer })
             if (old is not null && old != State.InitialSha256 && old != State.ParametersSha256 && old != State.OptimizerSha256)
                 files.Delete(old);
@@ -189,9 +216,10 @@ internal sealed class TrialLoop(
     private async Task SaveAsync()
     {
         var initial = Offer(State.InitialSha256 == State.ParametersSha256 ? _parameters : await files.ReadAsync(State.InitialSha256!));
+        var metrics = await files.WriteMetricsAsync(reporter.Steps);
         await dispatch.RunAsync(
             Round(WorkKind.Save, 1,
-                token => Assignment(token) with { InitialParameters = initial, ArtifactFolder = artifactFolder, MetricsFile = files.MetricsFile },
+                token => Assignment(token) with { InitialParameters = initial, ArtifactFolder = artifactFolder, MetricsFile = metrics },
                 (_, _, _) => { }),
             stopping);
         await EndAsync(RunState.Succeeded, null);

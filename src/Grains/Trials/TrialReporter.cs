@@ -1,10 +1,9 @@
-using AdjointDpm.Grains.Experiments;
 using Microsoft.Extensions.Logging;
 
 namespace AdjointDpm.Grains.Trials;
 
 /// <summary>Tells the experiment what happened in a trial: at least once, in order, without ever holding up a step.</summary>
-internal sealed partial class TrialReporter(ITrialReportsGrain experiment, TrialState state, Func<TrialSnapshot> snapshot, List<StepRecord> steps, TimeProvider time, ILogger logger)
+internal sealed partial class TrialReporter(ITrialReportsGrain experiment, TrialStore store, List<StepRecord> steps, TimeProvider time, ILogger logger)
 {
     /// <summary>Keeps a report in kilobytes however far behind the experiment is.</summary>
     private const int MostSteps = 100;
@@ -37,7 +36,7 @@ internal sealed partial class TrialReporter(ITrialReportsGrain experiment, Trial
             Kick(cancellationToken);
             await _sending!;
         }
-        while (_acknowledged < state.Step || _again);
+        while (_acknowledged < store.Committed.Step || _again);
     }
 
     private async Task SendWhileNewAsync(CancellationToken cancellationToken)
@@ -48,21 +47,22 @@ internal sealed partial class TrialReporter(ITrialReportsGrain experiment, Trial
             _again = false;
             // The first report carries no steps: its answer says which the experiment has.
             var from = _acknowledged;
+            var committed = store.Committed;
             var report = new TrialReport
             {
-                Snapshot = snapshot(),
+                Snapshot = committed.Snapshot,
                 Steps = from < 0 ? [] : [.. steps.Where(step => step.Step > from).Take(MostSteps)],
                 Reissues = [.. _reissues],
-                Epoch = state.Epoch,
+                Epoch = committed.Epoch,
                 Number = ++_number,
-                Totals = state.Totals,
-                ModelSha256 = state.ModelSha256,
+                Totals = committed.Totals,
+                ModelSha256 = committed.ModelSha256,
             };
             try
             {
                 _acknowledged = await experiment.ReportAsync(report).WaitAsync(cancellationToken);
                 _reissues.RemoveRange(0, report.Reissues.Count);
-                _again |= _acknowledged < state.Step;
+                _again |= _acknowledged < store.Committed.Step;
                 failures = 0;
             }
             catch (Exception e) when (e is not OperationCanceledException)

@@ -53,6 +53,9 @@ internal sealed class TrialState
 
     public string? OptimizerSha256 { get; set; }
 
+    /// <summary>Hash of the newest committed record of the ledger: it and with it all before it are fixed from then on.</summary>
+    public string? LedgerSha256 { get; set; }
+
     public Dictionary<string, double> Metrics { get; set; } = [];
 
     public TrialTotals Totals { get; set; } = new();
@@ -103,6 +106,8 @@ internal sealed record StepRecord
     [Id(1)] public required IReadOnlyDictionary<string, double> Metrics { get; init; }
 
     [Id(2)] public required string ParametersSha256 { get; init; }
+
+    public static StepRecord Of(Audit.LedgerRecord record) => new() { Step = record.Step, Metrics = record.Metrics, ParametersSha256 = record.ParametersSha256 };
 }
 
 /// <summary>A shard that was given out again.</summary>

@@ -39,11 +39,12 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
     }
 
     /// <summary>Offers the blob on the data plane and makes the answer for the coordinator.</summary>
-    public WorkResult Publish(string worker, TensorTransfer transfer, TimeSpan total)
+    public WorkResult Publish(ShardToken token, string worker, TensorTransfer transfer, TimeSpan total)
     {
         var blob = Blob is null ? null : transfer.Offer(Blob);
         return new WorkResult
         {
+            Token = token,
             Blob = blob,
             Weight = Weight,
             Sums = Sums,

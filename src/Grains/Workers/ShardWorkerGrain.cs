@@ -99,7 +99,7 @@ internal sealed partial class ShardWorkerGrain(
             if (!_works.ContainsKey(token))
                 return;
             var total = time.GetElapsedTime(started);
-            work.Result = result.Publish(Key, transfer, total);
+            work.Result = result.Publish(token, Key, transfer, total);
             work.State = WorkState.Done;
             instruments.WorkFinished(token.Kind, work.Result.Statistics);
             LogDone(logger, Key, token, total.TotalSeconds);

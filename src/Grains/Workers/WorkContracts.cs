@@ -58,6 +58,9 @@ internal sealed record WorkResult
 
     /// <summary>Trained numbers; only for <see cref="WorkKind.Prepare"/>.</summary>
     [Id(6)] public long Parameters { get; init; }
+
+    /// <summary>The attempt that it is the result of, told by whoever computed it.</summary>
+    [Id(20)] public required ShardToken Token { get; init; }
 }
 
 /// <summary>What a piece of work cost, and where it was done.</summary>

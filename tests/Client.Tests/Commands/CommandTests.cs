@@ -116,6 +116,32 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Audit_ThatHolds()
+    {
+        _adpm.Cluster.Experiments[Id] = Samples.Ended();
+        _adpm.Cluster.Audits.Add(Samples.Audit($"{Id}/0"));
+        await Verify("audit stylize --gateway 127.0.0.1:1", 0, "audit");
+    }
+
+    [Fact]
+    public async Task Audit_ThatDoesNotHold_NamesTheFirstViolation_AndExitsWith1()
+    {
+        _adpm.Cluster.Experiments[Id] = Samples.Ended();
+        _adpm.Cluster.Audits.Add(Samples.Audit($"{Id}/0", "Step 3, shard 1: no contribution counted instead of one."));
+        await Verify($"audit {Id} --gateway 127.0.0.1:1 --json", 1, "audit-json");
+    }
+
+    [Fact]
+    public async Task Audit_OfAFolder_NeedsNoCluster()
+    {
+        Directory.CreateDirectory(Path.Combine(_adpm.Folder, "runs", "trials", Id, "0"));
+        Assert.Equal(ExitCodes.Ok, await _adpm.RunAsync("audit stylize --data runs"));
+        Assert.Empty(_adpm.Connected);
+        Assert.Contains($"{Id}/0  0 of 0 steps", _adpm.Out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(ExitCodes.Failed, await _adpm.RunAsync("audit other --data runs"));
+    }
+
+    [Fact]
     public async Task Cancel_RunningAndEnded()
     {
         _adpm.Cluster.Experiments[Id] = Samples.Running();

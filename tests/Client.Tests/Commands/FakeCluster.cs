@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using AdjointDpm.Client.Connection;
 using AdjointDpm.Client.LocalCluster;
 using AdjointDpm.Client.Rendering;
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 
 namespace AdjointDpm.Client.Tests.Commands;
@@ -57,6 +58,10 @@ internal sealed class FakeCluster : IClusterConnection
 
         if (Events.LastOrDefault()?.Kind != EventKind.ExperimentEnded) await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken);
     }
+
+    public List<TrialAudit> Audits { get; } = [];
+
+    public Task<TrialAudit?> AuditAsync(string id, int trial, CancellationToken cancellationToken) => Task.FromResult(Audits.SingleOrDefault(audit => audit.Run == $"{id}/{trial}"));
 
     public Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken) =>
         Task.FromResult<IReadOnlyList<ExperimentSummary>>([.. Experiments.Values.Select(e => e.Summary).Skip(skip).Take(take)]);

@@ -1,3 +1,4 @@
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 
 namespace AdjointDpm.Client.Tests.Commands;
@@ -28,6 +29,12 @@ internal static class Samples
         StartedAt = state == RunState.Queued ? null : Noon.AddSeconds(-100),
         EndedAt = state is RunState.Succeeded or RunState.Failed ? Noon.AddSeconds(-100 + 33.3 + index) : null,
         ArtifactFolder = $"trial-{index}", Phase = state == RunState.Running ? "training" : null,
+    };
+
+    public static TrialAudit Audit(string run, params string[] violations) => new()
+    {
+        Run = run, Steps = 20, StepsPlanned = 20, Shards = 4, Accepted = 80, Duplicates = 2, Stale = 1, Mismatches = 0, Weight = 320, Coordinators = 2, Redone = 1,
+        Head = new string('a', 64), HeadSource = "report.json", ParametersSha256 = new string('b', 64), Violations = violations,
     };
 
     public static ExperimentSnapshot Ended(string id = "stylize-0a1b2c3d", string? folder = null) => new()

@@ -1,3 +1,4 @@
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
 
@@ -122,6 +123,25 @@ public sealed class ExperimentTests
         Assert.Equal(RunState.Succeeded, snapshot.Summary.State);
         Assert.Equal(expected.ParametersSha256, snapshot.Trials[0].ParametersSha256);
         Assert.True(snapshot.Trials[0].ShardsReissued >= 3);
+
+        var audit = (await cluster.Experiment("shaky").AuditAsync(0, TestContext.Current.CancellationToken))!;
+        Assert.True(audit.Holds, string.Join('\n', audit.Violations));
+        Assert.Equal((4, 5, 20L, 40L), (audit.Steps, audit.Shards, audit.Accepted, audit.Weight));
+        Assert.Equal("the coordinator's committed state", audit.HeadSource);
+        Assert.Equal(audit.Head, snapshot.Trials[0].LedgerSha256);
+        Assert.Equal(audit.ParametersSha256, snapshot.Trials[0].ParametersSha256);
+        Assert.Null(await cluster.Experiment("shaky").AuditAsync(1, TestContext.Current.CancellationToken));
+
+        // From the folder alone, with and without the state; and after somebody has been at it.
+        var folder = new RunFolder(cluster.Folder);
+        Assert.Equal(["shaky"], folder.Experiments());
+        Directory.Delete(Path.Combine(cluster.Folder, "state", "trial"), recursive: true);
+        Assert.True(folder.Audit("shaky", 0).Holds);
+        Assert.Equal("report.json", folder.Audit("shaky", 0).HeadSource);
+        var file = Assert.Single(Directory.GetFiles(Path.Combine(folder.TrialFolder("shaky", 0), RunFolder.LedgerFolder)));
+        var lines = await File.ReadAllLinesAsync(file, TestContext.Current.CancellationToken);
+        await File.WriteAllLinesAsync(file, lines[..^1], TestContext.Current.CancellationToken);
+        Assert.Contains("the record of step 4 is missing", folder.Audit("shaky", 0).Violations[0], StringComparison.Ordinal);
         Assert.Contains(events, e => e.Kind == EventKind.ShardReissued);
     }
 

@@ -30,7 +30,7 @@ internal sealed class SmallCluster : IAsyncDisposable
         {
             silo.AddAdjointDpm(folder, new WorkerOptions());
             silo.Services.AddSingleton(script.On(options.SiloName));
-            silo.Services.AddGrainStorage(StorageNames.State, (provider, _) => new FileGrainStorage(Path.Combine(folder, "state"), TimeProvider.System));
+            silo.Services.AddGrainStorage(StorageNames.State, (provider, _) => new FileGrainStorage(Path.Combine(folder, "state"), TimeProvider.System, new LocalDisk()));
         });
         var cluster = builder.Build();
         await cluster.DeployAsync();

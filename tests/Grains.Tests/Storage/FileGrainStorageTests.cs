@@ -87,7 +87,7 @@ public sealed class FileGrainStorageTests : IDisposable
         Assert.True(state.RecordExists);
     }
 
-    private FileGrainStorage New() => new(_folder, TimeProvider.System);
+    private FileGrainStorage New() => new(_folder, TimeProvider.System, new LocalDisk());
 
     internal sealed class Thing
     {

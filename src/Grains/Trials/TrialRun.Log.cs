@@ -2,7 +2,7 @@ using Microsoft.Extensions.Logging;
 
 namespace AdjointDpm.Grains.Trials;
 
-internal sealed partial class TrialGrain
+internal sealed partial class TrialRun
 {
     [LoggerMessage(Level = LogLevel.Information, Message = "Trial {Trial} started.")]
     private static partial void LogStarted(ILogger logger, string trial);

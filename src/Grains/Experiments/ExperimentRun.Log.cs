@@ -2,7 +2,7 @@ using Microsoft.Extensions.Logging;
 
 namespace AdjointDpm.Grains.Experiments;
 
-internal sealed partial class ExperimentGrain
+internal sealed partial class ExperimentRun
 {
     [LoggerMessage(Level = LogLevel.Information, Message = "Experiment {Experiment} accepted with {Trials} trials.")]
     private static partial void LogSubmitted(ILogger logger, string experiment, int trials);

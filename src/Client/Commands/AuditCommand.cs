@@ -1,0 +1,53 @@
+using System.CommandLine;
+using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Client.Json;
+using AdjointDpm.Client.Rendering;
+using AdjointDpm.Grains.Audit;
+
+namespace AdjointDpm.Client.Commands;
+
+internal static class AuditCommand
+{
+    public static Command Create(ClientContext context)
+    {
+        var command = new Command("audit", "Prove from an experiment's ledger that every shard of every step counted exactly once. Reads the data folder when there is one, with no cluster running.");
+        var id = SharedOptions.ExperimentId();
+        command.Arguments.Add(id);
+        var target = new TargetOptions(command);
+        var json = SharedOptions.Json();
+        command.Options.Add(json);
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            var where = target.Target(parsed, context);
+            var (experiment, audits) = where.DataFolder is { } folder
+                ? await OfFolderAsync(folder, parsed.GetRequiredValue(id), cancellationToken)
+                : await OfClusterAsync(parsed, parsed.GetRequiredValue(id), cancellationToken);
+            var document = AuditDocument.Of(experiment, audits);
+            if (parsed.GetValue(json)) context.Terminal.WriteRaw(ClientJson.Text(document));
+            else AuditView.Show(context.Terminal, document);
+            return document.Holds ? ExitCodes.Ok : ExitCodes.Failed;
+        });
+        return command;
+
+        async Task<(string, IReadOnlyList<TrialAudit>)> OfClusterAsync(ParseResult parsed, string text, CancellationToken cancellationToken)
+        {
+            var (cluster, _) = await target.ConnectAsync(parsed, context, cancellationToken);
+            await using (cluster)
+            {
+                var experiment = await ExperimentLookup.FindAsync(cluster, text, cancellationToken);
+                var audits = new List<TrialAudit>();
+                foreach (var trial in experiment.Trials)
+                    if (await cluster.AuditAsync(experiment.Summary.Id, trial.Index, cancellationToken) is { } audit)
+                        audits.Add(audit);
+                return (experiment.Summary.Id, audits);
+            }
+        }
+    }
+
+    private static async Task<(string, IReadOnlyList<TrialAudit>)> OfFolderAsync(string data, string text, CancellationToken cancellationToken)
+    {
+        var folder = new RunFolder(data);
+        var id = ExperimentLookup.Among(folder.Experiments(), text, $"The data folder '{data}' holds no trial of any experiment.");
+        return (id, await Task.Run<IReadOnlyList<TrialAudit>>(() => [.. folder.Trials(id).Select(trial => folder.Audit(id, trial))], cancellationToken));
+    }
+}

@@ -1,0 +1,96 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+
+namespace AdjointDpm.Grains.Audit;
+
+/// <summary>The data folder of a cluster as an auditor reads it: ledgers and what was committed of them. Needs no running cluster.</summary>
+internal sealed class RunFolder(string data)
+{
+    public const string LedgerFolder = "ledger";
+
+    /// <summary>Ids of the experiments that have trials here.</summary>
+    public IReadOnlyList<string> Experiments() => Names(Path.Combine(data, "trials"));
+
+    /// <summary>Indices of an experiment's trials that have begun.</summary>
+    public IReadOnlyList<int> Trials(string experiment) =>
+        [.. Names(Path.Combine(data, "trials", experiment)).Select(name => int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out var index) ? index : -1).Where(index => index >= 0).Order()];
+
+    public string TrialFolder(string experiment, int trial) => Path.Combine(data, "trials", experiment, trial.ToString(CultureInfo.InvariantCulture));
+
+    /// <summary>Audits one trial against its committed state.</summary>
+    /// <param name="experiment">Id.</param>
+    /// <param name="trial">Index.</param>
+    /// <param name="known">What is known of the committed state elsewhere, for clusters that do not keep it in this folder.</param>
+    public TrialAudit Audit(string experiment, int trial, CommittedHead? known = null)
+    {
+        var before = Head(experiment, trial) ?? known;
+        var files = Ledger(experiment, trial);
+        var head = before is null ? null : before with { Newest = Math.Max(before.Step, Head(experiment, trial)?.Step ?? 0) };
+        return LedgerAudit.Of(FormattableString.Invariant($"{experiment}/{trial}"), files, head);
+    }
+
+    /// <summary>The ledger's files.</summary>
+    public IReadOnlyList<LedgerFile> Ledger(string experiment, int trial)
+    {
+        var folder = Path.Combine(TrialFolder(experiment, trial), LedgerFolder);
+        return Directory.Exists(folder)
+            ? [.. Directory.GetFiles(folder, "*.jsonl").Select(path => new LedgerFile(Path.GetFileName(path), LinesOf(ReadShared(path))))]
+            : [];
+    }
+
+    public static IReadOnlyList<string> LinesOf(ReadOnlySpan<byte> contents)
+    {
+        var lines = Encoding.UTF8.GetString(contents).Split('\n');
+        return lines[^1].Length == 0 ? lines[..^1] : lines;
+    }
+
+    /// <summary>Where the file provider keeps the state of a grain.</summary>
+    public static string StatePath(string folder, string stateName, string grainId)
+    {
+        var name = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(grainId)));
+        return Path.Combine(folder, stateName, name[..2], name + ".state");
+    }
+
+    private CommittedHead? Head(string experiment, int trial) => OfState(experiment, trial) ?? OfReport(experiment, trial);
+
+    /// <summary>The coordinator's own state, when the file provider keeps it here.</summary>
+    private CommittedHead? OfState(string experiment, int trial)
+    {
+        var path = StatePath(Path.Combine(data, "state"), "trial", FormattableString.Invariant($"trial/{experiment}/{trial}"));
+        if (!File.Exists(path))
+            return null;
+        var text = Encoding.UTF8.GetString(ReadShared(path));
+        using var state = JsonDocument.Parse(text[(text.IndexOf('\n', StringComparison.Ordinal) + 1)..]);
+        var root = state.RootElement;
+        return new CommittedHead(
+            root.GetProperty("step").GetInt32(),
+            root.TryGetProperty("ledgerSha256", out var sha) ? sha.GetString() : null,
+            root.GetProperty("state").GetString() == "succeeded",
+            "the coordinator's committed state");
+    }
+
+    /// <summary>The experiment's report, once it has ended.</summary>
+    private CommittedHead? OfReport(string experiment, int trial)
+    {
+        var path = Path.Combine(data, "experiments", experiment, "report.json");
+        if (!File.Exists(path))
+            return null;
+        using var report = JsonDocument.Parse(ReadShared(path));
+        foreach (var row in report.RootElement.GetProperty("trials").EnumerateArray())
+            if (row.GetProperty("index").GetInt32() == trial && row.TryGetProperty("ledgerSha256", out var sha))
+                return new CommittedHead(row.GetProperty("step").GetInt32(), sha.GetString(), row.GetProperty("state").GetString() == "succeeded", "report.json");
+        return null;
+    }
+
+    // A coordinator may be writing: share everything.
+    private static byte[] ReadShared(string path)
+    {
+        using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+        var bytes = new byte[file.Length];
+        return bytes.AsSpan(0, file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false)).ToArray();
+    }
+
+    private static string[] Names(string folder) => Directory.Exists(folder) ? [.. Directory.GetDirectories(folder).Select(path => Path.GetFileName(path)).Order(StringComparer.Ordinal)] : [];
+}

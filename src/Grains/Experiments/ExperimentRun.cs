@@ -1,0 +1,356 @@
+using System.Globalization;
+using System.Runtime.CompilerServices;
+using AdjointDpm.Grains.Audit;
+using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Trials;
+using Microsoft.Extensions.Logging;
+using Orleans.Storage;
+
+namespace AdjointDpm.Grains.Experiments;
+
+/// <summary>Owns the search of one experiment: starts trials, hears their reports, numbers the events, ends with a report.</summary>
+/// <remarks>Reentrant: state changes only in synchronous stretches, and writes are queued behind one another.</remarks>
+internal sealed partial class ExperimentRun(
+    IActivation activation,
+    IPersistentState<ExperimentState> storage,
+    SiloFolders folders,
+    IDisk disk,
+    TimeProvider time,
+    ILogger logger) : IDisposable
+{
+    private readonly SemaphoreSlim _writing = new(1);
+    private readonly List<ExperimentEvent> _events = [];
+    private TaskCompletionSource _news = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private ExperimentSpec? _spec;
+    private Search? _search;
+    private TrialTable? _trials;
+    private ExperimentJournal? _journal;
+    private IDisposable? _pump;
+    private bool _ending;
+    private bool _listed;
+
+    private ExperimentState State => storage.State;
+
+    private string Id => activation.Key;
+
+    /// <summary>The last event is out, not just decided.</summary>
+    private bool IsTold => _events is [.., { Kind: EventKind.ExperimentEnded }];
+
+    private bool IsEnded => TrialTable.IsEnded(State.State);
+
+    public async Task ActivateAsync()
+    {
+        if (!storage.RecordExists)
+            return;
+        if (!IsEnded)
+        {
+            State.Epoch++;
+            await storage.WriteStateAsync();
+        }
+        await LoadAsync();
+        if (IsEnded)
+        {
+            // A crash between the last write and the last event.
+            if (!IsTold)
+                EmitEnd();
+            return;
+        }
+        LogRecovered(logger, Id, _events.Count, State.Epoch);
+        StartPump();
+    }
+
+    public void Dispose()
+    {
+        _writing.Dispose();
+    }
+
+    public async Task<SubmitReceipt> SubmitAsync(ExperimentSubmission submission)
+    {
+        if (State.Submission is { } known)
+        {
+            if (known.SpecSha256 != submission.SpecSha256)
+                throw new ArgumentException($"Experiment '{Id}' exists with another spec (SHA-256 {known.SpecSha256[..12]}…, submitted: {submission.SpecSha256[..12]}…). Submit the changed spec under a new id.");
+            return new SubmitReceipt(Id, Existed: true, _trials!.Count);
+        }
+        _ = folders.Experiment(Id);
+        if (ExperimentSpecJson.Sha256(submission.SpecJson) != submission.SpecSha256)
+            throw new ArgumentException($"The spec does not have the SHA-256 that was sent with it ({submission.SpecSha256}). Send the canonical JSON unchanged.");
+        // Throws for a spec that this version does not read, before anything is kept.
+        _ = new Search(ExperimentSpecJson.Deserialize(submission.SpecJson)).Trials;
+        (State.Submission, State.State, State.Epoch, State.SubmittedAt) = (submission, RunState.Running, 1, time.GetUtcNow());
+        try
+        {
+            await WriteAsync();
+        }
+        catch
+        {
+            State.Submission = null;
+            throw;
+        }
+        await LoadAsync();
+        LogSubmitted(logger, Id, _trials!.Count);
+        // Before anything else can fail: what is accepted must run, also when nobody submits it again.
+        StartPump();
+        EmitSubmitted();
+        await ListAsync();
+        return new SubmitReceipt(Id, Existed: false, _trials.Count);
+    }
+
+    public ExperimentSnapshot? Snapshot() => _trials is null
+        ? null
+        : new ExperimentSnapshot
+        {
+            Summary = Summary(),
+            SpecJson = State.Submission!.SpecJson,
+            SpecSha256 = State.Submission.SpecSha256,
+            Trials = [.. Enumerable.Range(0, _trials.Count).Select(_trials.WithLosses)],
+            BestTrial = _trials.Best(),
+            ArtifactFolder = folders.Experiment(Id),
+            Reason = State.Reason,
+            Sequence = _events.Count,
+        };
+
+    public async Task<bool> CancelAsync()
+    {
+        if (_trials is null || IsEnded)
+            return false;
+        State.CancelRequested = true;
+        await WriteAsync();
+        await PumpAsync();
+        return true;
+    }
+
+    public async IAsyncEnumerable<ExperimentEvent> WatchAsync(long afterSequence, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        for (var next = (int)Math.Max(0, afterSequence); ;)
+        {
+            // Taken before looking, so that nothing falls between.
+            var news = _news.Task;
+            while (next < _events.Count)
+                yield return _events[next++];
+            if (_trials is null || (IsTold && next >= _events.Count))
+                yield break;
+            await news.WaitAsync(cancellationToken);
+        }
+    }
+
+    public async Task<TrialAudit?> AuditAsync(int trial)
+    {
+        if (_trials is null || (uint)trial >= (uint)_trials.Count)
+            return null;
+        var head = _trials.HeadOf(trial);
+        return await Task.Run(() => new RunFolder(folders.Data).Audit(Id, trial, head));
+    }
+
+    public async Task<int> ReportAsync(TrialReport report)
+    {
+        if (_trials is null)
+            throw new InvalidOperationException($"Experiment '{Id}' was never submitted.");
+        var trial = report.Snapshot.Index;
+        _trials.Update(report);
+        foreach (var step in report.Steps)
+        {
+            if (step.Step == _trials.StepOf(trial) + 1)
+                Emit(EventKind.StepCommitted, Describe(step, report.Snapshot.Steps), trial, step.Step, step.Metrics);
+        }
+        if (_trials.IsNew(report))
+        {
+            foreach (var reissue in report.Reissues)
+                Emit(EventKind.ShardReissued, $"Shard {reissue.Shard} was given to {reissue.Worker} (attempt {reissue.Attempt}).", trial, reissue.Step + 1);
+        }
+        var known = _trials.StepOf(trial);
+        if (TrialTable.IsEnded(report.Snapshot.State) && known >= report.Snapshot.Step && !TrialTable.IsEnded(_trials[trial].State))
+        {
+            Emit(EventKind.TrialEnded, Ending(report.Snapshot), trial, report.Snapshot.Step, report.Snapshot.Metrics, report.Snapshot, report.Totals, durable: true);
+            await PumpAsync();
+        }
+        return known;
+    }
+
+    public async Task<bool> PokeAsync()
+    {
+        if (_trials is null || IsEnded)
+            return false;
+        await PumpAsync();
+        return true;
+    }
+
+    private async Task LoadAsync()
+    {
+        _spec = ExperimentSpecJson.Deserialize(State.Submission!.SpecJson);
+        _search = new Search(_spec);
+        _trials = new TrialTable(_spec, _search);
+        _journal = new ExperimentJournal(disk, Path.Combine(folders.Data, "journal", Id), State.Epoch);
+        foreach (var line in await _journal.ReadAsync())
+        {
+            _trials.Apply(line);
+            _events.Add(line.Event);
+        }
+    }
+
+    private void StartPump() =>
+        _pump ??= activation.Every(TimeSpan.Zero, TimeSpan.FromSeconds(2), PumpAsync);
+
+    /// <summary>Makes what should be true true: running trials awake, free places filled, the end written. Safe to call at any time.</summary>
+    private async Task PumpAsync()
+    {
+        if (_trials is null || IsEnded || _ending)
+            return;
+        EmitSubmitted();
+        if (!_listed)
+            await ListAsync();
+        if (State.CancelRequested)
+        {
+            foreach (var trial in _trials.InState(RunState.Queued).ToArray())
+                Emit(EventKind.TrialEnded, "Cancelled before it began.", trial, final: _trials[trial] with { State = RunState.Cancelled, Reason = "It was cancelled.", EndedAt = time.GetUtcNow() });
+        }
+        else
+        {
+            foreach (var trial in _trials.InState(RunState.Queued).Take(_spec!.MaxConcurrentTrials - _trials.InState(RunState.Running).Count()).ToArray())
+                Emit(EventKind.TrialStarted, "Started" + Values(trial) + ".", trial, durable: true);
+        }
+        await Task.WhenAll(_trials.InState(RunState.Running).ToArray().Select(WakeAsync));
+        if (_trials.Ended == _trials.Count)
+            await EndAsync();
+    }
+
+    private async Task WakeAsync(int trial)
+    {
+        try
+        {
+            var grain = activation.Grains.GetGrain<ITrialGrain>(ITrialGrain.KeyOf(Id, trial));
+            var values = _search!.ValuesOf(trial);
+            var specJson = SpecOverrides.Apply(State.Submission!.SpecJson, values);
+            await grain.StartAsync(new TrialAssignment { Experiment = Id, Index = trial, SpecJson = specJson, SpecSha256 = ExperimentSpecJson.Sha256(specJson), Parameters = values });
+            if (State.CancelRequested)
+                await grain.CancelAsync();
+        }
+        catch (SpecException e)
+        {
+            if (_trials![trial].State == RunState.Running)
+                Emit(EventKind.TrialEnded, e.Message, trial, final: _trials[trial] with { State = RunState.Failed, Reason = e.Message, EndedAt = time.GetUtcNow() }, durable: true);
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            LogNotReached(logger, Id, trial, e.Message);
+        }
+    }
+
+    private async Task EndAsync()
+    {
+        if (_ending)
+            return;
+        _ending = true;
+        try
+        {
+            var (state, reason) = Outcome();
+            await ExperimentReport.WriteAsync(disk, folders.Experiment(Id), Summary() with { State = state, EndedAt = time.GetUtcNow() }, State.Submission!, _spec!, _trials!, reason);
+            (State.State, State.Reason, State.EndedAt) = (state, reason, time.GetUtcNow());
+            try
+            {
+                await WriteAsync();
+            }
+            catch
+            {
+                // Not ended, or ended without my knowing it, which the next write then meets: either way to be tried again.
+                (State.State, State.Reason, State.EndedAt) = (RunState.Running, null, null);
+                throw;
+            }
+            _pump?.Dispose();
+            EmitEnd();
+            LogEnded(logger, Id, state, reason ?? "");
+            await PutSummaryAsync();
+        }
+        finally
+        {
+            _ending = false;
+        }
+    }
+
+    private (RunState State, string? Reason) Outcome()
+    {
+        if (_trials!.Succeeded > 0)
+            return (RunState.Succeeded, null);
+        if (State.CancelRequested)
+            return (RunState.Cancelled, "It was cancelled.");
+        var first = Enumerable.Range(0, _trials.Count).Select(trial => _trials[trial]).First(trial => trial.State == RunState.Failed);
+        return (RunState.Failed, _trials.Count == 1 ? first.Reason : $"None of {_trials.Count} trials succeeded. Trial {first.Index}: {first.Reason}");
+    }
+
+    private void EmitEnd() => Emit(EventKind.ExperimentEnded, $"{State.State}. {State.Reason ?? BestLine()}", durable: true);
+
+    private string BestLine() => _trials!.Best() is { } best
+        ? string.Create(CultureInfo.InvariantCulture, $"Best is trial {best}: {_spec!.Objective.Metric} = {_trials[best].Metrics[_spec.Objective.Metric]:g6}.")
+        : $"No trial has the metric '{_spec!.Objective.Metric}'.";
+
+    private void Emit(EventKind kind, string message, int? trial = null, int? step = null, IReadOnlyDictionary<string, double>? metrics = null, TrialSnapshot? final = null, TrialTotals? totals = null, bool durable = false)
+    {
+        var line = new JournalLine
+        {
+            Event = new ExperimentEvent { Sequence = _events.Count + 1, Time = time.GetUtcNow(), Kind = kind, Trial = trial, Step = step, Message = message, Metrics = metrics },
+            Trial = final,
+            Totals = totals,
+        };
+        _journal!.Append(line, durable);
+        _trials!.Apply(line);
+        _events.Add(line.Event);
+        var news = _news;
+        _news = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        news.SetResult();
+    }
+
+    private async Task WriteAsync()
+    {
+        await _writing.WaitAsync();
+        try
+        {
+            await storage.WriteStateAsync();
+        }
+        catch (InconsistentStateException)
+        {
+            activation.Deactivate();
+            throw;
+        }
+        finally
+        {
+            _writing.Release();
+        }
+    }
+
+    private void EmitSubmitted()
+    {
+        if (_events.Count == 0)
+            Emit(EventKind.Submitted, Plural(_trials!.Count, "trial") + " planned.", durable: true);
+    }
+
+    private async Task ListAsync()
+    {
+        await PutSummaryAsync();
+        _listed = true;
+    }
+
+    private Task PutSummaryAsync() => activation.Grains.GetGrain<IExperimentDirectoryGrain>(IExperimentDirectoryGrain.Key).PutAsync(Summary());
+
+    private ExperimentSummary Summary() => new()
+    {
+        Id = Id,
+        Name = State.Submission!.Name,
+        State = State.State,
+        Trials = _trials!.Count,
+        TrialsEnded = _trials.Ended,
+        SubmittedAt = State.SubmittedAt,
+        EndedAt = State.EndedAt,
+    };
+
+    private string Values(int trial) =>
+        _trials![trial].Parameters is { Count: > 0 } values ? " with " + string.Join(", ", values.Select(pair => $"{pair.Key} = {pair.Value}")) : "";
+
+    private static string Ending(TrialSnapshot trial) => trial.State == RunState.Succeeded ? $"Succeeded after {Plural(trial.Step, "step")}." : $"{trial.State}: {trial.Reason}";
+
+    private static string Describe(StepRecord step, int steps) => string.Create(CultureInfo.InvariantCulture,
+        $"Step {step.Step} of {steps}: loss {step.Metrics.GetValueOrDefault("loss"):g6}, gradient norm {step.Metrics.GetValueOrDefault("gradientNorm"):g4}.");
+
+    private static string Plural(int count, string noun) => string.Create(CultureInfo.InvariantCulture, $"{count} {noun}{(count == 1 ? "" : "s")}");
+}

@@ -1,0 +1,142 @@
+using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Telemetry;
+using AdjointDpm.Grains.Workers;
+using Microsoft.Extensions.Logging;
+using Orleans.Storage;
+
+namespace AdjointDpm.Grains.Trials;
+
+/// <summary>Owns one trial: decides when it runs and whether it still may; <see cref="TrialLoop"/> does the work.</summary>
+internal sealed partial class TrialRun(
+    IActivation activation,
+    IPersistentState<TrialState> storage,
+    SiloFolders folders,
+    IDisk disk,
+    IWorkerInventory inventory,
+    TensorTransfer transfer,
+    Background background,
+    TimeProvider time,
+    AdjointDpmInstruments instruments,
+    ILogger logger,
+    CancellationToken stopping)
+{
+    private const int MostErrors = 5;
+
+    private readonly TrialStore _store = new(storage, state => state.State == RunState.Succeeded ? folders.TrialArtifacts(state.Assignment!.Experiment, state.Assignment.Index) : null);
+    private Task? _run;
+    private TrialReporter? _reporter;
+    private bool _cancelled;
+
+    private TrialState State => _store.State;
+
+    public async Task ActivateAsync()
+    {
+        if (!_store.Exists || TrialTable.IsEnded(State.State))
+            return;
+        // Claims the row: a coordinator that still runs elsewhere holds a stale ETag from now on and cannot commit.
+        State.Epoch++;
+        await _store.CommitAsync();
+        instruments.CoordinatorRecovered();
+        LogRecovered(logger, activation.Key, State.Step, State.Epoch);
+        Begin();
+    }
+
+    public async Task StartAsync(TrialAssignment assignment)
+    {
+        if (!_store.Exists)
+        {
+            (State.Assignment, State.State, State.Epoch, State.StartedAt) = (assignment, RunState.Running, 1, time.GetUtcNow());
+            await _store.CommitAsync();
+            LogStarted(logger, activation.Key);
+        }
+        Begin();
+    }
+
+    public void Cancel() => _cancelled = true;
+
+    private void Begin()
+    {
+        if (_run is null || _run.IsCompleted)
+            _run = RunAsync();
+    }
+
+    private async Task RunAsync()
+    {
+        // Never inside the caller's turn.
+        await Task.Yield();
+        using var keepAlive = activation.Every(TimeSpan.FromMinutes(1), TimeSpan.FromMinutes(1), () => Task.CompletedTask);
+        instruments.TrialActive(+1);
+        try
+        {
+            await AdvanceAsync(new TrialFiles(disk, background, folders.TrialWork(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch));
+            await _reporter!.FlushAsync(stopping);
+        }
+        catch (InconsistentStateException)
+        {
+            LogFenced(logger, activation.Key);
+        }
+        catch (OperationCanceledException) when (stopping.IsCancellationRequested)
+        {
+            // The silo stops; another one goes on from the last commit.
+        }
+        finally
+        {
+            instruments.TrialActive(-1);
+            activation.Deactivate();
+        }
+    }
+
+    private async Task AdvanceAsync(TrialFiles files)
+    {
+        for (var errors = 0; ; )
+        {
+            try
+            {
+                // What is in memory may be a change whose commit failed.
+                await _store.ReloadAsync();
+                _reporter = new TrialReporter(activation.Grains.GetGrain<ITrialReportsGrain>(State.Assignment!.Experiment), _store, await files.RecoverAsync(State.Step, State.LedgerSha256), time, logger);
+                if (TrialTable.IsEnded(State.State))
+                    return;
+                var loop = Loop(files);
+                try
+                {
+                    await loop.RunAsync();
+                }
+                catch (Exception e) when (e is WorkFailedException or InvalidDataException or SpecException)
+                {
+                    await loop.EndAsync(RunState.Failed, e.Message);
+                }
+                instruments.TrialEnded(State.State.ToString().ToLowerInvariant());
+                LogEnded(logger, activation.Key, State.State, State.Step, State.Reason ?? "");
+                return;
+            }
+            catch (Exception e) when (e is not (InconsistentStateException or OperationCanceledException) && ++errors <= MostErrors)
+            {
+                LogError(logger, activation.Key, errors, MostErrors, e);
+                await Task.Delay(TimeSpan.FromSeconds(errors), time, stopping);
+                if (errors < MostErrors)
+                    continue;
+                await _store.ReloadAsync();
+                (State.State, State.Reason, State.EndedAt) = (RunState.Failed, $"Five attempts ended in an error; the last was: {e.Message}", time.GetUtcNow());
+                await _store.CommitAsync();
+            }
+        }
+    }
+
+    private TrialLoop Loop(TrialFiles files) => new(
+        _store,
+        files,
+        folders.TrialArtifacts(State.Assignment!.Experiment, State.Assignment.Index),
+        new ShardDispatch(activation.Grains, inventory, transfer, time, instruments, logger),
+        transfer,
+        background,
+        _reporter!,
+        () => _cancelled,
+        time,
+        instruments,
+        stopping);
+}

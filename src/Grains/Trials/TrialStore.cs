@@ -1,0 +1,70 @@
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Specs;
+using Orleans.Storage;
+
+namespace AdjointDpm.Grains.Trials;
+
+/// <summary>A trial's state with the one way to commit it, and what others may know of it: what is committed and nothing else.</summary>
+/// <remarks>Between a change and its commit the state holds what may never come true; reports that are sent then tell the commit before.</remarks>
+internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<TrialState, string?> artifacts)
+{
+    private long _epoch;
+
+    public TrialState State => storage.State;
+
+    public bool Exists => storage.RecordExists;
+
+    /// <summary>The newest commit.</summary>
+    /// <exception cref="InvalidOperationException">Nothing was committed or read yet.</exception>
+    public CommittedTrial Committed { get => field ?? throw new InvalidOperationException("The trial has no committed state yet."); private set; }
+
+    /// <summary>Writes the state on condition that it is still the one that was read; afterwards it is true.</summary>
+    public async Task CommitAsync()
+    {
+        await storage.WriteStateAsync();
+        Publish();
+    }
+
+    /// <summary>Takes changes back that were not committed, or finds that they were.</summary>
+    /// <exception cref="InconsistentStateException">Another activation has taken the trial over; to read its state and go on would be to steal it back.</exception>
+    public async Task ReloadAsync()
+    {
+        await storage.ReadStateAsync();
+        if (State.Epoch != _epoch)
+            throw new InconsistentStateException($"Epoch {State.Epoch} has taken over from epoch {_epoch}.");
+        Publish();
+    }
+
+    private void Publish() => (_epoch, Committed) = (State.Epoch, new CommittedTrial(Snapshot(), State.Totals, State.ModelSha256, State.Epoch));
+
+    private TrialSnapshot Snapshot() => new()
+    {
+        Index = State.Assignment!.Index,
+        State = State.State,
+        Parameters = State.Assignment.Parameters,
+        Step = State.Step,
+        Steps = ExperimentSpecJson.Deserialize(State.Assignment.SpecJson).Training.Steps,
+        Phase = TrialTable.IsEnded(State.State) ? null : State.Phase switch
+        {
+            TrialPhase.Preparing => "loading",
+            TrialPhase.Training => "training",
+            TrialPhase.Saving => "saving",
+            _ => "evaluating",
+        },
+        Metrics = new Dictionary<string, double>(State.Metrics),
+        ParametersSha256 = State.ParametersSha256,
+        LedgerSha256 = State.LedgerSha256,
+        Reason = State.Reason,
+        LossHistory = [],
+        StartedAt = State.StartedAt,
+        EndedAt = State.EndedAt,
+        ArtifactFolder = artifacts(State),
+        ShardsReissued = State.ShardsReissued,
+    };
+}
+
+/// <summary>A commit as others are told of it.</summary>
+internal sealed record CommittedTrial(TrialSnapshot Snapshot, TrialTotals Totals, string ModelSha256, long Epoch)
+{
+    public int Step => Snapshot.Step;
+}
