@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.IO.Compression;
-using AdjointDpm.Formats;
 using AdjointDpm.Gradients;
 using AdjointDpm.Models;
 using AdjointDpm.Models.Classifiers;
@@ -55,10 +54,9 @@ public sealed class ExampleModelsTests(ITestOutputHelper output)
         }
 
         using var scope = NewDisposeScope();
-        using var judge = new MnistMlp();
-        ModuleWeights.Load(judge, Path.Combine(PretrainedTests.Folder, "mnist_mlp_classifier.safetensors"));
+        using var judge = PretrainedTests.Classifier("mnist-mlp", "mnist_mlp_classifier");
         var (samples, labels) = Sample("mnist");
-        var recognised = Fraction(judge.call(samples.clamp(-1, 1) / 2 + 0.5), labels);
+        var recognised = Fraction(judge.Logits(samples.clamp(-1, 1)), labels);
         output.WriteLine($"{recognised:p0} of {labels.numel()}");
         Assert.True(recognised >= 0.7, $"recognises {recognised:p0} of {labels.numel()} samples");
     }

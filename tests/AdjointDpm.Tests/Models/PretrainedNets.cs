@@ -59,17 +59,3 @@ internal sealed class MnistCnnDenoiser : nn.Module<Tensor, Tensor, Tensor>
         public override Tensor forward(Tensor x) => net.call(x);
     }
 }
-
-/// <summary>A published MNIST classifier (ml5js/ml5-data-and-models, MIT): 784-128-32-10 with ReLU, 94.5 % test accuracy. Input in [0, 1].</summary>
-internal sealed class MnistMlp : nn.Module<Tensor, Tensor>
-{
-    private readonly Linear hidden1 = nn.Linear(784, 128);
-    private readonly Linear hidden2 = nn.Linear(128, 32);
-    private readonly Linear softmax_linear = nn.Linear(32, 10);
-
-    public MnistMlp()
-        : base(nameof(MnistMlp)) => RegisterComponents();
-
-    public override Tensor forward(Tensor x) =>
-        softmax_linear.call(nn.functional.relu(hidden2.call(nn.functional.relu(hidden1.call(x.flatten(1))))));
-}

@@ -20,7 +20,8 @@ public static class ClassifierFolder
         {
             nameof(ConvClassifier) => new ConvClassifier(ModelConfig.Read<ConvClassifierConfig>(path)),
             nameof(ResidualClassifier) => new ResidualClassifier(ModelConfig.Read<ResidualClassifierConfig>(path)),
-            var other => throw new ModelConfigException($"{path}: _class_name is '{other}'. Known classifiers: {nameof(ConvClassifier)}, {nameof(ResidualClassifier)}."),
+            nameof(SequentialClassifier) => new SequentialClassifier(ModelConfig.Read<SequentialClassifierConfig>(path)),
+            var other => throw new ModelConfigException($"{path}: _class_name is '{other}'. Known classifiers: {nameof(ConvClassifier)}, {nameof(ResidualClassifier)}, {nameof(SequentialClassifier)}."),
         };
         ModuleWeights.Load(classifier, Path.Combine(folder, WeightsFile));
         classifier.eval();
