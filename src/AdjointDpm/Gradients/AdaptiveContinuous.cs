@@ -17,8 +17,7 @@ internal sealed class AdaptiveContinuous(StepControl control, ButcherTableau tab
     {
         var sampler = solve.Request.Sampler;
         RefuseControls(solve);
-        if (sampler.IsStochastic)
-            throw new NotSupportedException($"The continuous adjoint solves an ordinary differential equation, and sampler '{sampler.Name}' is stochastic. Use GradientMethod.Discrete.");
+        RefuseNoise(sampler);
         foreach (var point in solve.RequestedGrid.Points)
         {
             if (!Coordinates.Rho.IsRegular(point.Level))

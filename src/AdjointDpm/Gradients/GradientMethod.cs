@@ -35,6 +35,12 @@ public abstract class GradientMethod
         return new AdaptiveContinuous(control, backward ?? ButcherTableau.Dopri5, seminorm);
     }
 
+    /// <summary>AdjointDEIS (Blasingame and Liu, NeurIPS 2024, equations 2.14, 2.15 and 3.3 to 3.5): the adjoint equation of the probability flow, or of the stochastic equation along the path that was drawn, by exponential integrators in lambda = log(alpha / sigma), the state reset to the stored one. Approximates the sampler's gradient and converges to it as steps shrink.</summary>
+    /// <param name="order">1, which for the flow is <see cref="Continuous(ButcherTableau?)"/> with Euler's method in rho, or 2 for the multistep 2M. One evaluation and one vector–Jacobian product for each step, whatever the sampler's own. Default: 1.</param>
+    /// <remarks>Serves stochastic samplers that have a <see cref="Sampler.Tau"/>. There the noise drops out and the drift counts 1 + tau² times, so that order 1 needs steps that change rho by less than a factor of 1.5; order 2 is reached only where the network's Jacobian does not depend on the state, as the path is rough.</remarks>
+    /// <exception cref="ArgumentOutOfRangeException">The order is neither 1 nor 2.</exception>
+    public static GradientMethod AdjointDeis(int order = 1) => new AdjointDeis(order);
+
     /// <summary>The discrete adjoint with few states stored and the others walked again from the one before them: the same bits as <see cref="Discrete"/>, for the fewest steps walked again that so many slots allow, <see cref="CheckpointSchedule.Recomputed"/>.</summary>
     /// <param name="slots">Most states stored at once beside the one in use, at least 1. Griewank and Walther (2000): with s slots every step of N ≤ C(s + r, s) is walked at most r times, so that ten slots make at most two more walks of each of 286 steps.</param>
     public static GradientMethod Checkpointed(int slots) => new Discrete($"checkpointed({slots})", slots: slots);
@@ -53,6 +59,12 @@ public abstract class GradientMethod
     {
         if (solve.Request.Controls.Count > 0)
             throw new NotSupportedException("The continuous adjoint goes back from each point's state as the sampler came to it, so states that are controlled are not for it. Use GradientMethod.Discrete, or add the controls to the noise, in the predictor.");
+    }
+
+    private protected static void RefuseNoise(Sampler sampler)
+    {
+        if (sampler.IsStochastic)
+            throw new NotSupportedException($"The continuous adjoint solves an ordinary differential equation, and sampler '{sampler.Name}' is stochastic. Use GradientMethod.Discrete, or GradientMethod.AdjointDeis for the adjoint of the stochastic equation.");
     }
 
     /// <summary>Prepares a solve, in the solve's dispose scope, with grad mode off.</summary>

@@ -28,7 +28,7 @@ public sealed partial record NoiseField
         ArgumentNullException.ThrowIfNull(unconditional);
         ArgumentNullException.ThrowIfNull(conditional);
         ArgumentNullException.ThrowIfNull(scale);
-        return Guided((x, time, _) => unconditional(x, time), (x, time, _) => conditional(x, time), _ => scale);
+        return Guided((x, time, _) => unconditional(x, time), (x, time, _) => conditional(x, time), _ => scale) with { DiffersByStep = false };
     }
 
     /// <summary>Classifier-free guidance whose parts may differ from step to step.</summary>
@@ -42,7 +42,7 @@ public sealed partial record NoiseField
         ArgumentNullException.ThrowIfNull(scale);
         return new([
             (field, x, at, step, wanted) => field.Predict(unconditional, x, at, step, wanted).mul(scale(step).neg().add(One)),
-            (field, x, at, step, wanted) => field.Predict(conditional, x, at, step, wanted).mul(scale(step))]);
+            (field, x, at, step, wanted) => field.Predict(conditional, x, at, step, wanted).mul(scale(step))]) { DiffersByStep = true };
     }
 
     /// <summary>Classifier-free guidance by one call on a doubled batch.</summary>

@@ -43,6 +43,9 @@ public sealed partial record NoiseField
     /// <summary>Tensors held constant although they may require grad elsewhere.</summary>
     internal ImmutableArray<Tensor> Frozen { get; private init; } = [];
 
+    /// <summary>Whether the predictor is told its step.</summary>
+    internal bool DiffersByStep { get; private init; }
+
     /// <summary>Parts whose sum is the prediction; each is differentiated on its own, so that one graph is held at a time.</summary>
     internal ImmutableArray<FieldTerm> Terms { get; private init; }
 
@@ -52,7 +55,7 @@ public sealed partial record NoiseField
     public static NoiseField From(NoisePredictor predict)
     {
         ArgumentNullException.ThrowIfNull(predict);
-        return From((x, time, _) => predict(x, time));
+        return From((x, time, _) => predict(x, time)) with { DiffersByStep = false };
     }
 
     /// <summary>A field of one predictor that may differ from step to step.</summary>
@@ -60,7 +63,7 @@ public sealed partial record NoiseField
     public static NoiseField From(SteppedPredictor predict)
     {
         ArgumentNullException.ThrowIfNull(predict);
-        return new([(field, x, at, step, wanted) => field.Predict(predict, x, at, step, wanted)]);
+        return new([(field, x, at, step, wanted) => field.Predict(predict, x, at, step, wanted)]) { DiffersByStep = true };
     }
 
     /// <summary>Declares a tensor to differentiate with respect to.</summary>

@@ -14,6 +14,9 @@ public abstract class Sampler
     /// <summary>Whether steps draw noise.</summary>
     public virtual bool IsStochastic => false;
 
+    /// <summary>tau of the equation that the sampler solves, dy = (1 + tau²) eps drho + tau sqrt(2 rho) dw: 0 for the probability flow, 1 for the reverse of the diffusion; null where the noise follows no such equation, as churn does not. Default: 0 without noise, null with.</summary>
+    public virtual double? Tau => IsStochastic ? null : 0;
+
     /// <summary>What slot 0 of the state is. Default: <see cref="Coordinates.Rho"/>, y = x / alpha.</summary>
     public virtual Coordinates Coordinates => Coordinates.Rho;
 

@@ -12,6 +12,8 @@ internal sealed class NoisyDdim(double eta) : Sampler
 
     public override bool IsStochastic => true;
 
+    public override double? Tau => eta;
+
     public override StepPlan Plan(TimeGrid grid, int step)
     {
         var (from, to) = (grid.Points[step], grid.Points[step + 1]);
@@ -38,6 +40,8 @@ internal sealed class StochasticDpmSolver(int order) : Sampler
 
     public override bool IsStochastic => true;
 
+    public override double? Tau => 1;
+
     public override StepPlan Plan(TimeGrid grid, int step)
     {
         var (from, to) = (grid.Points[step], grid.Points[step + 1]);
@@ -63,6 +67,8 @@ internal sealed class EulerMaruyama(double tau) : Sampler
     public override int Order => 1;
 
     public override bool IsStochastic => true;
+
+    public override double? Tau => tau;
 
     public override StepPlan Plan(TimeGrid grid, int step)
     {
