@@ -20,4 +20,7 @@ internal static class Rooted
     /// <summary>a².</summary>
     /// <remarks>TorchSharp's own <c>square</c> is <c>pow(2)</c>, with a temporary scalar.</remarks>
     public static torch.Tensor Squared(this torch.Tensor a) => a.mul(a);
+
+    /// <summary>The dtype that a network computes in: its first parameter's.</summary>
+    public static torch.ScalarType Dtype(this torch.nn.Module network) => network.parameters().First().dtype;
 }

@@ -9,7 +9,7 @@ namespace AdjointDpm.Tests.Models;
 /// <summary>A whole Stable Diffusion folder as diffusers 0.14 writes it. It is not part of the repository: where it is absent the test says so.</summary>
 public sealed class TinyStableDiffusionTests(ITestOutputHelper output)
 {
-    private static readonly string Fixtures = Path.GetFullPath(Path.Combine(ReferenceFolder.Root(), "..", "shared", "fixtures"));
+    internal static readonly string Fixtures = Path.GetFullPath(Path.Combine(ReferenceFolder.Root(), "..", "shared", "fixtures"));
 
     [Fact]
     public void Folder_NetworkAndSchedule_AreDiffusers()

@@ -2,15 +2,25 @@ using TorchSharp;
 
 namespace AdjointDpm.Models.Unet;
 
-/// <summary>The activation functions that diffusers configurations name in <c>act_fn</c>.</summary>
+/// <summary>The activation functions that configurations of diffusers and transformers name.</summary>
 internal static class Activation
 {
-    public static Func<torch.Tensor, torch.Tensor> Named(string name) => name switch
+    private static readonly Scalar QuickSlope = 1.702;
+
+    public static Func<torch.Tensor, torch.Tensor> Named(string name, string field = "act_fn") => name switch
     {
         "silu" or "swish" => x => torch.nn.functional.silu(x),
         "mish" => x => torch.nn.functional.mish(x),
         "gelu" => x => torch.nn.functional.gelu(x),
         "relu" => x => torch.nn.functional.relu(x),
-        _ => throw new ModelConfigException($"act_fn '{name}' is not known. Known: silu, swish, mish, gelu, relu."),
+        "quick_gelu" => QuickGelu,
+        _ => throw new ModelConfigException($"{field} '{name}' is not known. Known: silu, swish, mish, gelu, quick_gelu, relu."),
     };
+
+    // x σ(1.702 x): OpenAI's CLIP was trained with this, OpenCLIP with the exact one.
+    private static torch.Tensor QuickGelu(torch.Tensor x)
+    {
+        using var scope = torch.NewDisposeScope();
+        return x.mul(x.mul(QuickSlope).sigmoid()).MoveToOuterDisposeScope();
+    }
 }

@@ -95,7 +95,7 @@ internal sealed class MiddleStage : nn.Module
         RegisterComponents();
     }
 
-    public Tensor Run(Tensor x, Tensor time, Tensor? context) =>
+    public Tensor Run(Tensor x, Tensor? time, Tensor? context) =>
         resnets[1].call(Stage.Attend(resnets[0].call(x, time), attentions?[0], context), time);
 }
 

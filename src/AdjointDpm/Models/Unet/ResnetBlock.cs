@@ -5,13 +5,13 @@ using static TorchSharp.torch;
 namespace AdjointDpm.Models.Unet;
 
 /// <summary>What all residual blocks of one network share.</summary>
-/// <param name="TimeWidth">Width of the time embedding.</param>
+/// <param name="TimeWidth">Width of the time embedding; null in networks that see no time, such as autoencoders.</param>
 /// <param name="Groups">Groups of the normalisations.</param>
 /// <param name="Eps">Epsilon of the normalisations.</param>
 /// <param name="Activation">Name of the activation.</param>
 /// <param name="Dropout">Probability of dropout in training mode.</param>
 /// <param name="ScaleShift">Time scales and shifts the second normalisation; otherwise it is added before it.</param>
-internal sealed record ResnetOptions(long TimeWidth, long Groups, double Eps, string Activation, double Dropout, bool ScaleShift);
+internal sealed record ResnetOptions(long? TimeWidth, long Groups, double Eps, string Activation, double Dropout, bool ScaleShift);
 
 /// <summary>How a residual block changes the resolution on its way.</summary>
 internal enum Resampling
@@ -22,11 +22,11 @@ internal enum Resampling
 }
 
 /// <summary>diffusers' <c>ResnetBlock2D</c>: two normalised 3×3 convolutions with the time in between, plus the input.</summary>
-internal sealed class ResnetBlock : nn.Module<Tensor, Tensor, Tensor>
+internal sealed class ResnetBlock : nn.Module<Tensor, Tensor?, Tensor>
 {
     private readonly GroupNorm norm1;
     private readonly Conv2d conv1;
-    private readonly Linear time_emb_proj;
+    private readonly Linear? time_emb_proj;
     private readonly GroupNorm norm2;
     private readonly Dropout dropout;
     private readonly Conv2d conv2;
@@ -45,7 +45,7 @@ internal sealed class ResnetBlock : nn.Module<Tensor, Tensor, Tensor>
         _outputScale = outputScale == 1 ? null : 1 / outputScale;
         norm1 = new GroupNorm(options.Groups, inChannels, options.Eps);
         conv1 = nn.Conv2d(inChannels, outChannels, 3, padding: 1);
-        time_emb_proj = nn.Linear(options.TimeWidth, options.ScaleShift ? 2 * outChannels : outChannels);
+        time_emb_proj = options.TimeWidth is { } width ? nn.Linear(width, options.ScaleShift ? 2 * outChannels : outChannels) : null;
         norm2 = new GroupNorm(options.Groups, outChannels, options.Eps);
         dropout = nn.Dropout(options.Dropout);
         conv2 = nn.Conv2d(outChannels, outChannels, 3, padding: 1);
@@ -53,15 +53,19 @@ internal sealed class ResnetBlock : nn.Module<Tensor, Tensor, Tensor>
         RegisterComponents();
     }
 
-    public override Tensor forward(Tensor x, Tensor time)
+    public override Tensor forward(Tensor x, Tensor? time)
     {
         using var scope = NewDisposeScope();
         var h = _activation(norm1.call(x));
         if (_resampling != Resampling.None)
             (x, h) = (Resample(x), Resample(h));
         h = conv1.call(h);
-        var projected = time_emb_proj.call(_activation(time)).unsqueeze(-1).unsqueeze(-1);
-        if (_scaleShift)
+        var projected = time_emb_proj?.call(_activation(time!)).unsqueeze(-1).unsqueeze(-1);
+        if (projected is null)
+        {
+            h = norm2.call(h);
+        }
+        else if (_scaleShift)
         {
             var parts = projected.chunk(2, 1);
             h = norm2.call(h).mul(parts[0].add(Rooted.One)).Plus(parts[1]);

@@ -10,7 +10,7 @@ public static class UnetFields
     /// <summary>An unconditional network.</summary>
     public static NoiseField Field(this UNet2DModel model)
     {
-        var dtype = Dtype(model);
+        var dtype = model.Dtype();
         return NoiseField.From((x, time) => model.forward(x.to(dtype), Time(time, x))).Knowing("unet", model);
     }
 
@@ -21,7 +21,7 @@ public static class UnetFields
     /// <param name="noClass">The row of the table that was trained without a class. Default: the last.</param>
     public static NoiseField Field(this UNet2DModel model, Tensor labels, double guidance = 1, long? noClass = null)
     {
-        var dtype = Dtype(model);
+        var dtype = model.Dtype();
         Tensor Conditional(Tensor x, double time) => model.call(x.to(dtype), Time(time, x), labels);
         if (guidance == 1)
             return NoiseField.From(Conditional).Knowing("unet", model);
@@ -37,7 +37,7 @@ public static class UnetFields
     /// <param name="guidance">Weight w of ε(x, empty) + w (ε(x, c) − ε(x, empty)). Default: 1, no guidance and one evaluation.</param>
     public static NoiseField Field(this UNet2DConditionModel model, Tensor conditioning, Tensor? unconditional = null, double guidance = 1)
     {
-        var dtype = Dtype(model);
+        var dtype = model.Dtype();
         Tensor Predict(Tensor x, double time, Tensor context) => model.call(x.to(dtype), Time(time, x), context.to(dtype));
         if (guidance == 1)
             return NoiseField.From((x, time) => Predict(x, time, conditioning)).Knowing("unet", model);
@@ -45,8 +45,6 @@ public static class UnetFields
             throw new ArgumentException($"Guidance {guidance} needs the conditioning of the empty prompt. Pass it, or use guidance 1.", nameof(unconditional));
         return NoiseField.Guided((x, time) => Predict(x, time, unconditional), (x, time) => Predict(x, time, conditioning), guidance).Knowing("unet", model);
     }
-
-    private static ScalarType Dtype(nn.Module model) => model.parameters().First().dtype;
 
     private static Tensor Time(double time, Tensor x) => tensor(time, dtype: float32, device: x.device);
 }

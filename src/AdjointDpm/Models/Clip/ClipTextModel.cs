@@ -1,0 +1,230 @@
+using AdjointDpm.Models.Unet;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Models.Clip;
+
+/// <summary>transformers' <c>CLIPTextModel</c> and <c>CLIPTextModelWithProjection</c>: the text encoders of Stable Diffusion 1, 2 and XL.</summary>
+/// <remarks>Parameter names are transformers' own. Radford et al. (2021). Differentiable in its parameters and in token embeddings passed instead of looked up.</remarks>
+public sealed class ClipTextModel : nn.Module<Tensor, Tensor>
+{
+    private readonly TextTransformer text_model;
+    private readonly Linear? text_projection;
+
+    /// <summary>Builds the network with random weights from libtorch's generator.</summary>
+    /// <exception cref="ModelConfigException">The configuration contradicts itself or names an activation that is not supported.</exception>
+    public ClipTextModel(ClipTextConfig config)
+        : base(nameof(ClipTextModel))
+    {
+        Config = config;
+        text_model = new TextTransformer(config);
+        text_projection = config.Projects ? nn.Linear(config.HiddenSize, config.ProjectionDim, hasBias: false) : null;
+        RegisterComponents();
+    }
+
+    /// <summary>What the network was built from.</summary>
+    public ClipTextConfig Config { get; }
+
+    /// <summary>The table of token embeddings, [vocabulary, width].</summary>
+    public Parameter TokenEmbeddings => text_model.TokenTable;
+
+    /// <summary>The normalised last states, [B, N, width], for token ids [B, N], int64.</summary>
+    public override Tensor forward(Tensor ids)
+    {
+        using var scope = NewDisposeScope();
+        return Encode(ids).LastHiddenState.MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Runs the encoder.</summary>
+    /// <param name="ids">Token ids [B, N], int64; N at most the configuration's max_position_embeddings.</param>
+    /// <param name="embeddings">Token embeddings [B, N, width] in place of the table's, for words that are being learnt. Default: the table's.</param>
+    /// <returns>All states, in the current dispose scope.</returns>
+    /// <exception cref="ArgumentException">The text is too long.</exception>
+    public ClipTextStates Encode(Tensor ids, Tensor? embeddings = null)
+    {
+        if (ids.shape[^1] > Config.MaxPositionEmbeddings)
+            throw new ArgumentException($"The text has {ids.shape[^1]} tokens, but the encoder knows {Config.MaxPositionEmbeddings} positions. Shorten it.", nameof(ids));
+        using var scope = NewDisposeScope();
+        var states = text_model.Run(embeddings ?? text_model.Look(ids));
+        var last = text_model.Normalise(states[^1]);
+        var rows = arange(ids.shape[0], device: ids.device);
+        var pooled = last.index(TensorIndex.Tensor(rows), TensorIndex.Tensor(EndOfText(ids)));
+        return new(
+            [.. states.Select(s => s.MoveToOuterDisposeScope())],
+            last.MoveToOuterDisposeScope(),
+            (text_projection is null ? pooled : text_projection.call(pooled)).MoveToOuterDisposeScope());
+    }
+
+    /// <summary>Applies the final normalisation to the states of an earlier layer, as Stable Diffusion 1 does when it skips layers.</summary>
+    public Tensor Normalise(Tensor states) => text_model.Normalise(states);
+
+    // The first end token; the largest token in files of old releases, whose configuration says 2.
+    private Tensor EndOfText(Tensor ids)
+    {
+        if (Config.EosTokenId is null or 2)
+            return ids.argmax(-1);
+        using var end = tensor((long)Config.EosTokenId, device: ids.device);
+        return ids.eq(end).to(int32).argmax(-1);
+    }
+}
+
+/// <summary>What a text encoder computes for token ids [B, N].</summary>
+/// <param name="HiddenStates">The embeddings, then the output of every layer, each [B, N, width], not normalised.</param>
+/// <param name="LastHiddenState">The last layer's output, normalised: what Stable Diffusion 1 and 2 are conditioned on.</param>
+/// <param name="Pooled">The normalised state of the end token, projected where the network projects: [B, width] or [B, projection_dim].</param>
+public sealed record ClipTextStates(IReadOnlyList<Tensor> HiddenStates, Tensor LastHiddenState, Tensor Pooled);
+
+/// <summary>transformers' <c>CLIPTextTransformer</c>.</summary>
+internal sealed class TextTransformer : nn.Module
+{
+    private readonly TextEmbeddings embeddings;
+    private readonly TextEncoder encoder;
+    private readonly LayerNorm final_layer_norm;
+
+    public TextTransformer(ClipTextConfig config)
+        : base(nameof(TextTransformer))
+    {
+        embeddings = new TextEmbeddings(config);
+        encoder = new TextEncoder(config);
+        final_layer_norm = nn.LayerNorm(config.HiddenSize, config.LayerNormEps);
+        RegisterComponents();
+    }
+
+    public Parameter TokenTable => embeddings.Table;
+
+    public Tensor Look(Tensor ids) => embeddings.Look(ids);
+
+    public List<Tensor> Run(Tensor tokens) => encoder.Run(embeddings.AddPositions(tokens));
+
+    public Tensor Normalise(Tensor states) => final_layer_norm.call(states);
+}
+
+/// <summary>transformers' <c>CLIPTextEmbeddings</c>: a table of tokens and one of positions.</summary>
+internal sealed class TextEmbeddings : nn.Module
+{
+    private readonly Embedding token_embedding;
+    private readonly Embedding position_embedding;
+
+    public TextEmbeddings(ClipTextConfig config)
+        : base(nameof(TextEmbeddings))
+    {
+        token_embedding = nn.Embedding(config.VocabSize, config.HiddenSize);
+        position_embedding = nn.Embedding(config.MaxPositionEmbeddings, config.HiddenSize);
+        RegisterComponents();
+    }
+
+    public Parameter Table => token_embedding.weight!;
+
+    public Tensor Look(Tensor ids) => token_embedding.call(ids);
+
+    public Tensor AddPositions(Tensor tokens) => tokens.Plus(position_embedding.weight!.narrow(0, 0, tokens.shape[1]));
+}
+
+/// <summary>transformers' <c>CLIPEncoder</c>: the stack of layers.</summary>
+internal sealed class TextEncoder : nn.Module
+{
+    private readonly ModuleList<TextLayer> layers;
+
+    public TextEncoder(ClipTextConfig config)
+        : base(nameof(TextEncoder))
+    {
+        layers = nn.ModuleList([.. Enumerable.Range(0, config.NumHiddenLayers).Select(_ => new TextLayer(config))]);
+        RegisterComponents();
+    }
+
+    public List<Tensor> Run(Tensor x)
+    {
+        var states = new List<Tensor> { x };
+        foreach (var layer in layers)
+            states.Add(x = layer.call(x));
+        return states;
+    }
+}
+
+/// <summary>transformers' <c>CLIPEncoderLayer</c>: causal self-attention and a feed-forward layer, each behind a normalisation. Shape [B, N, C].</summary>
+internal sealed class TextLayer : nn.Module<Tensor, Tensor>
+{
+    private readonly TextAttention self_attn;
+    private readonly LayerNorm layer_norm1;
+    private readonly TextFeedForward mlp;
+    private readonly LayerNorm layer_norm2;
+
+    public TextLayer(ClipTextConfig config)
+        : base(nameof(TextLayer))
+    {
+        self_attn = new TextAttention(config);
+        layer_norm1 = nn.LayerNorm(config.HiddenSize, config.LayerNormEps);
+        mlp = new TextFeedForward(config);
+        layer_norm2 = nn.LayerNorm(config.HiddenSize, config.LayerNormEps);
+        RegisterComponents();
+    }
+
+    public override Tensor forward(Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        x = self_attn.call(layer_norm1.call(x)).Plus(x);
+        return mlp.call(layer_norm2.call(x)).Plus(x).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>transformers' <c>CLIPAttention</c> with a causal mask.</summary>
+internal sealed class TextAttention : nn.Module<Tensor, Tensor>
+{
+    private static readonly Scalar Never = double.NegativeInfinity;
+    private readonly Linear k_proj;
+    private readonly Linear v_proj;
+    private readonly Linear q_proj;
+    private readonly Linear out_proj;
+    private readonly long _heads;
+    private readonly Scalar _scale;
+
+    public TextAttention(ClipTextConfig config)
+        : base(nameof(TextAttention))
+    {
+        long width = config.HiddenSize;
+        _heads = config.NumAttentionHeads;
+        if (_heads <= 0 || width % _heads != 0)
+            throw new ModelConfigException($"num_attention_heads {_heads} does not divide hidden_size {width}.");
+        _scale = 1 / Math.Sqrt((double)width / _heads);
+        k_proj = nn.Linear(width, width);
+        v_proj = nn.Linear(width, width);
+        q_proj = nn.Linear(width, width);
+        out_proj = nn.Linear(width, width);
+        RegisterComponents();
+    }
+
+    public override Tensor forward(Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        var (q, k, v) = (Split(q_proj.call(x)), Split(k_proj.call(x)), Split(v_proj.call(x)));
+        var future = ones(x.shape[1], x.shape[1], dtype: ScalarType.Bool, device: x.device).triu(1);
+        var weights = q.mul(_scale).matmul(k.transpose(-1, -2)).masked_fill(future, Never).softmax(-1);
+        return out_proj.call(weights.matmul(v).transpose(1, 2).reshape(x.shape)).MoveToOuterDisposeScope();
+    }
+
+    private Tensor Split(Tensor x) => x.reshape(x.shape[0], x.shape[1], _heads, -1).transpose(1, 2);
+}
+
+/// <summary>transformers' <c>CLIPMLP</c>.</summary>
+internal sealed class TextFeedForward : nn.Module<Tensor, Tensor>
+{
+    private readonly Linear fc1;
+    private readonly Linear fc2;
+    private readonly Func<Tensor, Tensor> _activation;
+
+    public TextFeedForward(ClipTextConfig config)
+        : base(nameof(TextFeedForward))
+    {
+        _activation = Activation.Named(config.HiddenAct, "hidden_act");
+        fc1 = nn.Linear(config.HiddenSize, config.IntermediateSize);
+        fc2 = nn.Linear(config.IntermediateSize, config.HiddenSize);
+        RegisterComponents();
+    }
+
+    public override Tensor forward(Tensor x)
+    {
+        using var scope = NewDisposeScope();
+        return fc2.call(_activation(fc1.call(x))).MoveToOuterDisposeScope();
+    }
+}

@@ -1,0 +1,121 @@
+using AdjointDpm.Samplers;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Models.Vae;
+
+/// <summary>diffusers' <c>AutoencoderKL</c>: the autoencoder between images and the latents in which Stable Diffusion 1, 2 and XL sample.</summary>
+/// <remarks>Parameter names are diffusers' own. Images are [B, C, H, W] in [-1, 1]; latents [B, Z, H/r, W/r] with r the configuration's <see cref="AutoencoderKLConfig.Reduction"/>. All methods are differentiable where grad mode is on.</remarks>
+public sealed class AutoencoderKL : nn.Module<Tensor, Tensor>
+{
+    private readonly Encoder encoder;
+    private readonly Decoder decoder;
+    private readonly Conv2d? quant_conv;
+    private readonly Conv2d? post_quant_conv;
+    private readonly Scalar _scaling;
+    private readonly Scalar _inverseScaling;
+    private readonly Scalar _shift;
+
+    /// <summary>Builds the network with random weights from libtorch's generator.</summary>
+    /// <exception cref="ModelConfigException">The configuration contradicts itself or names a block that is not supported.</exception>
+    public AutoencoderKL(AutoencoderKLConfig config)
+        : base(nameof(AutoencoderKL))
+    {
+        Config = config;
+        Check(config.DownBlockTypes, "DownEncoderBlock2D", "down_block_types");
+        Check(config.UpBlockTypes, "UpDecoderBlock2D", "up_block_types");
+        (_scaling, _inverseScaling, _shift) = (config.ScalingFactor, 1 / config.ScalingFactor, config.ShiftFactor ?? 0);
+        var z = config.LatentChannels;
+        encoder = new Encoder(config);
+        decoder = new Decoder(config);
+        quant_conv = config.UseQuantConv ? nn.Conv2d(2 * z, 2 * z, 1) : null;
+        post_quant_conv = config.UsePostQuantConv ? nn.Conv2d(z, z, 1) : null;
+        RegisterComponents();
+
+        void Check(IReadOnlyList<string> types, string supported, string field)
+        {
+            if (types.Count != config.BlockOutChannels.Count)
+                throw new ModelConfigException($"block_out_channels has {config.BlockOutChannels.Count} entries, {field} {types.Count}: give one of each for every stage.");
+            if (types.FirstOrDefault(t => t != supported) is { } other)
+                throw new ModelConfigException($"{field} names '{other}'. Supported here: {supported}.");
+        }
+    }
+
+    /// <summary>What the network was built from.</summary>
+    public AutoencoderKLConfig Config { get; }
+
+    /// <summary>Decodes the samples of a batch one after the other: the memory of one, the same result. Default: false.</summary>
+    public bool Slicing { get; set; }
+
+    /// <summary>How <see cref="Decode"/> splits large latents. Default: null, not at all.</summary>
+    public DecodeTiles? Tiles { get; set; }
+
+    /// <summary>The same as <see cref="Decode"/>.</summary>
+    public override Tensor forward(Tensor latent) => Decode(latent);
+
+    /// <summary>Encodes images.</summary>
+    /// <param name="image">[B, C, H, W] in [-1, 1], H and W multiples of the reduction.</param>
+    /// <returns>Mean and logarithm of the variance of the latent, unscaled; in the current dispose scope.</returns>
+    public LatentDistribution Encode(Tensor image)
+    {
+        using var scope = NewDisposeScope();
+        var moments = encoder.call(image);
+        if (quant_conv is not null)
+            moments = quant_conv.call(moments);
+        var parts = moments.chunk(2, 1);
+        return new(parts[0].MoveToOuterDisposeScope(), parts[1].clamp(LatentDistribution.LeastLog, LatentDistribution.MostLog).MoveToOuterDisposeScope());
+    }
+
+    /// <summary>Decodes latents as the encoder gives them, unscaled.</summary>
+    /// <param name="latent">[B, Z, h, w].</param>
+    /// <returns>Images [B, C, r·h, r·w], near [-1, 1] but not clamped.</returns>
+    public Tensor Decode(Tensor latent)
+    {
+        if (!Slicing || latent.shape[0] == 1)
+            return DecodeOnce(latent);
+        using var scope = NewDisposeScope();
+        return cat([.. latent.split(1, 0).Select(DecodeOnce)], 0).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Decodes what the diffusion network samples: <c>Decode(latents / scaling_factor + shift_factor)</c>.</summary>
+    /// <param name="latents">[B, Z, h, w], of unit variance; of any floating dtype, which the network's replaces.</param>
+    public Tensor DecodeSample(Tensor latents)
+    {
+        using var scope = NewDisposeScope();
+        return Decode(latents.to(this.Dtype()).mul(_inverseScaling).add(_shift)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Encodes images to what the diffusion network samples: <c>(mean − shift_factor) · scaling_factor</c>.</summary>
+    /// <param name="image">[B, C, H, W] in [-1, 1].</param>
+    public Tensor EncodeMean(Tensor image)
+    {
+        using var scope = NewDisposeScope();
+        return Encode(image.to(this.Dtype())).Mean.sub(_shift).mul(_scaling).MoveToOuterDisposeScope();
+    }
+
+    private Tensor DecodeOnce(Tensor latent) => Tiles is { } tiles && tiles.Split(latent, Config) ? tiles.Decode(latent, Config, Run) : Run(latent);
+
+    private Tensor Run(Tensor latent)
+    {
+        using var scope = NewDisposeScope();
+        return decoder.call(post_quant_conv is null ? latent : post_quant_conv.call(latent)).MoveToOuterDisposeScope();
+    }
+}
+
+/// <summary>The normal distribution of a latent, as the encoder gives it.</summary>
+/// <param name="Mean">[B, Z, h, w].</param>
+/// <param name="LogVariance">Logarithm of the variance, clamped to [-30, 20].</param>
+public sealed record LatentDistribution(Tensor Mean, Tensor LogVariance)
+{
+    internal static readonly Scalar LeastLog = -30.0;
+    internal static readonly Scalar MostLog = 20.0;
+
+    /// <summary>A draw: mean + standard deviation · noise.</summary>
+    /// <param name="noise">Standard normal, of the mean's shape, as from <see cref="CounterNoise"/>.</param>
+    public Tensor Sample(Tensor noise)
+    {
+        using var scope = NewDisposeScope();
+        return LogVariance.mul(Rooted.Half).exp().mul(noise).Plus(Mean).MoveToOuterDisposeScope();
+    }
+}
