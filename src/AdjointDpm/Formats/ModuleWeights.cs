@@ -54,6 +54,7 @@ public static class ModuleWeights
     /// <param name="module">The network.</param>
     /// <param name="path">Path of the file.</param>
     /// <param name="metadata">Strings for the header; <c>format: pt</c> is added, which other loaders ask for.</param>
+    /// <exception cref="SafetensorsException">A weight has a dtype that the format has no name for.</exception>
     public static void Save(torch.nn.Module module, string path, IReadOnlyDictionary<string, string>? metadata = null)
     {
         var strings = new Dictionary<string, string>(metadata ?? new Dictionary<string, string>()) { ["format"] = "pt" };

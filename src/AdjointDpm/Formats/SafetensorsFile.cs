@@ -32,6 +32,8 @@ public sealed class SafetensorsFile : IDisposable
     public IReadOnlyDictionary<string, string> Metadata => _header.Metadata;
 
     /// <summary>Opens a file and checks its header.</summary>
+    /// <param name="path">Path of the file.</param>
+    /// <returns>The file, to be disposed by the caller.</returns>
     /// <exception cref="SafetensorsException">The file is missing, cut short or breaks a rule of the format.</exception>
     public static SafetensorsFile Open(string path)
     {
@@ -61,13 +63,16 @@ public sealed class SafetensorsFile : IDisposable
     public bool Contains(string name) => _header.Entries.ContainsKey(name);
 
     /// <summary>Shape of a tensor; empty for a single number.</summary>
+    /// <exception cref="SafetensorsException">The file has no tensor of this name.</exception>
     public IReadOnlyList<long> Shape(string name) => Entry(name).Shape;
 
     /// <summary>Element type of a tensor.</summary>
+    /// <exception cref="SafetensorsException">The file has no tensor of this name.</exception>
     public torch.ScalarType Dtype(string name) => SafetensorsHeader.TypeOf(Entry(name).Dtype);
 
     /// <summary>Copies a tensor out of the file, on the CPU, in the file's own dtype.</summary>
-    /// <exception cref="SafetensorsException">The file has no tensor of this name.</exception>
+    /// <returns>A new tensor in the current dispose scope; it does not require grad and outlives the file.</returns>
+    /// <exception cref="SafetensorsException">The file has no tensor of this name, or it holds 2 GiB or more.</exception>
     public unsafe torch.Tensor Read(string name)
     {
         var entry = Entry(name);

@@ -13,6 +13,7 @@ public static class SafetensorsWriter
     /// <param name="tensors">Tensors by name, on any device; they are left as they are.</param>
     /// <param name="metadata">Strings for <c>__metadata__</c>. Default: none.</param>
     /// <exception cref="SafetensorsException">A tensor has a dtype that the format has no name for, or a reserved name.</exception>
+    /// <exception cref="IOException">The folder cannot be written. What was at the path before is still there.</exception>
     public static void Write(string path, IReadOnlyDictionary<string, torch.Tensor> tensors, IReadOnlyDictionary<string, string>? metadata = null)
     {
         var order = new List<(string Name, torch.Tensor Tensor, string Dtype, long Bytes)>();

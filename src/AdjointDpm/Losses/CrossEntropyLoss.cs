@@ -9,6 +9,7 @@ public sealed class CrossEntropyLoss : SampleLoss, IDisposable
     private readonly ImageClassifier _classifier;
     private readonly Tensor _labels;
 
+    /// <summary>A loss that asks for classes.</summary>
     /// <param name="classifier">The judge; not owned. Its weights are not meant to require gradients.</param>
     /// <param name="labels">Wanted class of each sample, or one class for all.</param>
     /// <exception cref="ArgumentException">No labels, or one that the classifier does not have.</exception>

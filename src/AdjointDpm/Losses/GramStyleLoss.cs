@@ -15,6 +15,7 @@ public sealed class GramStyleLoss : SampleLoss, IDisposable
     private readonly ImageClassifier _features;
     private readonly List<(string Layer, Tensor Reference, Scalar Factor)> _terms = [];
 
+    /// <summary>A loss that asks for a texture; dimensionless.</summary>
     /// <param name="features">Network whose layers describe the texture; not owned.</param>
     /// <param name="references">Images of the style, shape [N, C, H, W] in [-1, 1]; their Gram matrices are averaged. Another size than the samples' is fine.</param>
     /// <param name="weights">Weight of each layer that takes part. Default: one for every layer of the network.</param>

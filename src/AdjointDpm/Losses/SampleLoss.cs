@@ -9,10 +9,13 @@ namespace AdjointDpm.Losses;
 /// </remarks>
 public abstract class SampleLoss
 {
-    /// <summary>One loss for each sample, shape [B].</summary>
+    /// <summary>One loss for each sample.</summary>
+    /// <param name="samples">Samples [B, C, H, W], float32 or float64; the loss is differentiable with respect to them.</param>
+    /// <returns>Losses [B] of a floating dtype, in the current dispose scope, attached to the graph of the samples.</returns>
     public abstract Tensor PerSample(Tensor samples);
 
     /// <summary>Mean over the batch, a scalar: what a trial minimises when the batch is whole.</summary>
+    /// <param name="samples">Samples [B, C, H, W].</param>
     public Tensor Mean(Tensor samples)
     {
         using var each = PerSample(samples);
@@ -20,6 +23,7 @@ public abstract class SampleLoss
     }
 
     /// <summary>Sum over the batch, a scalar: a shard's part.</summary>
+    /// <param name="samples">Samples [B, C, H, W].</param>
     public Tensor Sum(Tensor samples)
     {
         using var each = PerSample(samples);

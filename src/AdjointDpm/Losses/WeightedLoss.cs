@@ -8,6 +8,7 @@ public sealed class WeightedLoss : SampleLoss
 {
     private readonly (Scalar Weight, SampleLoss Loss)[] _terms;
 
+    /// <summary>A sum of losses, in whatever units the weights give.</summary>
     /// <param name="terms">Losses with their weights; not owned.</param>
     /// <exception cref="ArgumentException">There are no terms.</exception>
     public WeightedLoss(params ReadOnlySpan<(double Weight, SampleLoss Loss)> terms)

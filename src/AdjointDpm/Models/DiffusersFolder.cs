@@ -47,11 +47,13 @@ public sealed class DiffusersFolder
     }
 
     /// <summary>Loads the network as a <see cref="UNet2DModel"/>, in float32 on the CPU and in evaluation mode.</summary>
+    /// <returns>The network, owned by the caller; its parameters require grad.</returns>
     /// <exception cref="ModelConfigException">The configuration is missing or for another class.</exception>
     /// <exception cref="SafetensorsException">The weights are missing or do not fit.</exception>
     public UNet2DModel LoadUNet2D() => Fill(new UNet2DModel(UNet2DConfig.Read(System.IO.Path.Combine(UnetFolder, ConfigFile))));
 
     /// <summary>Loads the network as a <see cref="UNet2DConditionModel"/>, in float32 on the CPU and in evaluation mode.</summary>
+    /// <inheritdoc cref="LoadUNet2D" path="/returns"/>
     /// <inheritdoc cref="LoadUNet2D" path="/exception"/>
     public UNet2DConditionModel LoadUNet2DCondition() => Fill(new UNet2DConditionModel(UNet2DConditionConfig.Read(System.IO.Path.Combine(UnetFolder, ConfigFile))));
 

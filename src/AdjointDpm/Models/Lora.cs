@@ -6,9 +6,9 @@ using static TorchSharp.torch;
 
 namespace AdjointDpm.Models;
 
-/// <summary>Low-rank adapters on a network's linear and convolution layers: W + (alpha / r) B A, with W held constant.</summary>
+/// <summary>Low-rank adapters on a network's linear and convolution layers: W + (alpha / r) B A, with W [out, in, …] held constant, A [r, in, …], B [out, r, 1, …].</summary>
 /// <remarks>
-/// Hu et al. (2021), LoRA; convolutions as PEFT has them, A with the layer's kernel and B with kernel 1. The adapted weight is folded
+/// Hu et al. (2021), LoRA, equation 3; convolutions as PEFT has them, A with the layer's kernel and B with kernel 1. The adapted weight is folded
 /// into the network before it runs, so its forward pass costs nothing extra and the network needs no change. A gradient with respect to
 /// the folded weight G gives (alpha / r) Bᵀ G for A and (alpha / r) G Aᵀ for B, which is <see cref="Gradients"/>.
 /// </remarks>
@@ -49,7 +49,7 @@ public sealed class Lora : IDisposable
     /// <summary>Rank of every adapter.</summary>
     public int Rank { get; }
 
-    /// <summary>Scale times rank.</summary>
+    /// <summary>Scale times rank: the adapters' product is multiplied by Alpha / Rank.</summary>
     public double Alpha { get; }
 
     /// <summary>Names of the adapted weights, in order: what to declare as inputs of a solve.</summary>
@@ -73,8 +73,9 @@ public sealed class Lora : IDisposable
     }
 
     /// <summary>Carries gradients of the folded weights on to the adapters.</summary>
-    /// <param name="ofWeights">∂L/∂W of each adapted layer, in the order of <see cref="WeightNames"/>.</param>
-    /// <returns>∂L/∂parameter in the order of <see cref="Parameters"/>, in the current dispose scope.</returns>
+    /// <param name="ofWeights">∂L/∂W of each adapted layer, in the order of <see cref="WeightNames"/>, of the weights' shapes.</param>
+    /// <returns>∂L/∂parameter in the order of <see cref="Parameters"/>, each of its shape, in the current dispose scope.</returns>
+    /// <exception cref="ArgumentException">There are not as many gradients as adapted layers.</exception>
     public IReadOnlyList<Tensor> Gradients(IReadOnlyList<Tensor> ofWeights)
     {
         ArgumentNullException.ThrowIfNull(ofWeights);

@@ -15,10 +15,10 @@ public sealed record SchedulerConfig
     /// <summary>Number of steps the network was trained on. Default: 1000.</summary>
     public int NumTrainTimesteps { get; init; } = 1000;
 
-    /// <summary>First β. Default: 1e-4.</summary>
+    /// <summary>First β, the variance that trained step 0 adds, in (0, 1). Default: 1e-4.</summary>
     public double BetaStart { get; init; } = 1e-4;
 
-    /// <summary>Last β. Default: 0.02.</summary>
+    /// <summary>Last β, the variance that trained step N - 1 adds, in (0, 1). Default: 0.02.</summary>
     public double BetaEnd { get; init; } = 0.02;
 
     /// <summary><c>linear</c>, <c>scaled_linear</c> or <c>squaredcos_cap_v2</c>. Default: linear.</summary>
@@ -67,6 +67,7 @@ public sealed record SchedulerConfig
     public bool RescaleBetasZeroSnr { get; init; }
 
     /// <summary>What the network predicts.</summary>
+    /// <exception cref="ModelConfigException"><see cref="PredictionType"/> is not known.</exception>
     [JsonIgnore]
     public Prediction Prediction => PredictionType switch
     {
@@ -93,6 +94,8 @@ public sealed record SchedulerConfig
     public void Write(string path) => ModelConfig.Write(path, this);
 
     /// <summary>The noise schedule.</summary>
+    /// <exception cref="ModelConfigException"><see cref="BetaSchedule"/> is not known.</exception>
+    /// <exception cref="ArgumentException">A β lies outside (0, 1).</exception>
     public DiscreteVp Schedule() => TrainedBetas is { Count: > 0 } betas
         ? new DiscreteVp([.. betas])
         : DiscreteVp.Create(
@@ -106,7 +109,9 @@ public sealed record SchedulerConfig
             BetaStart, BetaEnd, NumTrainTimesteps);
 
     /// <summary>The steps that the file's scheduler would take.</summary>
-    /// <param name="steps">Number of steps.</param>
+    /// <param name="steps">Number of steps, from 1 to <see cref="NumTrainTimesteps"/>.</param>
+    /// <exception cref="ModelConfigException"><see cref="TimestepSpacing"/> is not known.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">Too many steps, or an offset that leaves the schedule.</exception>
     public TimeGrid Grid(int steps)
     {
         var family = TimeGrid.FamilyOf(ClassName);

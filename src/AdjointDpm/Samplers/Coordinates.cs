@@ -34,10 +34,10 @@ public sealed class Coordinates
     /// <summary>Whether points between grid points are evaluated at the nearest grid point instead.</summary>
     internal bool SnapsToGrid { get; }
 
-    /// <summary>x / y at a level.</summary>
+    /// <summary>x / y at a level: alpha, sigma, or alpha + sigma.</summary>
     public double Scale(NoiseLevel level) => _scale(level);
 
-    /// <summary>The independent variable at a level.</summary>
+    /// <summary>The independent variable s at a level: rho, 1 / rho, or sigma / (alpha + sigma).</summary>
     public double Variable(NoiseLevel level) => _variable(level);
 
     /// <summary>Whether state and slope exist at a level. A step that ends at another is DDIM's.</summary>

@@ -11,7 +11,7 @@ public sealed partial record NoiseField
     /// <param name="unconditional">Prediction without (or with the negative) conditioning.</param>
     /// <param name="conditional">Prediction with conditioning.</param>
     /// <param name="scale">Guidance scale w; 1 is no guidance.</param>
-    /// <remarks>Ho and Salimans (2022). Counted as one evaluation, as papers do.</remarks>
+    /// <remarks>Ho and Salimans (2022), equation 6, whose w is this scale less 1. Counted as one evaluation, as papers do.</remarks>
     public static NoiseField Guided(NoisePredictor unconditional, NoisePredictor conditional, double scale)
     {
         ArgumentNullException.ThrowIfNull(unconditional);

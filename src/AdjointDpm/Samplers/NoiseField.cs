@@ -52,6 +52,7 @@ public sealed partial record NoiseField
     private ImmutableArray<(string Prefix, nn.Module Network)> Known { get; init; } = [];
 
     /// <summary>A field of one predictor.</summary>
+    /// <param name="predict">Predicts what <see cref="Prediction"/> says: eps unless set otherwise.</param>
     public static NoiseField From(NoisePredictor predict)
     {
         ArgumentNullException.ThrowIfNull(predict);
@@ -59,6 +60,7 @@ public sealed partial record NoiseField
     }
 
     /// <summary>A field of one predictor that may differ from step to step.</summary>
+    /// <param name="predict">As for <see cref="From(NoisePredictor)"/>, and told its step.</param>
     /// <remarks>A control added to the noise is <c>(x, t, n) =&gt; net(x, t).add(u[n])</c> with the u declared by <see cref="With(string, IReadOnlyList{Tensor})"/>. Steps of an adaptive sampler are counted as they are accepted.</remarks>
     public static NoiseField From(SteppedPredictor predict)
     {
@@ -85,7 +87,8 @@ public sealed partial record NoiseField
 
     /// <summary>Declares one tensor for each step, named <c>name[0]</c>, <c>name[1]</c>, …: conditioning, controls or guidance scales that a <see cref="SteppedPredictor"/> reads.</summary>
     /// <param name="name">Name of all.</param>
-    /// <param name="bySteps">Leaf tensors of floating dtype.</param>
+    /// <param name="bySteps">Leaf tensors of floating dtype, by step.</param>
+    /// <exception cref="ArgumentException">A name is taken or a tensor cannot carry a gradient.</exception>
     public NoiseField With(string name, IReadOnlyList<Tensor> bySteps)
     {
         ArgumentNullException.ThrowIfNull(bySteps);
@@ -95,6 +98,7 @@ public sealed partial record NoiseField
     /// <summary>Declares all parameters of a network, each named <c>prefix.path</c>.</summary>
     /// <param name="prefix">Put before each parameter's path, such as "unet".</param>
     /// <param name="network">Network that the predictor calls.</param>
+    /// <exception cref="ArgumentException">A name is taken.</exception>
     public NoiseField With(string prefix, nn.Module network)
     {
         ArgumentNullException.ThrowIfNull(network);

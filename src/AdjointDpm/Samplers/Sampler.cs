@@ -23,7 +23,7 @@ public abstract class Sampler
     /// <summary>The Runge–Kutta method with which the continuous adjoint runs back through this sampler unless told otherwise; null where none is natural.</summary>
     public virtual ButcherTableau? Backward => null;
 
-    /// <summary>DDIM without noise, which is Euler's method in rho. Song, Meng and Ermon (2021). First order, one evaluation a step.</summary>
+    /// <summary>DDIM without noise, which is Euler's method in rho. Song, Meng and Ermon (2021), equation 13. First order, one evaluation a step.</summary>
     public static Sampler Ddim { get; } = new RungeKutta("ddim", ButcherTableau.Euler);
 
     /// <summary>Heun's method in rho, as in Karras et al. (2022), algorithm 1. Second order, two evaluations a step.</summary>
@@ -47,7 +47,7 @@ public abstract class Sampler
     /// <summary>The explicit midpoint method on dx/dt = eps - x0. Second order, two evaluations a step.</summary>
     public static Sampler FlowMidpoint { get; } = new RungeKutta("flow-midpoint", ButcherTableau.Midpoint, Coordinates.Flow);
 
-    /// <summary>Adams–Bashforth of order 2 with the grid's own step sizes. One evaluation a step.</summary>
+    /// <summary>Adams–Bashforth of order 2 in rho with the grid's own step sizes (Hairer, Nørsett and Wanner, III.5). One evaluation a step.</summary>
     public static Sampler Adams2 { get; } = new AdamsBashforth(2);
 
     /// <summary>Adams–Bashforth of order 3. One evaluation a step, after two of Heun's.</summary>
@@ -62,7 +62,7 @@ public abstract class Sampler
     /// <summary>Karras et al.'s (2022) DPM-Solver-2: the midpoint method with a geometric midpoint. Second order, two evaluations a step.</summary>
     public static Sampler Dpm2 { get; } = new Dpm2();
 
-    /// <summary>DPM-Solver++ 2M. Lu et al. (2022b). Second order, one evaluation a step.</summary>
+    /// <summary>DPM-Solver++ 2M. Lu et al. (2022b), algorithm 2. Second order, one evaluation a step.</summary>
     public static Sampler DpmSolver2M { get; } = new DpmSolver(2);
 
     /// <summary>DPM-Solver++ 3M as published: errors below those of 2M, second order; see <see cref="DpmSolver.ExactThirdOrder"/>. One evaluation a step.</summary>
@@ -71,7 +71,7 @@ public abstract class Sampler
     /// <summary>DPM-Solver++ 3M with the whole of its second difference. Third order, one evaluation a step.</summary>
     public static Sampler DpmSolver3MExact { get; } = new DpmSolver(3) { ExactThirdOrder = true };
 
-    /// <summary>DPM-Solver++ 2S over pairs of steps, as in diffusers. Second order, one evaluation a step.</summary>
+    /// <summary>DPM-Solver++ 2S over pairs of steps, as in diffusers. Lu et al. (2022b), algorithm 1. Second order, one evaluation a step.</summary>
     public static Sampler DpmSolver2S { get; } = new DpmSolverSinglestep(Prediction.Sample);
 
     /// <summary>DPM-Solver 2M in eps. Lu et al. (2022a). Second order, one evaluation a step.</summary>
@@ -89,25 +89,25 @@ public abstract class Sampler
     /// <summary>UniPC with predictor and corrector of order 2, as in diffusers. Zhao et al. (2023). One evaluation a step; see <see cref="UniPc"/> for its order.</summary>
     public static Sampler UniPc2 { get; } = new UniPc(2);
 
-    /// <summary>UniPC-2 with B(h) = h.</summary>
+    /// <summary>UniPC-2 with B(h) = h, "bh1". One evaluation a step.</summary>
     public static Sampler UniPc2Step { get; } = new UniPc(2) { Function = UniPcFunction.Step };
 
     /// <summary>UniPC with predictor and corrector of order 3. One evaluation a step.</summary>
     public static Sampler UniPc3 { get; } = new UniPc(3);
 
-    /// <summary>The stochastic DPM-Solver++ of order 1: draws noise by <see cref="SampleRequest.Key"/>, so equal keys replay.</summary>
+    /// <summary>The stochastic DPM-Solver++ of order 1. Lu et al. (2022b), section 4.3. One evaluation a step. Draws noise by <see cref="SampleRequest.Key"/>, so equal keys replay.</summary>
     public static Sampler StochasticDpmSolver1 { get; } = new StochasticDpmSolver(1);
 
-    /// <summary>The stochastic DPM-Solver++ 2M. Draws noise by <see cref="SampleRequest.Key"/>.</summary>
+    /// <summary>The stochastic DPM-Solver++ 2M: weak order 2, strong order 1. One evaluation a step. Draws noise by <see cref="SampleRequest.Key"/>.</summary>
     public static Sampler StochasticDpmSolver2M { get; } = new StochasticDpmSolver(2);
 
-    /// <summary>Euler–Maruyama on the reverse stochastic equation. Draws noise by <see cref="SampleRequest.Key"/>.</summary>
+    /// <summary>Euler–Maruyama on the reverse stochastic equation, dy = 2 eps drho + sqrt(2 rho) dw. One evaluation a step. Draws noise by <see cref="SampleRequest.Key"/>.</summary>
     public static Sampler EulerMaruyama { get; } = new EulerMaruyama(1);
 
     /// <summary>Heun's method with churn, with the authors' settings for ImageNet. Karras et al. (2022), algorithm 2; <see cref="EdmHeun"/> for others. Draws noise by <see cref="SampleRequest.Key"/>.</summary>
     public static Sampler Edm { get; } = new EdmHeun();
 
-    /// <summary>Ancestral sampling as in DDPM: DDIM with eta = 1, which is also ancestral Euler. Draws noise by <see cref="SampleRequest.Key"/>.</summary>
+    /// <summary>Ancestral sampling as in DDPM (Ho et al. 2020, algorithm 2): DDIM with eta = 1, which is also ancestral Euler. Draws noise by <see cref="SampleRequest.Key"/>.</summary>
     public static Sampler Ddpm { get; } = new NoisyDdim(1);
 
     /// <summary>All samplers that have a name.</summary>
@@ -118,7 +118,7 @@ public abstract class Sampler
         Ddpm, StochasticDpmSolver1, StochasticDpmSolver2M, EulerMaruyama, Edm,
     ];
 
-    /// <summary>DDIM with noise, between DDIM (eta = 0) and DDPM (eta = 1).</summary>
+    /// <summary>DDIM with noise, between DDIM (eta = 0) and DDPM (eta = 1). Song, Meng and Ermon (2021), equation 16. First order, one evaluation and one draw a step.</summary>
     /// <param name="eta">Share of the posterior's noise that is drawn afresh, from 0 to 1.</param>
     /// <exception cref="ArgumentOutOfRangeException">eta lies outside [0, 1].</exception>
     public static Sampler DdimWithNoise(double eta) => eta switch
@@ -128,7 +128,7 @@ public abstract class Sampler
         _ => throw new ArgumentOutOfRangeException(nameof(eta), eta, $"eta must lie in [0, 1], got {eta}."),
     };
 
-    /// <summary>Euler–Maruyama with an amount of noise of its own.</summary>
+    /// <summary>Euler–Maruyama with an amount of noise of its own, on dy = (1 + tau²) eps drho + tau sqrt(2 rho) dw. One evaluation and one draw a step.</summary>
     /// <param name="tau">0 is the probability flow (DDIM), 1 the reverse of the diffusion; more is more.</param>
     /// <exception cref="ArgumentOutOfRangeException">tau is negative or no number.</exception>
     public static Sampler EulerMaruyamaWith(double tau) => tau switch

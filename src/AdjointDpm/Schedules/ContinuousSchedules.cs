@@ -1,6 +1,6 @@
 namespace AdjointDpm.Schedules;
 
-/// <summary>The continuous variance-preserving schedule of Song et al. (2021): beta(t) = betaMin + t (betaMax - betaMin) on t in [cleanTime, 1].</summary>
+/// <summary>The continuous variance-preserving schedule of Song et al. (2021): beta(t) = betaMin + t (betaMax - betaMin) on t in [cleanTime, 1], so that log alpha = -t² (betaMax - betaMin) / 4 - t betaMin / 2 and alpha² + sigma² = 1.</summary>
 /// <param name="betaMin">beta(0), per unit time. Default: 0.1.</param>
 /// <param name="betaMax">beta(1), per unit time. Default: 20.</param>
 /// <param name="cleanTime">Smallest time the network knows, in (0, 1). Default: 1e-3.</param>
@@ -29,8 +29,8 @@ public sealed class LinearVp(double betaMin = 0.1, double betaMax = 20, double c
 }
 
 /// <summary>The variance-exploding schedule of Karras et al. (2022): alpha = 1 and the network's time is rho itself.</summary>
-/// <param name="rhoMin">Least noise the network knows, in units of x. Default: 0.002.</param>
-/// <param name="rhoMax">Most noise the network knows, in units of x. Default: 80.</param>
+/// <param name="rhoMin">Least noise the network knows, in units of x0, positive. Default: 0.002.</param>
+/// <param name="rhoMax">Most noise the network knows, in units of x0. Default: 80.</param>
 public sealed class VarianceExploding(double rhoMin = 0.002, double rhoMax = 80) : NoiseSchedule
 {
     /// <inheritdoc/>

@@ -53,7 +53,8 @@ public sealed class DiscreteVp : NoiseSchedule
     /// <param name="schedule">How betas grow.</param>
     /// <param name="betaStart">First beta; unused by <see cref="BetaSchedule.SquaredCosine"/>.</param>
     /// <param name="betaEnd">Last beta; unused by <see cref="BetaSchedule.SquaredCosine"/>.</param>
-    /// <param name="trainSteps">Number of trained steps. Default: 1000.</param>
+    /// <param name="trainSteps">Number of trained steps N, at least 2. Default: 1000.</param>
+    /// <exception cref="ArgumentException">A beta lies outside (0, 1).</exception>
     public static DiscreteVp Create(BetaSchedule schedule, double betaStart, double betaEnd, int trainSteps = 1000)
     {
         if (trainSteps < 2)

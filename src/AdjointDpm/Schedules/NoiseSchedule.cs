@@ -20,6 +20,7 @@ public abstract class NoiseSchedule
     public double RhoMax => At(NoisyTime).Rho;
 
     /// <summary>Noise level at a time.</summary>
+    /// <param name="time">Time in the schedule's unit; need not be whole.</param>
     /// <exception cref="ArgumentOutOfRangeException">The time lies outside [<see cref="CleanTime"/>, <see cref="NoisyTime"/>].</exception>
     public NoiseLevel At(double time)
     {
@@ -42,6 +43,7 @@ public abstract class NoiseSchedule
     }
 
     /// <summary>Time and noise level at a rho: what a network needs to be evaluated there.</summary>
+    /// <param name="rho">As for <see cref="TimeAt"/>.</param>
     /// <exception cref="ArgumentOutOfRangeException">The schedule never has this rho.</exception>
     public GridPoint PointAt(double rho) => new(TimeAt(rho), LevelAtRho(rho));
 

@@ -45,6 +45,7 @@ public sealed partial class TimeGrid
     /// <param name="steps">Number of steps, at least 1.</param>
     /// <param name="rhoMin">Last rho, positive. Default: the schedule's.</param>
     /// <param name="rhoMax">First rho. Default: the schedule's.</param>
+    /// <exception cref="ArgumentOutOfRangeException">No steps, a last rho of 0, a first of infinity, or bounds that the schedule does not have.</exception>
     public static TimeGrid LogSnr(NoiseSchedule schedule, int steps, double? rhoMin = null, double? rhoMax = null)
         => Spread(schedule, steps, rhoMin, rhoMax, Math.Log, Math.Exp);
 
@@ -54,12 +55,14 @@ public sealed partial class TimeGrid
     /// <param name="rhoMin">Last rho, positive. Default: the schedule's.</param>
     /// <param name="rhoMax">First rho. Default: the schedule's.</param>
     /// <param name="exponent">Karras' own rho. Default: 7.</param>
+    /// <exception cref="ArgumentOutOfRangeException">No steps, a last rho of 0, a first of infinity, or bounds that the schedule does not have.</exception>
     public static TimeGrid Karras(NoiseSchedule schedule, int steps, double? rhoMin = null, double? rhoMax = null, double exponent = 7)
         => Spread(schedule, steps, rhoMin, rhoMax, r => Math.Pow(r, 1 / exponent), u => Math.Pow(u, exponent));
 
     /// <summary>Uniform in time, from the schedule's noisiest time to its cleanest.</summary>
     /// <param name="schedule">Schedule.</param>
     /// <param name="steps">Number of steps, at least 1.</param>
+    /// <exception cref="ArgumentOutOfRangeException">No steps.</exception>
     public static TimeGrid UniformTime(NoiseSchedule schedule, int steps)
     {
         CheckSteps(steps);
@@ -78,6 +81,7 @@ public sealed partial class TimeGrid
     /// <param name="schedule">Schedule.</param>
     /// <param name="steps">Number of steps, at least 1.</param>
     /// <param name="shift">More than 1 spends more steps at high noise, as for large images: 3 in Stable Diffusion 3. Default: 1, uniform in time.</param>
+    /// <exception cref="ArgumentOutOfRangeException">No steps, or a shift that is not positive.</exception>
     public static TimeGrid Flow(FlowMatching schedule, int steps, double shift = 1)
     {
         ArgumentNullException.ThrowIfNull(schedule);

@@ -79,6 +79,11 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
     public override Tensor forward(Tensor sample, Tensor timestep, Tensor encoderHiddenStates) => forward(sample, timestep, encoderHiddenStates, null);
 
     /// <summary>Predicts with SDXL's added conditioning.</summary>
+    /// <param name="sample">Noisy sample [B, C, H, W], in the network's dtype.</param>
+    /// <param name="timestep">Times, [B] or a single number, in trained steps.</param>
+    /// <param name="encoderHiddenStates">Conditioning [B, N, D], in the network's dtype.</param>
+    /// <param name="added">What SDXL adds to the time; null for other networks.</param>
+    /// <returns>The prediction [B, C', H, W], in the current dispose scope.</returns>
     /// <exception cref="ArgumentException">The network needs added conditioning and none is given, or the reverse.</exception>
     public Tensor forward(Tensor sample, Tensor timestep, Tensor encoderHiddenStates, AddedConditioning? added)
     {

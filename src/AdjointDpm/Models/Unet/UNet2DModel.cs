@@ -66,9 +66,18 @@ public sealed class UNet2DModel : nn.Module<Tensor, Tensor, Tensor?, Tensor>
     public UNet2DConfig Config { get; }
 
     /// <summary>Predicts, without class labels.</summary>
+    /// <param name="sample">Noisy sample [B, C, H, W], in the network's dtype.</param>
+    /// <param name="timestep">Times, [B] or a single number, in trained steps.</param>
+    /// <returns>The prediction [B, C', H, W], in the current dispose scope.</returns>
+    /// <exception cref="ArgumentException">The network was trained with class labels.</exception>
     public Tensor forward(Tensor sample, Tensor timestep) => forward(sample, timestep, null);
 
-    /// <inheritdoc/>
+    /// <summary>Predicts.</summary>
+    /// <param name="sample">Noisy sample [B, C, H, W], in the network's dtype.</param>
+    /// <param name="timestep">Times, [B] or a single number, in trained steps.</param>
+    /// <param name="classLabels">Classes, int64 [B], of a network that has them; otherwise null.</param>
+    /// <returns>The prediction [B, C', H, W], in the current dispose scope.</returns>
+    /// <exception cref="ArgumentException">The network needs labels and none are given, or the reverse.</exception>
     public override Tensor forward(Tensor sample, Tensor timestep, Tensor? classLabels)
     {
         if (class_embedding is null != classLabels is null)

@@ -4,10 +4,11 @@ using static TorchSharp.torch;
 namespace AdjointDpm.Models.Unet;
 
 /// <summary>Networks as noise fields: what a sampler asks for.</summary>
-/// <remarks>The networks and tensors are not owned. Their parameters are made known by the name <c>unet</c>: declare or freeze them before differentiating.</remarks>
+/// <remarks>The networks and tensors are not owned. Their parameters are made known by the name <c>unet</c>: declare or freeze them before differentiating. A network computes in its own dtype: x is cast to it and the prediction back to x's.</remarks>
 public static class UnetFields
 {
-    /// <summary>An unconditional network.</summary>
+    /// <summary>An unconditional network, predicting eps for x [B, C, H, W]. Set <see cref="NoiseField.Prediction"/> for one trained on another target.</summary>
+    /// <param name="model">Network without classes.</param>
     public static NoiseField Field(this UNet2DModel model)
     {
         var dtype = model.Dtype();
@@ -19,6 +20,7 @@ public static class UnetFields
     /// <param name="labels">Class of each sample, int64 [B].</param>
     /// <param name="guidance">Weight w of ε(x, none) + w (ε(x, label) − ε(x, none)). Default: 1, no guidance and one evaluation.</param>
     /// <param name="noClass">The row of the table that was trained without a class. Default: the last.</param>
+    /// <exception cref="ModelConfigException">Guidance is asked for and the network has no table of classes.</exception>
     public static NoiseField Field(this UNet2DModel model, Tensor labels, double guidance = 1, long? noClass = null)
     {
         var dtype = model.Dtype();
@@ -35,6 +37,7 @@ public static class UnetFields
     /// <param name="conditioning">Conditioning, [B, N, D]. Declare it with <see cref="NoiseField.With(string, Tensor)"/> to differentiate by it.</param>
     /// <param name="unconditional">Conditioning of the empty or negative prompt, [B, M, D]. Default: none, which leaves guidance out.</param>
     /// <param name="guidance">Weight w of ε(x, empty) + w (ε(x, c) − ε(x, empty)). Default: 1, no guidance and one evaluation.</param>
+    /// <exception cref="ArgumentException">Guidance is asked for without <paramref name="unconditional"/>.</exception>
     public static NoiseField Field(this UNet2DConditionModel model, Tensor conditioning, Tensor? unconditional = null, double guidance = 1)
     {
         var dtype = model.Dtype();
