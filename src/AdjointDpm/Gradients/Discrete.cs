@@ -24,6 +24,8 @@ internal sealed class Discrete : GradientMethod
         (_slots, _last) = (slots, last);
     }
 
+    public override bool IsExact => _last is null;
+
     // Checkpoints are for memory: they do not keep an adaptive sampler's evaluations.
     internal override bool WalksWithoutGraph => _slots is null;
 

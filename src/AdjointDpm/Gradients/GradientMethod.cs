@@ -12,6 +12,9 @@ public abstract class GradientMethod
     /// <summary>Name, as used in experiment files and reports.</summary>
     public string Name { get; }
 
+    /// <summary>Whether the gradient is that of the sampler as it was run, equal to <see cref="StoreAll"/> up to rounding; otherwise it approximates another, or leaves steps out.</summary>
+    public virtual bool IsExact => false;
+
     /// <summary>Plain automatic differentiation through the unrolled sampler. Exact for the sampler's discretisation; memory holds the activations of every evaluation.</summary>
     public static GradientMethod StoreAll { get; } = new StoreAll();
 

@@ -6,6 +6,8 @@ namespace AdjointDpm.Gradients;
 /// <summary>The discrete adjoint of a reversible sampler: states are had back by undoing steps instead of being stored.</summary>
 internal sealed class Reversible() : GradientMethod("reversible")
 {
+    public override bool IsExact => true;
+
     internal override Sweep Begin(Solve solve) => solve.Request.Sampler is ReversibleSampler sampler
         ? new Undoing(solve, sampler)
         : throw new NotSupportedException($"Steps of sampler '{solve.Request.Sampler.Name}' cannot be undone. Use a ReversibleSampler, or GradientMethod.Discrete, which stores the states.");

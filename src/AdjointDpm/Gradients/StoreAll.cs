@@ -7,6 +7,8 @@ namespace AdjointDpm.Gradients;
 /// <summary>Plain automatic differentiation through the unrolled sampler.</summary>
 internal sealed class StoreAll() : GradientMethod("store-all")
 {
+    public override bool IsExact => true;
+
     internal override Sweep Begin(Solve solve) => new Unrolled(solve);
 
     private sealed class Unrolled(Solve solve) : Sweep

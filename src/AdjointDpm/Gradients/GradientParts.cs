@@ -1,0 +1,117 @@
+using AdjointDpm.Models;
+using AdjointDpm.Samplers;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Gradients;
+
+/// <summary>One part of everything that a loss is differentiated by: x_T, or the inputs of a group.</summary>
+/// <param name="Name">"x_T", or the group's name.</param>
+/// <param name="Members">Tensors that are moved: name and value.</param>
+internal sealed record GradientParts(string Name, IReadOnlyList<(string Name, Tensor Value)> Members)
+{
+    /// <summary>x_T, then the groups in the order of their first input.</summary>
+    public static IReadOnlyList<GradientParts> Of(SampleRequest request, Func<string, string> group) =>
+    [
+        new(GradientCheck.NoiseName, [(GradientCheck.NoiseName, request.Noise)]),
+        .. request.Field.Inputs.GroupBy(input => group(input.Name)).Select(inputs => new GradientParts(inputs.Key, [.. inputs.Select(input => (input.Name, input.Value))])),
+    ];
+
+    /// <summary>All parts as one.</summary>
+    public static GradientParts All(IEnumerable<GradientParts> parts) => new(GradientProof.AllName, [.. parts.SelectMany(part => part.Members)]);
+
+    /// <summary>How far two solves agree on this part.</summary>
+    public GradientAgreement Compare(SampleGradients actual, SampleGradients reference)
+    {
+        using var scope = NewDisposeScope();
+        return GradientCheck.Compare(Name, Vector(actual), Vector(reference));
+    }
+
+    /// <summary>The gradient of this part as one vector of float64, in the current dispose scope.</summary>
+    public Tensor Vector(SampleGradients solved)
+    {
+        using var grad = no_grad();
+        return cat([.. Members.Select(member => (member.Name == GradientCheck.NoiseName ? solved.Noise : solved.Inputs[member.Name]).to(ScalarType.Float64).reshape(-1))]);
+    }
+
+    /// <summary>A vector cut into tensors of the members' shapes and dtypes, in the current dispose scope.</summary>
+    public IReadOnlyList<Tensor> Cut(Tensor vector)
+    {
+        var (tensors, start) = (new List<Tensor>(), 0L);
+        foreach (var (_, value) in Members)
+        {
+            tensors.Add(vector.narrow(0, start, value.numel()).reshape(value.shape).to(value.dtype, value.device));
+            start += value.numel();
+        }
+
+        return tensors;
+    }
+}
+
+/// <summary>Finite differences of a loss along directions that the gradient is large in.</summary>
+internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, Tensor> loss, NoiseKey key, CancellationToken cancellationToken)
+{
+    // Each step is a tenth of the one before. Truncation falls with its square and rounding grows with its inverse: where two neighbours agree best, neither rules.
+    private static readonly double[] Steps = [1e-3, 1e-4, 1e-5];
+    private ushort _draws;
+
+    /// <summary>Evaluations of the network so far.</summary>
+    public int Nfe { get; private set; }
+
+    /// <summary>The derivative along the unrolled gradient's direction plus a random one of the same length, so that it is neither small by chance nor blind to the rest.</summary>
+    public DirectionalDerivative Along(GradientParts part, SampleGradients configured, SampleGradients unrolled)
+    {
+        using var scope = NewDisposeScope();
+        using var grad = no_grad();
+        var gradient = part.Vector(unrolled);
+        var direction = Unit(CounterNoise.Normal(key with { Draw = _draws++ }, [1, gradient.numel()], ScalarType.Float64).reshape(-1).to(gradient.device)).add(Unit(gradient));
+        var cut = part.Cut(direction);
+        // The length of what is moved sets the scale of its steps.
+        var scale = Math.Max(1, Math.Sqrt(part.Members.Sum(member => member.Value.to(ScalarType.Float64).Squared().sum().ToDouble() / Math.Max(1, member.Value.numel()))));
+        var estimates = Steps.Select(step => (Step: step * scale, Value: Difference(part, cut, step * scale))).ToList();
+        var best = Enumerable.Range(1, estimates.Count - 1).MinBy(i => Math.Abs(estimates[i].Value - estimates[i - 1].Value));
+        return new(part.Name, estimates[best].Value, gradient.dot(direction).ToDouble(), part.Vector(configured).dot(direction).ToDouble(),
+            estimates[best].Step, Math.Abs(estimates[best].Value - estimates[best - 1].Value));
+    }
+
+    private static Tensor Unit(Tensor vector)
+    {
+        var norm = vector.norm();
+        return norm.ToDouble() == 0 ? vector : vector.div(norm);
+    }
+
+    private double Difference(GradientParts part, IReadOnlyList<Tensor> direction, double step)
+    {
+        var before = part.Members.Select(member => member.Value.clone()).ToList();
+        try
+        {
+            var above = LossAt(step);
+            return (above - LossAt(-step)) / (2 * step);
+        }
+        finally
+        {
+            Put(before);
+        }
+
+        double LossAt(double by)
+        {
+            using var scope = NewDisposeScope();
+            using var scalar = by.ToScalar();
+            var moved = before.Zip(direction, (value, d) => value.add(d, scalar)).ToList();
+            Put(moved);
+            var noise = part.Members.ToList().FindIndex(member => member.Name == GradientCheck.NoiseName);
+            using var result = Sampling.Sample(noise < 0 ? request : request with { Noise = moved[noise] }, cancellationToken);
+            Nfe += result.Statistics.ForwardNfe;
+            using var value = loss(result.Sample);
+            return value.to(ScalarType.Float64).ToDouble();
+        }
+
+        // The request's noise belongs to the caller and is never written to.
+        void Put(List<Tensor> values)
+        {
+            for (var i = 0; i < values.Count; i++)
+                if (part.Members[i].Name != GradientCheck.NoiseName)
+                    part.Members[i].Value.copy_(values[i]);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+using AdjointDpm.Gradients;
+using AdjointDpm.Samplers;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Tests.Gradients;
+
+public sealed class GradientProofTests
+{
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    private static Tensor Loss(Tensor x) => x.mul(x).mean();
+
+    [Theory]
+    [InlineData("ddim")]
+    [InlineData("rk4")]
+    [InlineData("dpm++3m")]
+    [InlineData("unipc3")]
+    [InlineData("sde-dpm++2m")]
+    public void ExactMethods_Pass_ForEveryGroupStateAndDifference(string sampler)
+    {
+        using var scope = NewDisposeScope();
+        using var net = new TinyDenoiser();
+        var request = net.Request(Sampler.Named(sampler), "sequential", out _, steps: 5);
+        foreach (var method in new[] { GradientMethod.Discrete, GradientMethod.Checkpointed(2), GradientMethod.StoreAll })
+        {
+            var proof = GradientProof.Run(request, Loss, method, new() { Exactness = 1e-12, DifferenceTolerance = 1e-6 }, Cancel);
+            Assert.True(proof.Passed, string.Join('\n', proof.Findings));
+            Assert.True(proof.Exact);
+            Assert.Equal(["x_T", "conditioning", "net.first", "net.second", "net.time", "net.condition"], proof.Groups.Select(g => g.Name).Where(name => name != "empty"));
+            Assert.Equal(request.Grid.Points.Count, proof.States.Length);
+            Assert.Equal(proof.Groups.Length, proof.Differences.Length);
+            Assert.True(proof.DifferenceNfe >= 6 * proof.Differences.Length * 5);
+        }
+    }
+
+    [Fact]
+    public void Reversible_Passes()
+    {
+        using var scope = NewDisposeScope();
+        using var net = new TinyDenoiser();
+        var proof = GradientProof.Run(net.Request(new ReversibleSampler(ButcherTableau.Midpoint), "none", out _, steps: 5), Loss, GradientMethod.Reversible, new() { DifferenceByGroup = false }, Cancel);
+        Assert.True(proof.Passed, string.Join('\n', proof.Findings));
+        Assert.Equal(["all"], proof.Differences.Select(d => d.Name));
+    }
+
+    [Fact]
+    public void Continuous_FewSteps_FailsByItsNumbers_AndPassesWhenTheyAreAccepted()
+    {
+        using var scope = NewDisposeScope();
+        using var net = new TinyDenoiser();
+        var request = net.Request(Sampler.Ddim, "none", out _, steps: 4);
+        var proof = GradientProof.Run(request, Loss, GradientMethod.Continuous(), cancellationToken: Cancel);
+        Assert.False(proof.Passed);
+        Assert.False(proof.Exact);
+        Assert.Contains("to the unrolled gradient; at least 0.99", proof.Findings[0], StringComparison.Ordinal);
+        var accepted = GradientProof.Run(request, Loss, GradientMethod.Continuous(), new() { MinCosine = -1, MaxNormError = 100 }, Cancel);
+        Assert.True(accepted.Passed, string.Join('\n', accepted.Findings));
+    }
+
+    [Fact]
+    public void Truncated_IsToldStepByStep()
+    {
+        using var scope = NewDisposeScope();
+        using var net = new TinyDenoiser();
+        var proof = GradientProof.Run(net.Request(Sampler.Ddim, "none", out _, steps: 4), Loss, GradientMethod.Truncated(2), cancellationToken: Cancel);
+        Assert.Equal([false, false, true, true, true], proof.States.Select(s => s.RelativeError < 1e-12));
+        Assert.Equal(0, proof.Groups[0].NormRatio);
+    }
+
+    [Fact]
+    public void LossThatHoldsPartOfTheSampleConstant_IsRefutedByDifferences()
+    {
+        using var scope = NewDisposeScope();
+        using var net = new TinyDenoiser();
+        var proof = GradientProof.Run(net.Request(Sampler.Ddim, "none", out _, steps: 3), x => x.mul(x.detach()).mean(), cancellationToken: Cancel);
+        Assert.All(proof.Groups, g => Assert.True(g.RelativeError < 1e-12));
+        Assert.Contains("finite differences say", proof.Findings[0], StringComparison.Ordinal);
+        // Half of the derivative is missing.
+        Assert.All(proof.Differences, d => Assert.Equal(2, d.FiniteDifference / d.Unrolled, 1e-5));
+    }
+
+    [Fact]
+    public void Inputs_AreAsTheyWere_AlsoWhenCancelled()
+    {
+        using var scope = NewDisposeScope();
+        using var net = new TinyDenoiser();
+        var request = net.Request(Sampler.Ddim, "none", out _, steps: 3);
+        var before = request.Field.Inputs.Select(i => i.Value.clone()).Append(request.Noise.clone()).ToList();
+        using var stop = new CancellationTokenSource();
+        var calls = 0;
+        Assert.ThrowsAny<OperationCanceledException>(() => GradientProof.Run(request, x =>
+        {
+            // Two gradients, then the differences.
+            if (++calls == 5)
+                stop.Cancel();
+            return Loss(x);
+        }, cancellationToken: stop.Token));
+        Assert.All(request.Field.Inputs.Select(i => i.Value).Append(request.Noise).Zip(before), pair => Assert.True(pair.First.Equals(pair.Second)));
+    }
+}
