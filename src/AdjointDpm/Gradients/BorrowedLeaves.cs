@@ -33,17 +33,21 @@ internal sealed class BorrowedLeaves : IDisposable
         Inputs = [.. _field.Inputs.Select(i => i.Value)];
     }
 
-    /// <summary>Takes the accumulated gradients out; null for an input that was never reached.</summary>
-    public IReadOnlyList<(string Name, Tensor Input, Tensor? Gradient)> Take()
+    /// <summary>Takes the accumulated gradients out, into the dispose scope around the current one; zeros for inputs that were never reached, which are listed.</summary>
+    public (OrderedDictionary<string, Tensor> Gradients, IReadOnlyList<string> Unreached) Collect()
     {
-        var taken = new List<(string, Tensor, Tensor?)>();
+        var gradients = new OrderedDictionary<string, Tensor>();
+        var unreached = new List<string>();
         foreach (var (name, input) in _field.Inputs)
         {
-            taken.Add((name, input, input.grad));
+            var gradient = input.grad;
             input.grad = null;
+            if (gradient is null)
+                unreached.Add(name);
+            gradients.Add(name, (gradient ?? zeros_like(input)).detach().MoveToOuterDisposeScope());
         }
 
-        return taken;
+        return (gradients, unreached);
     }
 
     /// <summary>Name of the first declared input whose gradient so far is not finite.</summary>

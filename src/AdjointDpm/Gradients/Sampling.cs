@@ -90,19 +90,12 @@ public static class Sampling
 
     private static SampleGradients Collect(Tensor sample, Tensor noise, Solve solve, BorrowedLeaves leaves)
     {
-        var inputs = new OrderedDictionary<string, Tensor>();
-        var unreached = new List<string>();
-        foreach (var (name, input, gradient) in leaves.Take())
-        {
-            if (gradient is null)
-                unreached.Add(name);
-            inputs.Add(name, (gradient ?? zeros_like(input)).detach().MoveToOuterDisposeScope());
-        }
-
+        var (inputs, unreached) = leaves.Collect();
         return new(solve.Loss, sample.detach().MoveToOuterDisposeScope(), noise.detach().MoveToOuterDisposeScope(), inputs, solve.TakeStateGradients(), unreached, solve.Request.Grid, solve.Statistics());
     }
 
-    private static void Validate(SampleRequest request)
+    /// <summary>Checks a request, and that libtorch is there.</summary>
+    internal static void Validate(SampleRequest request)
     {
         ArgumentNullException.ThrowIfNull(request);
         NativeTorch.EnsureLoaded();

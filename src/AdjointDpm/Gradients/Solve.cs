@@ -127,10 +127,10 @@ internal sealed partial class Solve : IDisposable
     };
 
     /// <summary>Evaluates once with nothing but undeclared tensors requiring grad, and throws if the result does.</summary>
-    public Tensor EvaluateLookingForUndeclared(Tensor x, GridPoint at, Prediction wanted)
+    public Tensor EvaluateLookingForUndeclared(Tensor x, GridPoint at, Prediction wanted, int step = 0)
     {
         using var grad = enable_grad();
-        var eps = Request.Field.Evaluate(x.detach(), at, wanted, 0);
+        var eps = Request.Field.Evaluate(x.detach(), at, wanted, step);
         return eps.requires_grad ? throw new UndeclaredInputException(Request.Field.Undeclared()) : eps;
     }
 
