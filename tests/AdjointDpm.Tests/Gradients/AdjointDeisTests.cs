@@ -117,7 +117,7 @@ public sealed class AdjointDeisTests
         using var net = new TinyDenoiser();
         var request = field == "network" ? Network(net) : Mixture();
         Func<Tensor, Tensor> loss = field == "network" ? x => x.square().mean() : x => x.sub(Target).square().sum();
-        using var exact = Sampling.Differentiate(request(Sampler.Rk4, field == "network" ? 160 : 320), loss, cancellationToken: Token);
+        using var exact = Sampling.Differentiate(request(Sampler.Rk4, field == "network" ? 60 : 120), loss, cancellationToken: Token);
         int[] steps = [40, 80, 160];
         var errors = steps.Select(n =>
         {
