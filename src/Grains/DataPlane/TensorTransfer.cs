@@ -1,7 +1,9 @@
+using AdjointDpm.Grains.Hosting;
+
 namespace AdjointDpm.Grains.DataPlane;
 
 /// <summary>Brings bytes from the silo that holds them: inline, from this silo's memory, or in chunks of 1 MB with four under way.</summary>
-internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, ILocalSiloDetails silo)
+internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, ILocalSiloDetails silo, Background background)
 {
     private const int Window = 4;
 
@@ -33,7 +35,7 @@ internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, IL
         var source = grains.GetGrain<ITensorStoreGrain>(ITensorStoreGrain.KeyOf(reference.Location));
         var next = 0L;
         await Task.WhenAll(Enumerable.Range(0, Window).Select(_ => LaneAsync()));
-        return await Task.Run(() => Verified(reference, bytes), cancellationToken);
+        return await background.RunAsync(() => Verified(reference, bytes), cancellationToken);
 
         async Task LaneAsync()
         {

@@ -42,7 +42,7 @@ public static class AdjointDpmSiloBuilderExtensions
         services.AddSingleton(new SiloFolders(Path.GetFullPath(dataFolder)));
         services.AddSingleton(new TensorStore(workers.TensorStoreBytes));
         services.AddSingleton<TensorTransfer>();
-        services.AddSingleton<DeviceExecutors>();
+        services.AddSingleton<IDevices, DeviceExecutors>();
         services.AddSingleton<AdjointDpmInstruments>();
         services.AddSingleton<WorkerInventory>();
         services.AddSingleton<IWorkerInventory>(provider => provider.GetRequiredService<WorkerInventory>());

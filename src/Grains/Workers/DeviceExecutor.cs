@@ -61,12 +61,19 @@ internal sealed class DeviceExecutor : IDisposable
     }
 }
 
+/// <summary>Runs work on a device of this silo, one piece after another.</summary>
+internal interface IDevices
+{
+    Task<T> RunAsync<T>(string device, Func<IGradientEngine, T> work, CancellationToken cancellationToken);
+}
+
 /// <summary>The executors of this silo's devices, made when first used and ended with the silo.</summary>
-internal sealed class DeviceExecutors(IGradientEngineFactory engines) : IDisposable
+internal sealed class DeviceExecutors(IGradientEngineFactory engines) : IDevices, IDisposable
 {
     private readonly ConcurrentDictionary<string, Lazy<DeviceExecutor>> _executors = new();
 
-    public DeviceExecutor Of(string device) => _executors.GetOrAdd(device, name => new(() => new DeviceExecutor(name, engines))).Value;
+    public Task<T> RunAsync<T>(string device, Func<IGradientEngine, T> work, CancellationToken cancellationToken) =>
+        _executors.GetOrAdd(device, name => new(() => new DeviceExecutor(name, engines))).Value.RunAsync(work, cancellationToken);
 
     public void Dispose()
     {

@@ -3,7 +3,7 @@ using Microsoft.Extensions.Logging;
 
 namespace AdjointDpm.Grains.Workers;
 
-internal sealed partial class ShardWorkerGrain
+internal sealed partial class ShardWorker
 {
     [LoggerMessage(Level = LogLevel.Debug, Message = "Worker {Worker} takes {Token}.")]
     private static partial void LogTaken(ILogger logger, string worker, ShardToken token);

@@ -1,0 +1,179 @@
+using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Telemetry;
+using AdjointDpm.Grains.Trials;
+using Microsoft.Extensions.Logging;
+
+namespace AdjointDpm.Grains.Workers;
+
+/// <summary>The work of one device: takes assignments, computes them one after another on the device, keeps results until they are forgotten.</summary>
+internal sealed partial class ShardWorker(
+    IActivation activation,
+    IDevices devices,
+    TensorTransfer transfer,
+    TimeProvider time,
+    AdjointDpmInstruments instruments,
+    ILogger logger,
+    CancellationToken stopping)
+{
+    /// <summary>Work that no coordinator has asked for during this time is dropped: its coordinator is gone, and the next one starts anew.</summary>
+    private static readonly TimeSpan Orphaned = TimeSpan.FromSeconds(60);
+
+    private readonly Dictionary<ShardToken, Work> _works = [];
+    private readonly Dictionary<string, long> _epochs = [];
+    private readonly Dictionary<string, (string Sha, Task<byte[]> Bytes)> _parameters = [];
+    private IDisposable? _sweep;
+
+    private string Key => activation.Key;
+
+    public WorkStatus Start(WorkAssignment assignment)
+    {
+        var token = assignment.Token;
+        if (_epochs.TryGetValue(token.Trial, out var epoch) && token.Epoch < epoch)
+            return new WorkStatus(WorkState.Fenced);
+        if (_works.TryGetValue(token, out var known))
+            return StatusOf(known);
+        if (token.Epoch > epoch)
+            DropWhere(other => other.Trial == token.Trial);
+        _epochs[token.Trial] = token.Epoch;
+        // A background task alone does not keep an activation: an idle one is collected, work and all.
+        _sweep ??= activation.Every(TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(10), Sweep);
+        var work = _works[token] = new Work(assignment, CancellationTokenSource.CreateLinkedTokenSource(stopping), time.GetUtcNow());
+        LogTaken(logger, Key, token);
+        _ = RunAsync(work);
+        return StatusOf(work);
+    }
+
+    public async Task<WorkStatus> WaitAsync(ShardToken token, TimeSpan upTo)
+    {
+        if (!_works.TryGetValue(token, out var work))
+            return new WorkStatus(_epochs.TryGetValue(token.Trial, out var epoch) && token.Epoch < epoch ? WorkState.Fenced : WorkState.Unknown);
+        work.Asked = time.GetUtcNow();
+        try
+        {
+            await work.Ended.Task.WaitAsync(upTo, time, stopping);
+        }
+        catch (Exception e) when (e is TimeoutException or OperationCanceledException)
+        {
+            // Not an error: the state below says how far it is.
+        }
+        return StatusOf(work);
+    }
+
+    public void Forget(ShardToken token) => DropWhere(other => other == token);
+
+    public void Stop() => DropWhere(_ => true);
+
+    private async Task RunAsync(Work work)
+    {
+        var token = work.Assignment.Token;
+        var started = time.GetTimestamp();
+        try
+        {
+            var parameters = await ParametersAsync(token.Trial, work.Assignment.Parameters, work.Cancel.Token);
+            var before = await ParametersAsync(token.Trial + "/before", work.Assignment.InitialParameters, work.Cancel.Token);
+            var fetched = time.GetElapsedTime(started);
+            var result = await devices.RunAsync(
+                WorkerInventory.DeviceOf(Key),
+                engine =>
+                {
+                    work.State = WorkState.Running;
+                    var queued = time.GetElapsedTime(started) - fetched;
+                    instruments.WorkerBusy(token.Kind, +1);
+                    try
+                    {
+                        return ShardWork.Do(engine, work.Assignment, parameters, before, work.Cancel.Token) with { Fetch = fetched, Queue = queued };
+                    }
+                    finally
+                    {
+                        instruments.WorkerBusy(token.Kind, -1);
+                    }
+                }, work.Cancel.Token);
+            if (!_works.ContainsKey(token))
+                return;
+            var total = time.GetElapsedTime(started);
+            work.Result = result.Publish(token, Key, transfer, total);
+            work.State = WorkState.Done;
+            instruments.WorkFinished(token.Kind, work.Result.Statistics);
+            LogDone(logger, Key, token, total.TotalSeconds);
+        }
+        catch (OperationCanceledException)
+        {
+            work.State = WorkState.Cancelled;
+        }
+#pragma warning disable CA1031 // Whatever the engine throws becomes an answer; exceptions of libraries do not cross the wire.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            work.Failure = WorkFailures.Of(e);
+            work.State = WorkState.Failed;
+            LogFailed(logger, Key, token, work.Failure.Permanent ? "permanent" : "transient", work.Failure.Message, e);
+        }
+        finally
+        {
+            work.Ended.TrySetResult();
+        }
+    }
+
+    /// <summary>Parameters of a trial in the wanted version; the newest of each trial is kept, since every shard of a step uses it.</summary>
+    private async Task<ParameterVersion?> ParametersAsync(string slot, TensorReference? reference, CancellationToken cancellationToken)
+    {
+        if (reference is null)
+            return null;
+        // The transfer is kept, not its result: shards that start together share it. A failed one is tried anew.
+        if (!_parameters.TryGetValue(slot, out var held) || held.Sha != reference.Sha256 || held.Bytes.IsFaulted || held.Bytes.IsCanceled)
+            held = _parameters[slot] = (reference.Sha256, transfer.FetchAsync(reference, stopping));
+        return new ParameterVersion(held.Sha, await held.Bytes.WaitAsync(cancellationToken));
+    }
+
+    private Task Sweep()
+    {
+        var now = time.GetUtcNow();
+        foreach (var (token, work) in _works.ToArray())
+        {
+            if (now - work.Asked < Orphaned)
+                continue;
+            LogOrphan(logger, Key, token, work.Asked);
+            DropWhere(other => other == token);
+        }
+        foreach (var slot in _parameters.Keys.Where(slot => !_works.Keys.Any(token => slot.StartsWith(token.Trial, StringComparison.Ordinal))).ToArray())
+            if (_works.Count == 0)
+                _parameters.Remove(slot);
+        if (_works.Count == 0)
+        {
+            _sweep?.Dispose();
+            _sweep = null;
+        }
+        return Task.CompletedTask;
+    }
+
+    private void DropWhere(Func<ShardToken, bool> which)
+    {
+        foreach (var (token, work) in _works.Where(pair => which(pair.Key)).ToArray())
+        {
+            _works.Remove(token);
+            work.Cancel.Cancel();
+            if (work.Result?.Blob is { } blob)
+                transfer.Withdraw(blob);
+        }
+    }
+
+    private static WorkStatus StatusOf(Work work) => new(work.State, work.Result, work.Failure);
+
+    private sealed class Work(WorkAssignment assignment, CancellationTokenSource cancel, DateTimeOffset asked)
+    {
+        public WorkAssignment Assignment { get; } = assignment;
+
+        public CancellationTokenSource Cancel { get; } = cancel;
+
+        public DateTimeOffset Asked { get; set; } = asked;
+
+        public TaskCompletionSource Ended { get; } = new();
+
+        public volatile WorkState State = WorkState.Waiting;
+
+        public WorkResult? Result { get; set; }
+
+        public WorkFailure? Failure { get; set; }
+    }
+}

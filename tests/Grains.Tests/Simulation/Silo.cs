@@ -1,0 +1,281 @@
+using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Tests.Cluster;
+using AdjointDpm.Grains.Trials;
+using AdjointDpm.Grains.Workers;
+using Microsoft.Extensions.Logging.Abstractions;
+using Orleans.Storage;
+
+namespace AdjointDpm.Grains.Tests.Simulation;
+
+/// <summary>A simulated process with the production classes in it: experiment, trials, worker, tensor store, grain state.</summary>
+internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
+{
+    private readonly Dictionary<string, Activation> _activations = [];
+    private readonly Gate _device = new();
+    private readonly TensorStore _store = new(1 << 20);
+    private readonly TensorTransfer _transfer;
+    private readonly FileGrainStorage _storage;
+    private readonly Background _background;
+
+    public Silo(World world, string name)
+    {
+        (World, Name) = (world, name);
+        Disk = world.Disk.Of(this);
+        Grains = new SimGrains(this);
+        _background = new Background(new Observed(this));
+        _transfer = new TensorTransfer(_store, Grains, this, _background);
+        _storage = new FileGrainStorage(World.Folders.State, world.Time, Disk);
+    }
+
+    public World World { get; }
+
+    public string Name { get; }
+
+    public Turns Turns { get; } = new();
+
+    public IDisk Disk { get; }
+
+    public SimGrains Grains { get; }
+
+    public bool Dead => Turns.Dead;
+
+    /// <summary>Nothing goes in or out before this moment.</summary>
+    public long CutUntil { get; set; }
+
+    public bool IsCut => World.Time.Now < CutUntil;
+
+    /// <summary>The others have given it up, whatever it thinks itself.</summary>
+    public bool GivenUp { get; set; }
+
+    public bool HasTrial => _activations.Values.Any(activation => activation.Logic is TrialRun);
+
+    public IReadOnlyList<string> List(DeviceKind kind) => [.. World.Members(this).Select(silo => silo.Name + "/cpu:0").Order(StringComparer.Ordinal)];
+
+    public Task PauseAsync(double least, double most) => Task.Delay(TimeSpan.FromMilliseconds(least + (most - least) * World.Random.NextDouble()), World.Time);
+
+    public async Task<T> RunAsync<T>(string device, Func<IGradientEngine, T> work, CancellationToken cancellationToken)
+    {
+        await _device.EnterAsync(cancellationToken);
+        try
+        {
+            await World.ReachedAsync(Phase.Computing, this);
+            var milliseconds = 5 + 25 * World.Random.NextDouble();
+            if (World.Chance(World.Plan.Slow))
+                (milliseconds, _) = (milliseconds * 40, World.Count("slow shards"));
+            if (World.Chance(World.Plan.Stuck))
+                (milliseconds, _) = (milliseconds + 100_000, World.Count("stuck shards"));
+            await Task.Delay(TimeSpan.FromMilliseconds(milliseconds), World.Time, cancellationToken);
+            using var engine = new SimEngine(World);
+            return work(engine);
+        }
+        finally
+        {
+            _device.Exit();
+        }
+    }
+
+    /// <summary>The activation of a grain here, made when it is not.</summary>
+    public Activation Activate(string grain) => _activations.TryGetValue(grain, out var present) ? present : _activations[grain] = Make(grain);
+
+    public void Remove(Activation activation)
+    {
+        if (_activations.GetValueOrDefault(activation.Grain) == activation)
+            _activations.Remove(activation.Grain);
+        World.Forget(activation.Grain, this);
+    }
+
+    private Activation Make(string grain)
+    {
+        var activation = new Activation(this, grain);
+        var (kind, key) = (grain[..grain.IndexOf('/', StringComparison.Ordinal)], activation.Key);
+        switch (kind)
+        {
+            case "experiment":
+                var experiment = State<ExperimentState>(grain);
+                var run = new ExperimentRun(activation, experiment, World.Folders, Disk, World.Time, NullLogger.Instance);
+                activation.Begin(run, async () =>
+                {
+                    await experiment.ReadStateAsync();
+                    await run.ActivateAsync();
+                });
+                break;
+            case "trial":
+                var trial = State<TrialState>(grain);
+                var coordinator = new TrialRun(activation, trial, World.Folders, Disk, this, _transfer, _background, World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None);
+                activation.Begin(coordinator, async () =>
+                {
+                    await trial.ReadStateAsync();
+                    await coordinator.ActivateAsync();
+                });
+                break;
+            case "worker":
+                activation.Begin(new ShardWorker(activation, this, _transfer, World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None), () => Task.CompletedTask);
+                break;
+            case "directory":
+                var directory = State<DirectoryState>(grain);
+                activation.Begin(new ExperimentDirectoryGrain(directory), directory.ReadStateAsync);
+                break;
+            default:
+                throw new ArgumentException(key);
+        }
+        return activation;
+    }
+
+    private SimState<T> State<T>(string grain) where T : new() => new(World.IgnoresETags, _storage, grain[..grain.IndexOf('/', StringComparison.Ordinal)], GrainId.Parse(grain, null));
+
+    string ILocalSiloDetails.Name => Name;
+
+    string ILocalSiloDetails.ClusterId => "simulation";
+
+    string ILocalSiloDetails.DnsHostName => Name;
+
+    SiloAddress ILocalSiloDetails.SiloAddress => SiloAddress.Zero;
+
+    SiloAddress ILocalSiloDetails.GatewayAddress => SiloAddress.Zero;
+
+    /// <summary>Background work runs between the turns of its silo, and is where a reduction can be met.</summary>
+    private sealed class Observed(Silo silo) : TaskScheduler
+    {
+        protected override void QueueTask(Task task) => silo.Turns.Start(async () =>
+        {
+            await silo.World.ReachedAsync(Phase.Reducing, silo);
+            TryExecuteTask(task);
+        });
+
+        protected override bool TryExecuteTaskInline(Task task, bool taskWasPreviouslyQueued) => false;
+
+        protected override IEnumerable<Task> GetScheduledTasks() => [];
+    }
+}
+
+/// <summary>An activation in a simulated silo.</summary>
+internal sealed class Activation(Silo silo, string grain) : IActivation
+{
+    private readonly Gate _turn = new();
+    private Task _ready = Task.CompletedTask;
+    private bool _ended;
+
+    public string Grain => grain;
+
+    public string Key { get; } = grain[(grain.IndexOf('/', StringComparison.Ordinal) + 1)..];
+
+    public IGrainFactory Grains => silo.Grains;
+
+    public object? Logic { get; private set; }
+
+    public void Begin(object logic, Func<Task> activate)
+    {
+        Logic = logic;
+        _ready = silo.Turns.Start(activate);
+    }
+
+    /// <summary>Runs a call, after the activation has begun; one at a time unless it may interleave.</summary>
+    public async Task<T> RunAsync<TLogic, T>(Func<TLogic, Task<T>> call, bool interleave)
+    {
+        try
+        {
+            await _ready;
+        }
+        catch
+        {
+            Deactivate();
+            throw;
+        }
+        if (!interleave)
+            await _turn.EnterAsync();
+        try
+        {
+            return await call((TLogic)Logic!);
+        }
+        catch (InconsistentStateException)
+        {
+            // As the runtime does.
+            Deactivate();
+            throw;
+        }
+        finally
+        {
+            if (!interleave)
+                _turn.Exit();
+        }
+    }
+
+    public IDisposable Every(TimeSpan due, TimeSpan period, Func<Task> tick)
+    {
+        var stop = new CancellationTokenSource();
+        silo.Turns.Start(async () =>
+        {
+            await Task.Delay(due, silo.World.Time, stop.Token);
+            while (!stop.IsCancellationRequested && !_ended)
+            {
+                try
+                {
+                    await tick();
+                }
+                catch (Exception e) when (e is not OperationCanceledException)
+                {
+                    // As the runtime does: a failed tick is logged, and the next one comes.
+                }
+                await Task.Delay(period, silo.World.Time, stop.Token);
+            }
+        });
+        return stop;
+    }
+
+    public void Deactivate()
+    {
+        _ended = true;
+        silo.Remove(this);
+    }
+}
+
+/// <summary>Grain state as the runtime hands it to a grain, over the production storage.</summary>
+internal sealed class SimState<T>(bool ignoresETags, FileGrainStorage storage, string name, GrainId id) : IPersistentState<T> where T : new()
+{
+    private readonly GrainState<T> _state = new(new T());
+
+    public T State { get => _state.State!; set => _state.State = value; }
+
+    public string Etag => _state.ETag!;
+
+    public bool RecordExists => _state.RecordExists;
+
+    public Task ReadStateAsync() => storage.ReadStateAsync(name, id, _state);
+
+    public async Task WriteStateAsync()
+    {
+        if (ignoresETags)
+        {
+            var stored = new GrainState<T>(new T());
+            await storage.ReadStateAsync(name, id, stored);
+            _state.ETag = stored.ETag;
+        }
+        await storage.WriteStateAsync(name, id, _state);
+    }
+
+    public Task ClearStateAsync() => storage.ClearStateAsync(name, id, _state);
+}
+
+/// <summary>The closed form; the one file that it is given by name lies on the simulated disk.</summary>
+internal sealed class SimEngine(World world) : IGradientEngine
+{
+    private readonly ClosedFormEngine _engine = new(new EngineScript { Parameters = 8 }, "");
+
+    public PreparedTrial Prepare(TrialPlan plan, CancellationToken cancellationToken) => _engine.Prepare(plan, cancellationToken);
+
+    public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken) => _engine.Differentiate(plan, parameters, step, shard, cancellationToken);
+
+    public Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken) => _engine.Evaluate(plan, parameters, firstSample, samples, cancellationToken);
+
+    public void Save(TrialPlan plan, ParameterVersion before, ParameterVersion after, string metricsFile, string folder, CancellationToken cancellationToken)
+    {
+        File.WriteAllBytes(Path.Combine(folder, "metrics.jsonl"), world.Disk.Read(metricsFile)!);
+        File.WriteAllBytes(Path.Combine(folder, "parameters.bin"), after.Bytes.ToArray());
+    }
+
+    public void Dispose() => _engine.Dispose();
+}

@@ -1,0 +1,106 @@
+using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Trials;
+using AdjointDpm.Grains.Workers;
+
+namespace AdjointDpm.Grains.Tests.Simulation;
+
+/// <summary>References to grains as one silo holds them: every call is a message through the simulated network.</summary>
+internal sealed class SimGrains(Silo from) : IGrainFactory
+{
+    public TGrainInterface GetGrain<TGrainInterface>(string primaryKey, string? grainClassNamePrefix = null) where TGrainInterface : IGrainWithStringKey =>
+        (TGrainInterface)(object)(typeof(TGrainInterface).Name switch
+        {
+            nameof(IShardWorkerGrain) => new Worker(from, primaryKey),
+            nameof(ITensorStoreGrain) => throw new NotSupportedException("The simulated gradients are small enough to travel inline."),
+            nameof(ITrialGrain) => new Trial(from, primaryKey),
+            nameof(ITrialReportsGrain) => new Reports(from, primaryKey),
+            nameof(IExperimentDirectoryGrain) => new Directory(from, primaryKey),
+            _ => throw new NotSupportedException(typeof(TGrainInterface).Name),
+        });
+
+    private sealed class Worker(Silo from, string key) : IShardWorkerGrain
+    {
+        private string Grain => "worker/" + key;
+
+        public Task<WorkStatus> StartAsync(WorkAssignment assignment) =>
+            from.World.CallAsync<ShardWorker, WorkStatus>(from, Grain, worker => Task.FromResult(worker.Start(assignment)), leases: assignment.Token.Kind == WorkKind.Gradient);
+
+        public Task<WorkStatus> WaitAsync(ShardToken token, TimeSpan upTo) =>
+            from.World.CallAsync<ShardWorker, WorkStatus>(from, Grain, worker => worker.WaitAsync(token, upTo));
+
+        public Task ForgetAsync(ShardToken token) => from.World.CallAsync<ShardWorker, bool>(from, Grain, worker =>
+        {
+            worker.Forget(token);
+            return Task.FromResult(true);
+        });
+    }
+
+    private sealed class Trial(Silo from, string key) : ITrialGrain
+    {
+        public Task StartAsync(TrialAssignment assignment) => from.World.CallAsync<TrialRun, bool>(from, "trial/" + key, async trial =>
+        {
+            await trial.StartAsync(assignment);
+            return true;
+        }, interleave: false);
+
+        public Task CancelAsync() => from.World.CallAsync<TrialRun, bool>(from, "trial/" + key, trial =>
+        {
+            trial.Cancel();
+            return Task.FromResult(true);
+        });
+    }
+
+    private sealed class Reports(Silo from, string key) : ITrialReportsGrain
+    {
+        public Task<int> ReportAsync(TrialReport report) => from.World.CallAsync<ExperimentRun, int>(from, "experiment/" + key, run => run.ReportAsync(report));
+
+        public Task<bool> PokeAsync() => from.World.CallAsync<ExperimentRun, bool>(from, "experiment/" + key, run => run.PokeAsync());
+    }
+
+    private sealed class Directory(Silo from, string key) : IExperimentDirectoryGrain
+    {
+        public Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken = default) =>
+            from.World.CallAsync<ExperimentDirectoryGrain, IReadOnlyList<ExperimentSummary>>(from, "directory/" + key, directory => directory.ListAsync(skip, take, cancellationToken), interleave: false);
+
+        public Task PutAsync(ExperimentSummary summary) => from.World.CallAsync<ExperimentDirectoryGrain, bool>(from, "directory/" + key, async directory =>
+        {
+            await directory.PutAsync(summary);
+            return true;
+        }, interleave: false);
+    }
+
+    private static NotSupportedException Unused() => new("Nothing here is called by key of another kind.");
+
+    TGrainInterface IGrainFactory.GetGrain<TGrainInterface>(Guid primaryKey, string? grainClassNamePrefix) => throw Unused();
+
+    TGrainInterface IGrainFactory.GetGrain<TGrainInterface>(long primaryKey, string? grainClassNamePrefix) => throw Unused();
+
+    TGrainInterface IGrainFactory.GetGrain<TGrainInterface>(Guid primaryKey, string keyExtension, string? grainClassNamePrefix) => throw Unused();
+
+    TGrainInterface IGrainFactory.GetGrain<TGrainInterface>(long primaryKey, string keyExtension, string? grainClassNamePrefix) => throw Unused();
+
+    TGrainObserverInterface IGrainFactory.CreateObjectReference<TGrainObserverInterface>(IGrainObserver obj) => throw Unused();
+
+    void IGrainFactory.DeleteObjectReference<TGrainObserverInterface>(IGrainObserver obj) => throw Unused();
+
+    IGrain IGrainFactory.GetGrain(Type grainInterfaceType, Guid grainPrimaryKey) => throw Unused();
+
+    IGrain IGrainFactory.GetGrain(Type grainInterfaceType, long grainPrimaryKey) => throw Unused();
+
+    IGrain IGrainFactory.GetGrain(Type grainInterfaceType, string grainPrimaryKey) => throw Unused();
+
+    IGrain IGrainFactory.GetGrain(Type grainInterfaceType, Guid grainPrimaryKey, string keyExtension) => throw Unused();
+
+    IGrain IGrainFactory.GetGrain(Type grainInterfaceType, long grainPrimaryKey, string keyExtension) => throw Unused();
+
+    IAddressable IGrainFactory.GetGrain(Type interfaceType, IdSpan grainKey) => throw Unused();
+
+    IAddressable IGrainFactory.GetGrain(Type interfaceType, IdSpan grainKey, string grainClassNamePrefix) => throw Unused();
+
+    TGrainInterface IGrainFactory.GetGrain<TGrainInterface>(GrainId grainId) => throw Unused();
+
+    IAddressable IGrainFactory.GetGrain(GrainId grainId) => throw Unused();
+
+    IAddressable IGrainFactory.GetGrain(GrainId grainId, GrainInterfaceType interfaceType) => throw Unused();
+}

@@ -1,0 +1,95 @@
+using System.Globalization;
+using AdjointDpm.Grains.Specs;
+
+namespace AdjointDpm.Grains.Tests.Simulation;
+
+/// <summary>
+/// The cluster under thousands of schedules of faults, in virtual time. A failure names its seed;
+/// <c>ADJOINTDPM_SIMULATION_SEED=n</c> runs that one alone, <c>ADJOINTDPM_SIMULATION_RUNS=n</c> another number of them.
+/// </summary>
+public sealed class SimulationTests
+{
+    private static readonly Lazy<string> CalmSingle = new(() => Calm(Simulated.Single)), CalmSearch = new(() => Calm(Simulated.Search));
+
+    private static int Runs(int standard) => Variable("RUNS") ?? standard;
+
+    [Fact]
+    public void EqualSeeds_GiveEqualRuns_TurnByTurn()
+    {
+        var plan = FaultPlan.Random(7);
+        var (first, second) = (Simulated.Run(7, Simulated.Search, plan, null), Simulated.Run(7, Simulated.Search, plan, null));
+        Assert.Equal(first.Fingerprint, second.Fingerprint);
+        Assert.Equal(first.Tally.ToString(), second.Tally.ToString());
+    }
+
+    [Fact]
+    public void AnyScheduleOfFaults_GivesTheUndisturbedRun() =>
+        Check("random", Runs(400), seed => (Simulated.Search, FaultPlan.Random(seed), CalmSearch.Value),
+            ["kills at an await", "silos killed", "messages lost", "answers lost", "messages delayed", "messages sent twice", "slow shards", "stuck shards", "writes failed", "writes done but said to have failed", "takeovers", "silos cut off"]);
+
+    [Theory]
+    [InlineData(0), InlineData(1), InlineData(2), InlineData(3), InlineData(4), InlineData(5)]
+    public void EveryFault_AtThisPhaseOfAStep_GivesTheUndisturbedRun(int phase)
+    {
+        var faults = Enum.GetValues<Fault>();
+        Check(((Phase)phase).ToString(), Runs(210), seed =>
+        {
+            var random = new Random(seed);
+            return (Simulated.Single, new FaultPlan { AtPhases = [((Phase)phase, random.Next(1, phase >= 4 ? 4 : 10), faults[seed % faults.Length])] }, CalmSingle.Value);
+        }, [.. faults.Select(fault => $"{fault} at {(Phase)phase}")]);
+    }
+
+    /// <summary>A simulator that finds nothing proves nothing: each of these is a cluster with one safeguard taken out.</summary>
+    [Theory]
+    [InlineData("conditional writes"), InlineData("tokens of results"), InlineData("durable ledger")]
+    public void ClusterWithoutThisSafeguard_IsFound(string without)
+    {
+        var found = Enumerable.Range(1, 200).Select(seed => Simulated.Run(seed, Simulated.Single, Plan(seed), CalmSingle.Value, (s, p, f) =>
+        {
+            var world = new World(s, p, 3, f) { IgnoresETags = without == "conditional writes", IgnoresTokens = without == "tokens of results" };
+            world.Disk.LosesAppends = without == "durable ledger";
+            return world;
+        })).FirstOrDefault(run => run.Violations.Count > 0);
+        Assert.True(found is not null, $"200 schedules did not notice that the cluster has no {without}.");
+        TestContext.Current.TestOutputHelper?.WriteLine($"Without {without}: found by seed {found.Seed}: {found.Violations[0]}");
+
+        FaultPlan Plan(int seed) => without == "durable ledger" ? FaultPlan.None : new FaultPlan
+        {
+            AtPhases = [((Phase)(seed % 6), 1 + seed % 3, without == "tokens of results" ? Fault.LateStale : Fault.Cut), ((Phase)((seed + 3) % 6), 2, without == "tokens of results" ? Fault.LateStale : Fault.Cut)],
+            Slow = 0.3,
+        };
+    }
+
+    private static string Calm(ExperimentSpec spec)
+    {
+        var calm = Simulated.Run(0, spec, FaultPlan.None, null);
+        Assert.Empty(calm.Violations);
+        return calm.Fingerprint;
+    }
+
+    private static void Check(string what, int runs, Func<int, (ExperimentSpec Spec, FaultPlan Plan, string Undisturbed)> schedule, IReadOnlyList<string> mustHappen)
+    {
+        var only = Variable("SEED");
+        var tally = new Tally();
+        var failures = new List<string>();
+        var seeds = only is { } one ? [one] : Enumerable.Range(1, runs);
+        Parallel.ForEach(seeds, new ParallelOptions { MaxDegreeOfParallelism = 2, CancellationToken = TestContext.Current.CancellationToken }, seed =>
+        {
+            var (spec, plan, undisturbed) = schedule(seed);
+            var run = Simulated.Run(seed, spec, plan, undisturbed);
+            lock (tally)
+            {
+                tally.Add(run.Tally);
+                if (run.Violations.Count > 0)
+                    failures.Add($"seed {seed} ({string.Join(", ", plan.AtPhases)}): {run.Violations[0]}");
+            }
+        });
+        TestContext.Current.TestOutputHelper?.WriteLine($"{what}: {seeds.Count()} schedules: {tally}");
+        Assert.True(failures.Count == 0, $"{failures.Count} of {runs} schedules failed; run one alone with ADJOINTDPM_SIMULATION_SEED=n.\n{string.Join('\n', failures.Order().Take(10))}");
+        if (only is null)
+            Assert.All(mustHappen, fault => Assert.True(tally[fault] > 0, $"'{fault}' was never injected in {runs} schedules: {tally}"));
+    }
+
+    private static int? Variable(string name) =>
+        int.TryParse(Environment.GetEnvironmentVariable("ADJOINTDPM_SIMULATION_" + name), NumberStyles.None, CultureInfo.InvariantCulture, out var value) ? value : null;
+}

@@ -1,0 +1,373 @@
+using System.Diagnostics.Metrics;
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Telemetry;
+using AdjointDpm.Grains.Trials;
+using AdjointDpm.Grains.Workers;
+
+namespace AdjointDpm.Grains.Tests.Simulation;
+
+/// <summary>A cluster on one thread: silos, their network, their disk, their clock. Equal seeds and plans give equal runs, turn by turn.</summary>
+internal sealed class World : IDisposable
+{
+    private static readonly TimeSpan ResponseTimeout = TimeSpan.FromSeconds(10);
+
+    private readonly Dictionary<string, Silo> _silos = [];
+    private readonly Dictionary<string, Silo> _placed = [];
+    private readonly Dictionary<Phase, int> _reached = [];
+    private readonly Dictionary<string, object> _lastAnswer = [];
+    private readonly Meters _meters = new();
+    private readonly Silo _client;
+    private int _stale;
+    private int _duplicates;
+
+    public World(int seed, FaultPlan plan, int silos, string folder)
+    {
+        (Random, Plan) = (new Random(seed), plan);
+        Folders = new SiloFolders(folder);
+        Disk = new SimDisk(this);
+        Instruments = new AdjointDpmInstruments(_meters);
+        _client = new Silo(this, "client");
+        for (var i = 0; i < silos; i++)
+            Boot($"silo-{i}");
+    }
+
+    public Random Random { get; }
+
+    public FaultPlan Plan { get; }
+
+    public VirtualTime Time { get; } = new();
+
+    public SiloFolders Folders { get; }
+
+    public SimDisk Disk { get; init; }
+
+    public AdjointDpmInstruments Instruments { get; }
+
+    public Tally Tally { get; } = new();
+
+    /// <summary>Broken on purpose: state is written unconditionally.</summary>
+    public bool IgnoresETags { get; init; }
+
+    /// <summary>Broken on purpose: results are taken for those of the attempt that was asked about.</summary>
+    public bool IgnoresTokens { get; init; }
+
+    public long TurnsTaken { get; private set; }
+
+    private bool Calm => Time.Now >= Plan.Until.Ticks;
+
+    public bool Chance(double probability, bool always = false) => probability > 0 && (always || !Calm) && Random.NextDouble() < probability;
+
+    public bool Count(string what)
+    {
+        Tally.Add(what);
+        return true;
+    }
+
+    /// <summary>The silos that a silo takes for alive.</summary>
+    public IEnumerable<Silo> Members(Silo seenBy) => _silos.Values.Where(silo => silo == seenBy || (!silo.GivenUp && !silo.Dead));
+
+    public void Forget(string grain, Silo silo)
+    {
+        if (_placed.GetValueOrDefault(grain) == silo)
+            _placed.Remove(grain);
+    }
+
+    /// <summary>Submits, follows to the end, lets what is still under way do its worst, and returns what a fresh activation reads.</summary>
+    public ExperimentSnapshot Run(string id, ExperimentSubmission submission)
+    {
+        var ended = _client.Turns.Start(() => FollowAsync(id, submission));
+        Turn(() => ended.IsCompleted, TimeSpan.FromMinutes(20));
+        ended.GetAwaiter().GetResult();
+        Turn(() => false, TimeSpan.FromTicks(Time.Now) + TimeSpan.FromMinutes(2), mayEnd: true);
+        foreach (var silo in _silos.Values)
+            silo.Turns.Kill();
+        _silos.Clear();
+        _placed.Clear();
+        Boot("auditor");
+        var snapshot = _client.Turns.Start(() => CallAsync<ExperimentRun, ExperimentSnapshot?>(_client, "experiment/" + id, run => Task.FromResult(run.Snapshot())));
+        Turn(() => snapshot.IsCompleted, TimeSpan.MaxValue);
+        return snapshot.GetAwaiter().GetResult()!;
+    }
+
+    /// <summary>A message and its answer. What can go wrong with messages goes wrong here.</summary>
+    public async Task<T> CallAsync<TLogic, T>(Silo from, string grain, Func<TLogic, Task<T>> call, bool interleave = true, bool leases = false)
+    {
+        if (from == _client)
+            return await DeliverAsync(from, grain, call, interleave);
+        if (Chance(Plan.Lost))
+        {
+            Tally.Add("messages lost");
+            await TimeOutAsync(grain);
+        }
+        if (leases)
+            await ReachedAsync(Phase.Leased, from);
+        if (Chance(Plan.Duplicated) || Spend(ref _duplicates))
+        {
+            Tally.Add("messages sent twice");
+            Ignore(DeliverLateAsync(from, grain, call, interleave));
+        }
+        if (Chance(Plan.Delayed))
+        {
+            Tally.Add("messages delayed");
+            await from.PauseAsync(200, 4000);
+        }
+        var answer = await DeliverAsync(from, grain, call, interleave);
+        if (Chance(Plan.Lost))
+        {
+            Tally.Add("answers lost");
+            await TimeOutAsync(grain);
+        }
+        if (answer is WorkStatus { State: WorkState.Done } status)
+        {
+            await ReachedAsync(Phase.Contributed, from);
+            answer = (T)(object)Late(grain, status);
+        }
+        return answer;
+    }
+
+    /// <summary>A phase of a step is reached in a silo; what the plan has for it happens, and when that ends the silo, nothing follows.</summary>
+    public Task ReachedAsync(Phase phase, Silo silo)
+    {
+        var times = _reached[phase] = _reached.GetValueOrDefault(phase) + 1;
+        foreach (var (_, _, fault) in Plan.AtPhases.Where(planned => planned.Phase == phase && planned.Nth == times))
+            if (!Calm)
+                Happen(fault, phase);
+        return silo.Dead ? new TaskCompletionSource().Task : Task.CompletedTask;
+    }
+
+    public void Dispose()
+    {
+        Instruments.Dispose();
+        _meters.Dispose();
+    }
+
+    private void Happen(Fault fault, Phase phase)
+    {
+        var coordinators = _silos.Values.Where(silo => silo.HasTrial && !silo.Dead).ToList();
+        var others = _silos.Values.Where(silo => !silo.HasTrial && !silo.Dead).ToList();
+        Tally.Add($"{fault} at {phase}");
+        switch (fault)
+        {
+            case Fault.KillWorker:
+                Kill(Pick(others.Count > 0 ? others : coordinators));
+                break;
+            case Fault.KillCoordinator:
+                Kill(Pick(coordinators.Count > 0 ? coordinators : others));
+                break;
+            case Fault.KillAll:
+                foreach (var silo in _silos.Values.ToArray())
+                    Kill(silo);
+                break;
+            case Fault.Storage:
+                Disk.FailNext += Random.Next(1, 3);
+                break;
+            case Fault.Cut:
+                Cut(Pick(Random.Next(2) == 0 || coordinators.Count == 0 ? [.. _silos.Values.Where(silo => !silo.Dead)] : coordinators));
+                break;
+            case Fault.Duplicate:
+                _duplicates += 10;
+                break;
+            case Fault.LateStale:
+                _stale += 4;
+                break;
+        }
+    }
+
+    private Silo? Pick(List<Silo> silos) => silos.Count == 0 ? null : silos[Random.Next(silos.Count)];
+
+    private void Boot(string name)
+    {
+        var silo = _silos[name] = new Silo(this, name);
+        silo.Turns.Start(() => WatchAsync(silo));
+    }
+
+    /// <summary>kill -9: nothing more runs; the others learn of it a little later, and it is started again later still.</summary>
+    private void Kill(Silo? silo)
+    {
+        if (silo is null || silo.Dead)
+            return;
+        Tally.Add("silos killed");
+        silo.Turns.Kill();
+        After(100, 1500, () => GiveUp(silo));
+        After(1000, 6000, () => Boot(silo.Name));
+    }
+
+    /// <summary>Nothing gets in or out for a while. The others give it up; it goes on working, and for some time after it is back, until it learns that it was given up.</summary>
+    private void Cut(Silo? silo)
+    {
+        if (silo is null || silo.IsCut)
+            return;
+        Tally.Add("silos cut off");
+        var milliseconds = 500 + 8000 * Random.NextDouble();
+        silo.CutUntil = Time.Now + TimeSpan.FromMilliseconds(milliseconds).Ticks;
+        After(1000, 3000, () => GiveUp(silo));
+        After(milliseconds + 500, milliseconds + 4000, () =>
+        {
+            if (silo.GivenUp && !silo.Dead)
+                Kill(silo);
+        });
+    }
+
+    private void GiveUp(Silo silo)
+    {
+        silo.GivenUp = true;
+        foreach (var grain in _placed.Where(pair => pair.Value == silo).Select(pair => pair.Key).ToArray())
+        {
+            _placed.Remove(grain);
+            if (grain.StartsWith("trial/", StringComparison.Ordinal))
+                Tally.Add("takeovers");
+        }
+    }
+
+    private void After(double least, double most, Action action) => _client.Turns.Start(async () =>
+    {
+        await _client.PauseAsync(least, most);
+        action();
+    });
+
+    private async Task<T> DeliverAsync<TLogic, T>(Silo from, string grain, Func<TLogic, Task<T>> call, bool interleave)
+    {
+        await from.PauseAsync(0.1, 5);
+        var target = Place(from, grain);
+        if (target is null || ((target.IsCut || from.IsCut) && target != from))
+            await TimeOutAsync(grain);
+        var answer = await target!.Turns.Start(() => target.Activate(grain).RunAsync(call, interleave)).WaitAsync(ResponseTimeout, Time);
+        await from.PauseAsync(0.1, 5);
+        if ((target.IsCut || from.IsCut) && target != from)
+            await TimeOutAsync(grain);
+        return answer;
+    }
+
+    private async Task DeliverLateAsync<TLogic, T>(Silo from, string grain, Func<TLogic, Task<T>> call, bool interleave)
+    {
+        await from.PauseAsync(0, 3000);
+        await DeliverAsync(from, grain, call, interleave);
+    }
+
+    private async Task TimeOutAsync(string grain)
+    {
+        // At once when the connection breaks, at the latest after the response timeout.
+        await Task.Delay(Random.Next(2) == 0 ? TimeSpan.FromMilliseconds(50) : ResponseTimeout, Time);
+        throw new TimeoutException($"injected: no answer from {grain}");
+    }
+
+    /// <summary>An answer that comes in the place of the one that was asked for: the result of an earlier attempt at other work.</summary>
+    private WorkStatus Late(string grain, WorkStatus status)
+    {
+        var earlier = _lastAnswer.GetValueOrDefault(grain) as WorkStatus;
+        _lastAnswer[grain] = status;
+        if (earlier is null || earlier.Result!.Token == status.Result!.Token || !Spend(ref _stale))
+            return status;
+        Tally.Add("late results in place of others");
+        return IgnoresTokens ? earlier with { Result = earlier.Result with { Token = status.Result.Token } } : earlier;
+    }
+
+    private static bool Spend(ref int left)
+    {
+        if (left <= 0)
+            return false;
+        left--;
+        return true;
+    }
+
+    /// <summary>Workers where their name says; others where they are, else on any silo that the caller takes for alive.</summary>
+    private Silo? Place(Silo from, string grain)
+    {
+        if (grain.StartsWith("worker/", StringComparison.Ordinal))
+            return _silos.GetValueOrDefault(grain.Split('/')[1]) is { GivenUp: false } named ? named : throw new SiloUnavailableException($"injected: {grain} is on no member");
+        // A silo that was given up does not know it, and keeps what it has.
+        if (from.GivenUp && from.IsCut)
+            return from;
+        if (_placed.TryGetValue(grain, out var placed))
+            return placed;
+        var members = _silos.Values.Where(silo => !silo.GivenUp).ToList();
+        return members.Count == 0 ? null : _placed[grain] = members[Random.Next(members.Count)];
+    }
+
+    /// <summary>As the watchdog of every silo does.</summary>
+    private static async Task WatchAsync(Silo silo)
+    {
+        while (true)
+        {
+            try
+            {
+                var directory = silo.Grains.GetGrain<IExperimentDirectoryGrain>(IExperimentDirectoryGrain.Key);
+                foreach (var experiment in await directory.ListAsync(0, 200))
+                    if (!TrialTable.IsEnded(experiment.State))
+                        await silo.Grains.GetGrain<ITrialReportsGrain>(experiment.Id).PokeAsync();
+            }
+            catch (Exception e) when (e is not OperationCanceledException)
+            {
+                // The next round asks again.
+            }
+            await silo.PauseAsync(2000, 6000);
+        }
+    }
+
+    private async Task FollowAsync(string id, ExperimentSubmission submission)
+    {
+        for (var accepted = false; ;)
+        {
+            try
+            {
+                if (!accepted)
+                    await CallAsync<ExperimentRun, SubmitReceipt>(_client, "experiment/" + id, run => run.SubmitAsync(submission));
+                accepted = true;
+                if (await CallAsync<ExperimentRun, ExperimentSnapshot?>(_client, "experiment/" + id, run => Task.FromResult(run.Snapshot())) is { } snapshot && TrialTable.IsEnded(snapshot.Summary.State))
+                    return;
+            }
+            catch (Exception e) when (e is TimeoutException or IOException or SiloUnavailableException or Orleans.Storage.InconsistentStateException)
+            {
+                // As a client does: ask again.
+            }
+            await Task.Delay(TimeSpan.FromMilliseconds(500), Time);
+        }
+    }
+
+    /// <summary>Takes turns, of any silo that has one, until the condition holds; time goes on only when nobody has a turn.</summary>
+    private void Turn(Func<bool> until, TimeSpan limit, bool mayEnd = false)
+    {
+        var ready = new List<Silo>();
+        while (!until())
+        {
+            ready.Clear();
+            if (_client.Turns.HasNext)
+                ready.Add(_client);
+            ready.AddRange(_silos.Values.Where(silo => silo.Turns.HasNext));
+            if (ready.Count > 0)
+            {
+                TurnsTaken++;
+                if (Plan.KillsAtTurn.Contains((int)TurnsTaken) && !Calm)
+                {
+                    Tally.Add("kills at an await");
+                    Kill(Pick([.. _silos.Values.Where(silo => !silo.Dead)]));
+                    continue;
+                }
+                ready[ready.Count == 1 ? 0 : Random.Next(ready.Count)].Turns.RunNext();
+                if (TurnsTaken > 2_000_000)
+                    throw new InvalidOperationException("The run takes turns without end.");
+                continue;
+            }
+            if (Time.Now > limit.Ticks && mayEnd)
+                return;
+            if (Time.Now > limit.Ticks || !Time.FireNext())
+                throw new InvalidOperationException($"The run did not end within {TimeSpan.FromTicks(Time.Now)} of its own time.");
+        }
+    }
+
+    private static void Ignore(Task task) => task.ContinueWith(ended => ended.Exception, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+
+    private sealed class Meters : IMeterFactory
+    {
+        private readonly List<Meter> _made = [];
+
+        public Meter Create(MeterOptions options)
+        {
+            _made.Add(new Meter(options));
+            return _made[^1];
+        }
+
+        public void Dispose() => _made.ForEach(meter => meter.Dispose());
+    }
+}
