@@ -35,8 +35,14 @@ internal sealed partial class TrialRun(
 
     public async Task ActivateAsync()
     {
-        if (!_store.Exists || TrialTable.IsEnded(State.State))
+        if (!_store.Exists)
             return;
+        if (TrialTable.IsEnded(State.State))
+        {
+            // Nothing is left to claim, but perhaps the end to be told.
+            _store.Publish();
+            return;
+        }
         // Claims the row: a coordinator that still runs elsewhere holds a stale ETag from now on and cannot commit.
         State.Epoch++;
         await _store.CommitAsync();

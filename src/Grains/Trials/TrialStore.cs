@@ -35,7 +35,8 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
         Publish();
     }
 
-    private void Publish() => (_epoch, Committed) = (State.Epoch, new CommittedTrial(Snapshot(), State.Totals, State.ModelSha256, State.Epoch));
+    /// <summary>Makes known what was read and holds as it is.</summary>
+    public void Publish() => (_epoch, Committed) = (State.Epoch, new CommittedTrial(Snapshot(), State.Totals, State.ModelSha256, State.Epoch));
 
     private TrialSnapshot Snapshot() => new()
     {

@@ -51,6 +51,8 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
     /// <summary>The others have given it up, whatever it thinks itself.</summary>
     public bool GivenUp { get; set; }
 
+    public override string ToString() => $"{Name}{(Dead ? " dead" : "")}{(IsCut ? " cut" : "")}{(GivenUp ? " given up" : "")}: {string.Join(", ", _activations.Keys)}";
+
     public bool HasTrial => _activations.Values.Any(activation => activation.Logic is TrialRun);
 
     public IReadOnlyList<string> List(DeviceKind kind) => [.. World.Members(this).Select(silo => silo.Name + "/cpu:0").Order(StringComparer.Ordinal)];

@@ -52,6 +52,9 @@ internal sealed class World : IDisposable
     /// <summary>Broken on purpose: results are taken for those of the attempt that was asked about.</summary>
     public bool IgnoresTokens { get; init; }
 
+    /// <summary>The last messages and faults, for whoever looks into one seed.</summary>
+    public Queue<string> Trace { get; } = new();
+
     public long TurnsTaken { get; private set; }
 
     private bool Calm => Time.Now >= Plan.Until.Ticks;
@@ -95,6 +98,7 @@ internal sealed class World : IDisposable
     {
         if (from == _client)
             return await DeliverAsync(from, grain, call, interleave);
+        Note($"{from.Name} calls {grain}");
         if (Chance(Plan.Lost))
         {
             Tally.Add("messages lost");
@@ -147,6 +151,7 @@ internal sealed class World : IDisposable
         var coordinators = _silos.Values.Where(silo => silo.HasTrial && !silo.Dead).ToList();
         var others = _silos.Values.Where(silo => !silo.HasTrial && !silo.Dead).ToList();
         Tally.Add($"{fault} at {phase}");
+        Note($"{fault} at {phase}");
         switch (fault)
         {
             case Fault.KillWorker:
@@ -174,6 +179,13 @@ internal sealed class World : IDisposable
         }
     }
 
+    private void Note(string what)
+    {
+        Trace.Enqueue(string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{TimeSpan.FromTicks(Time.Now).TotalSeconds:f4} {what}"));
+        if (Trace.Count > 400)
+            Trace.Dequeue();
+    }
+
     private Silo? Pick(List<Silo> silos) => silos.Count == 0 ? null : silos[Random.Next(silos.Count)];
 
     private void Boot(string name)
@@ -188,6 +200,7 @@ internal sealed class World : IDisposable
         if (silo is null || silo.Dead)
             return;
         Tally.Add("silos killed");
+        Note($"{silo.Name} is killed");
         silo.Turns.Kill();
         After(100, 1500, () => GiveUp(silo));
         After(1000, 6000, () => Boot(silo.Name));
@@ -199,6 +212,7 @@ internal sealed class World : IDisposable
         if (silo is null || silo.IsCut)
             return;
         Tally.Add("silos cut off");
+        Note($"{silo.Name} is cut off");
         var milliseconds = 500 + 8000 * Random.NextDouble();
         silo.CutUntil = Time.Now + TimeSpan.FromMilliseconds(milliseconds).Ticks;
         After(1000, 3000, () => GiveUp(silo));
@@ -212,6 +226,7 @@ internal sealed class World : IDisposable
     private void GiveUp(Silo silo)
     {
         silo.GivenUp = true;
+        Note($"{silo.Name} is given up");
         foreach (var grain in _placed.Where(pair => pair.Value == silo).Select(pair => pair.Key).ToArray())
         {
             _placed.Remove(grain);
@@ -352,7 +367,7 @@ internal sealed class World : IDisposable
             if (Time.Now > limit.Ticks && mayEnd)
                 return;
             if (Time.Now > limit.Ticks || !Time.FireNext())
-                throw new InvalidOperationException($"The run did not end within {TimeSpan.FromTicks(Time.Now)} of its own time.");
+                throw new InvalidOperationException($"The run did not end within {TimeSpan.FromTicks(Time.Now)} of its own time. {string.Join("; ", _silos.Values)}. Placed: {string.Join(", ", _placed.Select(pair => $"{pair.Key} on {pair.Value.Name}"))}.");
         }
     }
 
