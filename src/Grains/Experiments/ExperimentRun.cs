@@ -149,6 +149,9 @@ internal sealed partial class ExperimentRun(
         if (_trials is null)
             throw new InvalidOperationException($"Experiment '{Id}' was never submitted.");
         var trial = report.Snapshot.Index;
+        // The end is the last event: what is told later, or once more, changes nothing.
+        if (IsEnded)
+            return _trials.StepOf(trial);
         _trials.Update(report);
         foreach (var step in report.Steps)
         {
@@ -240,7 +243,8 @@ internal sealed partial class ExperimentRun(
 
     private async Task EndAsync()
     {
-        if (_ending)
+        // Another round of the pump may have ended it while this one waited for trials.
+        if (_ending || IsEnded)
             return;
         _ending = true;
         try

@@ -151,7 +151,7 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
                 violations.Add($"the journal tells the steps {string.Join(' ', steps)} of trial {trial.Index}");
         }
         if (events.Count(e => e.Kind == EventKind.Submitted) != 1 || events.Count(e => e.Kind == EventKind.ExperimentEnded) != 1 || events[^1].Kind != EventKind.ExperimentEnded)
-            violations.Add("the journal does not begin once and end once");
+            violations.Add("the journal does not begin once and end once: " + string.Join("; ", events.Where(e => e.Kind is not EventKind.StepCommitted and not EventKind.ShardReissued).Select(e => $"{e.Sequence} {e.Time:ss.ffff} {e.Kind} {e.Trial}")));
     }
 
     private static string Bits(double value) => BitConverter.DoubleToInt64Bits(value).ToString("x16", CultureInfo.InvariantCulture);
