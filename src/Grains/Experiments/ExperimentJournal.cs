@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Storage;
@@ -13,41 +14,57 @@ internal sealed record JournalLine
     public TrialSnapshot? Trial { get; init; }
 
     public TrialTotals? Totals { get; init; }
+
+    /// <summary>On the first line of an activation: the activation that wrote the line before.</summary>
+    public long? PreviousEpoch { get; init; }
 }
 
 /// <summary>Everything that happened in an experiment, one JSON line per event: the state of an experiment is what its journal says.</summary>
 /// <remarks>
-/// Every activation writes a file of its own, so that a former one which does not yet know of its end cannot write into the history.
-/// The files are read in the order of activation, and each goes on from where its first line says: what a former activation wrote beyond
-/// that, after the later one had read it, is passed over.
+/// Every activation writes a file of its own, and its first line names the activation that wrote the line before. Read backwards from the
+/// newest activation that gives one history; what a former activation wrote that nobody built on, because it did not yet know of its end,
+/// is no part of it.
 /// </remarks>
 internal sealed class ExperimentJournal(IDisk disk, string folder, long epoch)
 {
-    private readonly string _path = Path.Combine(folder, $"events-{epoch:d8}.jsonl");
+    private long? _previous;
 
     /// <summary>Reads what earlier activations wrote.</summary>
     public async Task<List<JournalLine>> ReadAsync()
     {
-        var lines = new List<JournalLine>();
-        foreach (var path in disk.List(folder).Where(path => Path.GetFileName(path).StartsWith("events-", StringComparison.Ordinal)))
+        var files = new SortedDictionary<long, List<JournalLine>>();
+        foreach (var path in disk.List(folder))
         {
-            var begins = true;
+            if (EpochOf(path) is not { } writer)
+                continue;
+            var lines = new List<JournalLine>();
             foreach (var text in RunFolder.LinesOf(await disk.ReadAsync(path)))
-            {
-                if (Parse(text) is not { } line || line.Event.Sequence > lines.Count + 1)
-                    continue;
-                if (begins)
-                    lines.RemoveRange((int)line.Event.Sequence - 1, lines.Count - (int)line.Event.Sequence + 1);
-                begins = false;
-                if (line.Event.Sequence == lines.Count + 1)
+                if (Parse(text) is { } line && (lines.Count == 0 || line.Event.Sequence == lines[^1].Event.Sequence + 1))
                     lines.Add(line);
-            }
+            if (lines.Count > 0)
+                files[writer] = lines;
         }
-        return lines;
+        var history = new Stack<JournalLine>();
+        _previous = files.Count == 0 ? null : files.Keys.Last();
+        var (at, until) = (_previous, long.MaxValue);
+        while (at is { } writer && files.TryGetValue(writer, out var lines))
+        {
+            foreach (var line in lines.Where(line => line.Event.Sequence <= until).Reverse())
+                history.Push(line);
+            (at, until) = (lines[0].PreviousEpoch, lines[0].Event.Sequence - 1);
+        }
+        return [.. history];
     }
 
     /// <summary>Adds a line. On the disk when <paramref name="durable"/>; the rest may be lost in a power cut, and is then reported again.</summary>
-    public void Append(JournalLine line, bool durable) => disk.Append(_path, [.. JsonSerializer.SerializeToUtf8Bytes(line, FileGrainStorage.Json), (byte)'\n'], durable);
+    public void Append(JournalLine line, bool durable)
+    {
+        disk.Append(Path.Combine(folder, $"events-{epoch:d8}.jsonl"), [.. JsonSerializer.SerializeToUtf8Bytes(_previous == epoch ? line : line with { PreviousEpoch = _previous }, FileGrainStorage.Json), (byte)'\n'], durable);
+        _previous = epoch;
+    }
+
+    private static long? EpochOf(string path) =>
+        Path.GetFileNameWithoutExtension(path) is var name && name.StartsWith("events-", StringComparison.Ordinal) && long.TryParse(name["events-".Length..], NumberStyles.None, CultureInfo.InvariantCulture, out var epoch) ? epoch : null;
 
     private static JournalLine? Parse(string text)
     {

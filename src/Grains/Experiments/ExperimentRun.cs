@@ -152,6 +152,9 @@ internal sealed partial class ExperimentRun(
         // The end is the last event: what is told later, or once more, changes nothing.
         if (IsEnded)
             return _trials.StepOf(trial);
+        // A former activation has started it and could not tell any more.
+        if (_trials[trial].State == RunState.Queued)
+            EmitStarted(trial);
         _trials.Update(report);
         foreach (var step in report.Steps)
         {
@@ -212,7 +215,7 @@ internal sealed partial class ExperimentRun(
         else
         {
             foreach (var trial in _trials.InState(RunState.Queued).Take(_spec!.MaxConcurrentTrials - _trials.InState(RunState.Running).Count()).ToArray())
-                Emit(EventKind.TrialStarted, "Started" + Values(trial) + ".", trial, durable: true);
+                EmitStarted(trial);
         }
         await Task.WhenAll(_trials.InState(RunState.Running).ToArray().Select(WakeAsync));
         if (_trials.Ended == _trials.Count)
@@ -282,6 +285,8 @@ internal sealed partial class ExperimentRun(
         var first = Enumerable.Range(0, _trials.Count).Select(trial => _trials[trial]).First(trial => trial.State == RunState.Failed);
         return (RunState.Failed, _trials.Count == 1 ? first.Reason : $"None of {_trials.Count} trials succeeded. Trial {first.Index}: {first.Reason}");
     }
+
+    private void EmitStarted(int trial) => Emit(EventKind.TrialStarted, "Started" + Values(trial) + ".", trial, durable: true);
 
     private void EmitEnd() => Emit(EventKind.ExperimentEnded, $"{State.State}. {State.Reason ?? BestLine()}", durable: true);
 

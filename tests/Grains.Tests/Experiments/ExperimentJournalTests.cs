@@ -12,30 +12,48 @@ public sealed class ExperimentJournalTests : IDisposable
     [Fact]
     public async Task LinesThatAFormerActivationAdds_AfterTheNextHasRead_ArePassedOver()
     {
-        Append(1, 1, "a");
-        Append(1, 2, "b");
-        Assert.Equal(["a", "b"], await ReadAsync());
-        Append(1, 3, "of the former");
-        Append(1, 4, "of the former");
-        Append(2, 3, "c");
-        Append(2, 4, "d");
-        Append(2, 5, "e");
-        Assert.Equal(["a", "b", "c", "d", "e"], await ReadAsync());
+        var first = await OpenAsync(1);
+        first.Append(Line(1, "a"), durable: false);
+        first.Append(Line(2, "b"), durable: false);
+        var second = await OpenAsync(2, "a", "b");
+        first.Append(Line(3, "of the former"), durable: false);
+        second.Append(Line(3, "c"), durable: false);
+        first.Append(Line(4, "of the former"), durable: false);
+        first.Append(Line(5, "of the former"), durable: false);
+        second.Append(Line(4, "d"), durable: false);
+        await OpenAsync(3, "a", "b", "c", "d");
+    }
+
+    [Fact]
+    public async Task LinesOfAnActivation_ThatTheNextDidNotBuildOn_ArePassedOver()
+    {
+        var first = await OpenAsync(1);
+        first.Append(Line(1, "a"), durable: false);
+        var second = await OpenAsync(2, "a");
+        first.Append(Line(2, "b"), durable: false);
+        var third = await OpenAsync(3, "a", "b");
+        second.Append(Line(2, "x"), durable: false);
+        second.Append(Line(3, "y"), durable: false);
+        third.Append(Line(3, "c"), durable: false);
+        second.Append(Line(4, "z"), durable: false);
+        await OpenAsync(4, "a", "b", "c");
     }
 
     [Fact]
     public async Task LineCutOffByACrash_IsPassedOver()
     {
-        Append(1, 1, "a");
+        (await OpenAsync(1)).Append(Line(1, "a"), durable: true);
         await File.AppendAllTextAsync(Directory.GetFiles(_folder)[0], "{\"event\":{\"seq", TestContext.Current.CancellationToken);
-        Append(2, 2, "b");
-        Assert.Equal(["a", "b"], await ReadAsync());
+        (await OpenAsync(2, "a")).Append(Line(2, "b"), durable: true);
+        await OpenAsync(3, "a", "b");
     }
 
-    private void Append(long epoch, long sequence, string message) => Journal(epoch).Append(
-        new JournalLine { Event = new ExperimentEvent { Sequence = sequence, Time = DateTimeOffset.UnixEpoch, Kind = EventKind.Submitted, Message = message } }, durable: false);
+    private static JournalLine Line(long sequence, string message) => new() { Event = new ExperimentEvent { Sequence = sequence, Time = DateTimeOffset.UnixEpoch, Kind = EventKind.Submitted, Message = message } };
 
-    private async Task<IEnumerable<string>> ReadAsync() => (await Journal(9).ReadAsync()).Select(line => line.Event.Message);
-
-    private ExperimentJournal Journal(long epoch) => new(new LocalDisk(), _folder, epoch);
+    private async Task<ExperimentJournal> OpenAsync(long epoch, params string[] expected)
+    {
+        var journal = new ExperimentJournal(new LocalDisk(), _folder, epoch);
+        Assert.Equal(expected, (await journal.ReadAsync()).Select(line => line.Event.Message));
+        return journal;
+    }
 }
