@@ -23,21 +23,24 @@ internal static class Costs
 
     private static readonly string[] Names = [.. Methods.Select(m => m.Name)];
 
-    public static Study Evaluations { get; } = new("evaluations", "adjoints.md", ["steps", .. Names], EvaluationRows, table => [Figure.Of("evaluations", theme => DrawEvaluations(table, theme))]);
+    public static Study Evaluations { get; } = new("evaluations", "adjoints.md", ["steps", .. Names], () => Counted(Methods, s => $"{s.ForwardNfe} + {s.BackwardNfe}"), table => [Figure.Of("evaluations", theme => DrawEvaluations(table, theme))]);
 
     /// <summary>The one study whose figures hang on the machine's C library: they agree within a few percent.</summary>
     public static Study Memory { get; } = new("memory", "adjoints.md", ["steps", .. Names.Select(n => $"{n}, MB")], MemoryRows, table => [Figure.Of("memory", theme => DrawMemory(table, theme))]);
 
-    private static IEnumerable<string[]> EvaluationRows()
+    // What autograd keeps for store-all is not ours to count.
+    public static Study Tensors { get; } = new("tensors", "adjoints.md", ["steps", .. Names.Skip(1)], () => Counted(Methods[1..], s => $"{s.PeakLiveTensors}"), table => [Figure.Of("tensors", theme => DrawTensors(table, theme))]);
+
+    private static IEnumerable<string[]> Counted((string Name, Sampler Sampler, GradientMethod Method)[] methods, Func<SolveStatistics, string> count)
     {
         using var scope = NewDisposeScope();
         var mixture = new PlaneMixture(1);
         foreach (var steps in new[] { 5, 10, 20, 40, 80, 160, 320, 640 })
         {
-            yield return [$"{steps}", .. Methods.Select(m =>
+            yield return [$"{steps}", .. methods.Select(m =>
             {
                 using var result = mixture.Gradient(m.Sampler, steps, m.Method);
-                return $"{result.Statistics.ForwardNfe} + {result.Statistics.BackwardNfe}";
+                return count(result.Statistics);
             })];
         }
     }
@@ -67,10 +70,18 @@ internal static class Costs
 
     private static Chart DrawEvaluations(Table table, Theme theme)
     {
-        var chart = new Chart(theme, "steps", "evaluations for a step, forward and backward") { X = Scale.Powers(2, 5, 640, from: 5), Y = Scale.Powers(2, 1, 16) };
+        var chart = new Chart(theme, "steps", "evaluations per step, forward and backward") { X = Scale.Powers(2, 5, 640, from: 5), Y = Scale.Powers(2, 1, 16) };
         var steps = table.Column("steps");
         foreach (var (name, label) in new[] { ("store-all", "store-all"), ("discrete", "discrete, continuous"), ("checkpointed(10)", "checkpointed(10)"), ("checkpointed(3)", "checkpointed(3)"), ("truncated(5)", "truncated(5)"), ("reversible", "reversible (Euler)") })
             chart.Line(label, steps, [.. table.Column(name).Zip(steps, (e, n) => e / n)]);
+        return chart;
+    }
+
+    private static Chart DrawTensors(Table table, Theme theme)
+    {
+        var chart = new Chart(theme, "steps", "most tensors held at once") { X = Scale.Powers(2, 5, 640, from: 5), Y = Scale.Powers(2, 16, 1024) };
+        foreach (var (name, label) in new[] { ("discrete", "discrete, continuous"), ("checkpointed(10)", "checkpointed(10)"), ("reversible", "reversible (Euler)"), ("checkpointed(3)", "checkpointed(3)") })
+            chart.Line(label, table.Column("steps"), table.Column(name));
         return chart;
     }
 
