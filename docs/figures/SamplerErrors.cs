@@ -51,7 +51,8 @@ internal static class SamplerErrors
         return (Math.Sqrt(result.Sample.sub(exact).square().sum(-1).mean().ToDouble()), result.Statistics.ForwardNfe);
     }
 
-    private static int StepsWithin(Sampler sampler, int budget)
+    /// <summary>Most steps that take no more evaluations; 0 if there are none.</summary>
+    public static int StepsWithin(Sampler sampler, int budget)
     {
         for (var steps = budget; steps > 0; steps--)
         {

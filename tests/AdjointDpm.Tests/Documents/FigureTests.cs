@@ -12,6 +12,7 @@ public sealed class FigureTests
     [Theory]
     [InlineData("samplers", 24)]
     [InlineData("adaptive-samplers", 5)]
+    [InlineData("stochastic-samplers", 20)]
     [InlineData("continuous", 17)]
     [InlineData("truncated", 10)]
     [InlineData("tolerances", 4)]
