@@ -16,7 +16,7 @@ internal sealed class WeightFiles : IDisposable
         var opened = new WeightFiles();
         try
         {
-            if (path.EndsWith(".index.json", StringComparison.Ordinal))
+            if (path.EndsWith(".json", StringComparison.Ordinal))
                 opened.OpenListed(path);
             else
                 opened.OpenSingle(path);
@@ -27,6 +27,24 @@ internal sealed class WeightFiles : IDisposable
             opened.Dispose();
             throw;
         }
+    }
+
+    /// <summary>The weights in a network's folder: a file, or an index of several, of the wanted variant.</summary>
+    /// <param name="folder">The network's folder.</param>
+    /// <param name="stem">What the files begin with, such as <c>diffusion_pytorch_model</c> or <c>model</c>.</param>
+    /// <param name="variant">Such as <c>fp16</c>; null for the plain weights, or else <c>fp16</c> where only that is there.</param>
+    public static string Find(string folder, string stem, string? variant = null)
+    {
+        var names = (variant is null ? new[] { null, "fp16" } : [variant])
+            .SelectMany(v => v is null ? new[] { $"{stem}.safetensors", $"{stem}.safetensors.index.json" } : [$"{stem}.{v}.safetensors", $"{stem}.safetensors.index.{v}.json"])
+            .ToList();
+        var found = names.Select(name => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
+        if (found is not null)
+            return found;
+        var pickled = Directory.Exists(folder) ? Directory.EnumerateFiles(folder).Select(Path.GetFileName).Order(StringComparer.Ordinal).FirstOrDefault(f => Path.GetExtension(f) is ".bin" or ".pt" or ".pth" or ".ckpt") : null;
+        throw new SafetensorsException(Path.Combine(folder, names[0]), null, pickled is null
+            ? $"there is no such file, nor {string.Join(" or ", names.Skip(1))}. Check the path{(variant is null ? "" : " and the variant")}."
+            : $"there is no such file, only the pickled '{pickled}', which can run any code and is not read. Convert it to safetensors, or get the safetensors variant of the model.");
     }
 
     public IReadOnlyList<long> Shape(string name) => _holders[name].Shape(name);

@@ -14,7 +14,6 @@ public sealed class DiffusersFolder
 {
     private const string ConfigFile = "config.json";
     private const string WeightsFile = "diffusion_pytorch_model.safetensors";
-    private const string HalfWeightsFile = "diffusion_pytorch_model.fp16.safetensors";
     private const string SchedulerFile = "scheduler_config.json";
 
     private DiffusersFolder(string path, string unetFolder) => (Path, UnetFolder) = (path, unetFolder);
@@ -92,8 +91,7 @@ public sealed class DiffusersFolder
         where T : nn.Module
     {
         // Files written before diffusers 0.12 name the attention of UNet2DModel differently.
-        var candidates = new[] { WeightsFile, WeightsFile + ".index.json", HalfWeightsFile }.Select(name => System.IO.Path.Combine(UnetFolder, name)).ToArray();
-        ModuleWeights.Load(model, candidates.FirstOrDefault(File.Exists) ?? candidates[0], AttentionNames.Current);
+        ModuleWeights.Load(model, WeightFiles.Find(UnetFolder, "diffusion_pytorch_model"), AttentionNames.Current);
         model.eval();
         return model;
     }

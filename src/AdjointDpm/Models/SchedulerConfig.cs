@@ -124,6 +124,12 @@ public sealed record SchedulerConfig
         return TimeGrid.Diffusers(Schedule(), Spacing(), steps, StepsOffset, endWithoutNoise, family);
     }
 
+    /// <summary>What standard normal noise is multiplied by to give x_T, so that the run is diffusers'.</summary>
+    /// <remarks>1, but for the family of Euler and Heun with steps that are not leading: diffusers starts those at sigma / alpha times the noise, which lacks the image's part.</remarks>
+    /// <param name="grid">The steps, from <see cref="Grid"/>.</param>
+    public double NoiseScale(TimeGrid grid) =>
+        TimeGrid.FamilyOf(ClassName) == SchedulerFamily.Interpolated && (TimestepSpacing ?? "linspace") != "leading" ? grid.Start.Level.Sigma : 1;
+
     /// <summary>The sampler that the file's scheduler is.</summary>
     /// <exception cref="ModelConfigException">There is none here for this class.</exception>
     public Sampler Sampler() => (ClassName, AlgorithmType) switch

@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using Microsoft.ML.Tokenizers;
 using static TorchSharp.torch;
 
@@ -8,20 +9,25 @@ namespace AdjointDpm.Models.Clip;
 /// <summary>CLIP's byte-level BPE tokenizer, as Stable Diffusion's folders carry it: <c>vocab.json</c> and <c>merges.txt</c>.</summary>
 /// <remarks>
 /// Text is composed (NFC), its white space collapsed, and set in lower case, as transformers' fast tokenizer does; then words get
-/// <c>&lt;/w&gt;</c> at their end and are merged. Special tokens written in the text become themselves. Safe for use by several threads.
+/// <c>&lt;/w&gt;</c> at their end and are merged. Special tokens written in the text become themselves. Safe for use by several threads once no words are added.
 /// </remarks>
 public sealed class ClipTokenizer
 {
     private readonly BpeTokenizer _words;
-    private readonly Dictionary<string, int> _special;
+    private readonly Dictionary<string, (int First, int Count)> _special;
+
+    private readonly IReadOnlyDictionary<string, int> _vocabulary;
+    private readonly IReadOnlyList<string> _merges;
+    private readonly string _pad;
 
     private ClipTokenizer(IReadOnlyDictionary<string, int> vocabulary, IReadOnlyList<string> merges, string pad, int length)
     {
+        (_vocabulary, _merges, _pad) = (vocabulary, merges, pad);
         Length = length;
         (Begin, End) = (Required("<|startoftext|>"), Required("<|endoftext|>"));
         Pad = Required(pad);
         VocabularySize = vocabulary.Count;
-        _special = new(StringComparer.Ordinal) { ["<|startoftext|>"] = Begin, ["<|endoftext|>"] = End };
+        _special = new(StringComparer.Ordinal) { ["<|startoftext|>"] = (Begin, 1), ["<|endoftext|>"] = (End, 1) };
         _words = BpeTokenizer.Create(new BpeOptions(vocabulary)
         {
             Merges = merges,
@@ -73,6 +79,36 @@ public sealed class ClipTokenizer
             : throw new ModelConfigException($"{folder}: model_max_length is {length}. CLIP's is 77.");
     }
 
+    /// <summary>Writes a tokenizer's folder that transformers loads. Added words are not part of it.</summary>
+    public void Save(string folder)
+    {
+        ModelConfig.Write(Path.Combine(folder, "vocab.json"), _vocabulary);
+        File.WriteAllText(Path.Combine(folder, "merges.txt"), "#version: 0.2\n" + string.Concat(_merges.Select(m => m + "\n")));
+        ModelConfig.Write(Path.Combine(folder, "special_tokens_map.json"), new Dictionary<string, string>
+        {
+            ["bos_token"] = "<|startoftext|>",
+            ["eos_token"] = "<|endoftext|>",
+            ["unk_token"] = "<|endoftext|>",
+            ["pad_token"] = _pad,
+        });
+        ModelConfig.Write(Path.Combine(folder, "tokenizer_config.json"), new JsonObject { ["model_max_length"] = Length, ["tokenizer_class"] = "CLIPTokenizer" });
+    }
+
+    /// <summary>Adds a word with ids of its own behind the vocabulary, for embeddings that were learnt.</summary>
+    /// <param name="token">The word as it stands in prompts, such as <c>&lt;my-cat&gt;</c>.</param>
+    /// <param name="count">How many ids it stands for. Default: 1.</param>
+    /// <returns>The first id: the vocabulary's size plus the number of ids added before.</returns>
+    /// <exception cref="ArgumentException">The word is known already.</exception>
+    public int Add(string token, int count = 1)
+    {
+        ArgumentException.ThrowIfNullOrWhiteSpace(token);
+        ArgumentOutOfRangeException.ThrowIfLessThan(count, 1);
+        var first = VocabularySize + _special.Values.Sum(s => s.Count) - 2;
+        if (!_special.TryAdd(token, (first, count)))
+            throw new ArgumentException($"The tokenizer has a token '{token}' already. Choose another word.", nameof(token));
+        return first;
+    }
+
     /// <summary>Ids of a text: begin, words, end; as long as the text is.</summary>
     public IReadOnlyList<int> Encode(string text)
     {
@@ -87,7 +123,7 @@ public sealed class ClipTokenizer
                 ids.AddRange(_words.EncodeToIds(words, considerNormalization: false));
             if (token is null)
                 break;
-            ids.Add(_special[token]);
+            ids.AddRange(Enumerable.Range(_special[token].First, _special[token].Count));
             rest = rest[(at + token.Length)..];
         }
 
@@ -120,7 +156,8 @@ public sealed class ClipTokenizer
         foreach (var candidate in _special.Keys)
         {
             var at = text.IndexOf(candidate, StringComparison.OrdinalIgnoreCase);
-            if (at >= 0 && at < best)
+            // The longest of those that begin at the same place.
+            if (at >= 0 && (at < best || (at == best && candidate.Length > (token?.Length ?? 0))))
                 (best, token) = (at, candidate);
         }
 

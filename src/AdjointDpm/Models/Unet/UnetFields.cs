@@ -37,16 +37,18 @@ public static class UnetFields
     /// <param name="conditioning">Conditioning, [B, N, D]. Declare it with <see cref="NoiseField.With(string, Tensor)"/> to differentiate by it.</param>
     /// <param name="unconditional">Conditioning of the empty or negative prompt, [B, M, D]. Default: none, which leaves guidance out.</param>
     /// <param name="guidance">Weight w of ε(x, empty) + w (ε(x, c) − ε(x, empty)). Default: 1, no guidance and one evaluation.</param>
+    /// <param name="added">SDXL's added conditioning. Default: none.</param>
+    /// <param name="unconditionalAdded">SDXL's added conditioning of the empty or negative prompt. Default: <paramref name="added"/>.</param>
     /// <exception cref="ArgumentException">Guidance is asked for without <paramref name="unconditional"/>.</exception>
-    public static NoiseField Field(this UNet2DConditionModel model, Tensor conditioning, Tensor? unconditional = null, double guidance = 1)
+    public static NoiseField Field(this UNet2DConditionModel model, Tensor conditioning, Tensor? unconditional = null, double guidance = 1, AddedConditioning? added = null, AddedConditioning? unconditionalAdded = null)
     {
         var dtype = model.Dtype();
-        Tensor Predict(Tensor x, double time, Tensor context) => model.call(x.to(dtype), Time(time, x), context.to(dtype));
+        Tensor Predict(Tensor x, double time, Tensor context, AddedConditioning? more) => model.forward(x.to(dtype), Time(time, x), context.to(dtype), more);
         if (guidance == 1)
-            return NoiseField.From((x, time) => Predict(x, time, conditioning)).Knowing("unet", model);
+            return NoiseField.From((x, time) => Predict(x, time, conditioning, added)).Knowing("unet", model);
         if (unconditional is null)
             throw new ArgumentException($"Guidance {guidance} needs the conditioning of the empty prompt. Pass it, or use guidance 1.", nameof(unconditional));
-        return NoiseField.Guided((x, time) => Predict(x, time, unconditional), (x, time) => Predict(x, time, conditioning), guidance).Knowing("unet", model);
+        return NoiseField.Guided((x, time) => Predict(x, time, unconditional, unconditionalAdded ?? added), (x, time) => Predict(x, time, conditioning, added), guidance).Knowing("unet", model);
     }
 
     private static Tensor Time(double time, Tensor x) => tensor(time, dtype: float32, device: x.device);

@@ -1,0 +1,190 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using AdjointDpm.Formats;
+using AdjointDpm.Models.Clip;
+using AdjointDpm.Models.Unet;
+using AdjointDpm.Models.Vae;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Models.StableDiffusion;
+
+/// <summary>A whole Stable Diffusion 1, 2 or XL folder as diffusers lays it out, found by its <c>model_index.json</c>.</summary>
+/// <remarks>
+/// Weights are copied tensor by tensor out of a memory map into their network: beside the networks themselves, one tensor lies in
+/// memory. Missing fields of configurations have their class's defaults; components that make no picture, such as the safety checker, are passed over.
+/// </remarks>
+public sealed class StableDiffusionFolder
+{
+    private const string ConfigFile = "config.json";
+    private const string DiffusersStem = "diffusion_pytorch_model";
+    private const string UnetPart = "unet", VaePart = "vae", SchedulerPart = "scheduler";
+    private static readonly (string Encoder, string Tokenizer)[] Texts = [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")];
+
+    private readonly Dictionary<string, string> _parts;
+    private readonly string? _variant;
+
+    private StableDiffusionFolder(string path, string? variant, Dictionary<string, string> parts, bool zeros) => (Path, _variant, _parts, ZerosForEmptyPrompt) = (path, variant, parts, zeros);
+
+    /// <summary>The folder that was opened.</summary>
+    public string Path { get; }
+
+    /// <summary>Number of text encoders: two for SDXL.</summary>
+    public int TextEncoderCount => Texts.Count(t => _parts.ContainsKey(t.Encoder));
+
+    /// <summary>Whether no negative prompt means zeros, as for SDXL, and not the empty text: <c>force_zeros_for_empty_prompt</c>.</summary>
+    public bool ZerosForEmptyPrompt { get; }
+
+    /// <summary>Opens a folder; only its index is read.</summary>
+    /// <param name="path">The pipeline's folder.</param>
+    /// <param name="variant">Variant of the weights, such as <c>fp16</c>. Default: the plain ones, or fp16 where only those are there.</param>
+    /// <exception cref="ModelConfigException">The folder or its index is missing or malformed, or a component is of a class that is not supported.</exception>
+    public static StableDiffusionFolder Open(string path, string? variant = null)
+    {
+        if (!Directory.Exists(path))
+            throw new ModelConfigException($"{path}: there is no such folder.");
+        var index = System.IO.Path.Combine(path, "model_index.json");
+        var fields = ModelConfig.Read<Dictionary<string, JsonElement>>(index);
+        var parts = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (var (name, value) in fields)
+        {
+            // A component is [library, class]; [null, null] is one that the pipeline does without.
+            if (value.ValueKind == JsonValueKind.Array && value.GetArrayLength() == 2 && value[1].ValueKind == JsonValueKind.String)
+                parts[name] = value[1].GetString()!.Replace("Flax", "", StringComparison.Ordinal);
+        }
+
+        Require(UnetPart, nameof(UNet2DConditionModel));
+        Require(VaePart, nameof(AutoencoderKL));
+        Require(SchedulerPart);
+        Require(Texts[0].Encoder, "CLIPTextModel", "CLIPTextModelWithProjection");
+        foreach (var (encoder, tokenizer) in Texts.Where(t => parts.ContainsKey(t.Encoder)))
+        {
+            Require(encoder, "CLIPTextModel", "CLIPTextModelWithProjection");
+            Require(tokenizer, "CLIPTokenizer", "CLIPTokenizerFast");
+        }
+
+        return new(path, variant, parts, fields.TryGetValue("force_zeros_for_empty_prompt", out var zeros) && zeros.ValueKind == JsonValueKind.True);
+
+        void Require(string part, params string[] classes)
+        {
+            if (!parts.TryGetValue(part, out var its))
+                throw new ModelConfigException($"{index}: names no {part}. Point to the folder of a whole Stable Diffusion 1, 2 or XL pipeline.");
+            if (classes.Length > 0 && !classes.Contains(its))
+                throw new ModelConfigException($"{index}: {part} is {its}. Supported here: {string.Join(", ", classes)}.");
+        }
+    }
+
+    /// <summary>The schedule that the folder names.</summary>
+    public SchedulerConfig ReadScheduler() => SchedulerConfig.Read(In(SchedulerPart, "scheduler_config.json"));
+
+    /// <summary>Loads a tokenizer.</summary>
+    /// <param name="encoder">Of which text encoder, from 0.</param>
+    public ClipTokenizer LoadTokenizer(int encoder = 0) => ClipTokenizer.Load(In(Texts[encoder].Tokenizer));
+
+    /// <summary>Loads a text encoder, in float32 on the CPU, without gradients of its own.</summary>
+    /// <param name="encoder">Which, from 0.</param>
+    public ClipTextModel LoadTextEncoder(int encoder = 0)
+    {
+        var part = Texts[encoder].Encoder;
+        var config = ClipTextConfig.Read(In(part, ConfigFile));
+        // The index knows better than the configuration, which often names no class.
+        return Fill(new ClipTextModel(config with { Architectures = [_parts[part]] }), part, "model", ClipNames.Current);
+    }
+
+    /// <summary>Loads the diffusion network, in float32 on the CPU, without gradients of its own.</summary>
+    public UNet2DConditionModel LoadUnet() => Fill(new UNet2DConditionModel(UNet2DConditionConfig.Read(In(UnetPart, ConfigFile))), UnetPart, DiffusersStem, AttentionNames.Current);
+
+    /// <summary>Loads the autoencoder, in float32 on the CPU, without gradients of its own.</summary>
+    public AutoencoderKL LoadAutoencoder() => Fill(new AutoencoderKL(AutoencoderKLConfig.Read(In(VaePart, ConfigFile))), VaePart, DiffusersStem, AttentionNames.Current);
+
+    /// <summary>Loads everything.</summary>
+    /// <param name="device">Where to. Default: the CPU.</param>
+    /// <param name="dtype">Dtype of the networks; an autoencoder that overflows in float16 (<c>force_upcast</c>) stays in float32. Default: float32.</param>
+    /// <exception cref="ModelConfigException">A configuration or the tokenizer is missing, malformed or not supported.</exception>
+    /// <exception cref="SafetensorsException">Weights are missing or do not fit. Nothing stays loaded.</exception>
+    public StableDiffusionModel Load(Device? device = null, ScalarType dtype = ScalarType.Float32)
+    {
+        var loaded = new List<nn.Module>();
+        try
+        {
+            // What is small and most often wrong comes first.
+            var scheduler = ReadScheduler();
+            var tokenizers = Enumerable.Range(0, TextEncoderCount).Select(LoadTokenizer).ToArray();
+            var encoders = Enumerable.Range(0, TextEncoderCount).Select(i => Place(LoadTextEncoder(i), dtype)).ToArray();
+            var autoencoder = LoadAutoencoder();
+            Place(autoencoder, dtype == ScalarType.Float16 && autoencoder.Config.ForceUpcast ? ScalarType.Float32 : dtype);
+            var unet = Place(LoadUnet(), dtype);
+            return new StableDiffusionModel(tokenizers, encoders, unet, autoencoder, scheduler) { ZerosForEmptyPrompt = ZerosForEmptyPrompt };
+        }
+        catch
+        {
+            loaded.ForEach(m => m.Dispose());
+            throw;
+        }
+
+        T Place<T>(T network, ScalarType its)
+            where T : nn.Module
+        {
+            loaded.Add(network);
+            if (its != ScalarType.Float32)
+                network.to(its);
+            if (device is not null)
+                network.to(device);
+            return network;
+        }
+    }
+
+    /// <summary>Writes a folder that diffusers loads, with the weights in the networks' own dtype.</summary>
+    /// <param name="path">The folder; made when missing.</param>
+    /// <param name="model">What to write. A folded LoRA becomes part of the weights; learnt words do not.</param>
+    /// <param name="variant">Variant put into the weights' names, such as <c>fp16</c>. Default: none.</param>
+    public static void Save(string path, StableDiffusionModel model, string? variant = null)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        var suffix = variant is null ? "" : "." + variant;
+        var index = new JsonObject { ["_class_name"] = model.IsXl ? "StableDiffusionXLPipeline" : "StableDiffusionPipeline" };
+        if (model.IsXl)
+            index["force_zeros_for_empty_prompt"] = model.ZerosForEmptyPrompt;
+        for (var i = 0; i < model.TextEncoders.Count; i++)
+        {
+            var (encoder, tokenizer) = Texts[i];
+            index[encoder] = new JsonArray("transformers", model.TextEncoders[i].Config.Projects ? "CLIPTextModelWithProjection" : "CLIPTextModel");
+            index[tokenizer] = new JsonArray("transformers", "CLIPTokenizer");
+            model.TextEncoders[i].Config.Write(System.IO.Path.Combine(path, encoder, ConfigFile));
+            ModuleWeights.Save(model.TextEncoders[i], System.IO.Path.Combine(path, encoder, $"model{suffix}.safetensors"));
+            model.Tokenizers[i].Save(System.IO.Path.Combine(path, tokenizer));
+        }
+
+        index[UnetPart] = new JsonArray("diffusers", nameof(UNet2DConditionModel));
+        model.Unet.Config.Write(System.IO.Path.Combine(path, UnetPart, ConfigFile));
+        ModuleWeights.Save(model.Unet, System.IO.Path.Combine(path, UnetPart, $"{DiffusersStem}{suffix}.safetensors"));
+        index[VaePart] = new JsonArray("diffusers", nameof(AutoencoderKL));
+        model.Autoencoder.Config.Write(System.IO.Path.Combine(path, VaePart, ConfigFile));
+        ModuleWeights.Save(model.Autoencoder, System.IO.Path.Combine(path, VaePart, $"{DiffusersStem}{suffix}.safetensors"));
+        index[SchedulerPart] = new JsonArray("diffusers", model.Scheduler.ClassName);
+        model.Scheduler.Write(System.IO.Path.Combine(path, SchedulerPart, "scheduler_config.json"));
+        index["safety_checker"] = new JsonArray(null, null);
+        index["feature_extractor"] = new JsonArray(null, null);
+        ModelConfig.Write(System.IO.Path.Combine(path, "model_index.json"), index);
+    }
+
+    private string In(params string[] names) => System.IO.Path.Combine([Path, .. names]);
+
+    private T Fill<T>(T network, string part, string stem, Func<string, string?> rename)
+        where T : nn.Module
+    {
+        try
+        {
+            ModuleWeights.Load(network, WeightFiles.Find(In(part), stem, _variant), rename);
+            network.eval();
+            foreach (var parameter in network.parameters())
+                parameter.requires_grad = false;
+            return network;
+        }
+        catch
+        {
+            network.Dispose();
+            throw;
+        }
+    }
+}

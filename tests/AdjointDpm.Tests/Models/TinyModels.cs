@@ -1,0 +1,77 @@
+using AdjointDpm.Models;
+using AdjointDpm.Models.Clip;
+using AdjointDpm.Models.StableDiffusion;
+using AdjointDpm.Models.Unet;
+using AdjointDpm.Models.Vae;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Tests.Models;
+
+/// <summary>Stable Diffusion 1, 2 and XL in small, with random weights and the small vocabulary.</summary>
+internal static class TinyModels
+{
+    public static readonly string[] Kinds = ["SD1", "SD2", "SDXL"];
+
+    public static StableDiffusionModel Make(string kind, long seed = 1)
+    {
+        manual_seed(seed);
+        var text = new ClipTextConfig { VocabSize = 747, HiddenSize = 12, IntermediateSize = 24, NumHiddenLayers = 3, NumAttentionHeads = 3, EosTokenId = 2 };
+        var second = text with { HiddenSize = 16, IntermediateSize = 20, NumAttentionHeads = 4, HiddenAct = "gelu", ProjectionDim = 10, Architectures = ["CLIPTextModelWithProjection"], NumHiddenLayers = 4 };
+        ClipTextConfig[] texts = kind switch
+        {
+            "SD1" => [text],
+            "SD2" => [text with { HiddenAct = "gelu" }],
+            _ => [text, second],
+        };
+        var unet = new UNet2DConditionConfig
+        {
+            BlockOutChannels = [8, 16],
+            DownBlockTypes = ["CrossAttnDownBlock2D", "DownBlock2D"],
+            UpBlockTypes = ["UpBlock2D", "CrossAttnUpBlock2D"],
+            LayersPerBlock = 2,
+            NormNumGroups = 4,
+            AttentionHeadDim = 2,
+            CrossAttentionDim = 12,
+        };
+        unet = kind switch
+        {
+            "SD1" => unet,
+            "SD2" => unet with { AttentionHeadDim = new OneOrMany([2, 4]), UseLinearProjection = true },
+            _ => unet with
+            {
+                BlockOutChannels = [8, 16, 16],
+                DownBlockTypes = ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+                UpBlockTypes = ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+                AttentionHeadDim = new OneOrMany([1, 2, 4]),
+                TransformerLayersPerBlock = new OneOrMany([1, 1, 2]),
+                UseLinearProjection = true,
+                CrossAttentionDim = 28,
+                AdditionEmbedType = "text_time",
+                AdditionTimeEmbedDim = 6,
+                ProjectionClassEmbeddingsInputDim = 10 + (6 * 6),
+            },
+        };
+        var vae = new AutoencoderKLConfig
+        {
+            BlockOutChannels = [8, 12],
+            DownBlockTypes = ["DownEncoderBlock2D", "DownEncoderBlock2D"],
+            UpBlockTypes = ["UpDecoderBlock2D", "UpDecoderBlock2D"],
+            NormNumGroups = 4,
+            LayersPerBlock = 1,
+            ScalingFactor = kind == "SDXL" ? 0.13025 : 0.18215,
+        };
+        var scheduler = new SchedulerConfig { BetaSchedule = "scaled_linear", BetaStart = 0.00085, BetaEnd = 0.012, StepsOffset = 1, SetAlphaToOne = false, PredictionType = kind == "SD2" ? "v_prediction" : "epsilon" };
+        var tokenizers = texts.Select(_ => ClipTokenizer.Load(ReferenceFolder.Of("clip_tokenizer"))).ToArray();
+        var model = new StableDiffusionModel(tokenizers, [.. texts.Select(t => Frozen(new ClipTextModel(t)))], Frozen(new UNet2DConditionModel(unet)), Frozen(new AutoencoderKL(vae)), scheduler) { ZerosForEmptyPrompt = kind == "SDXL" };
+        return model;
+    }
+
+    private static T Frozen<T>(T network)
+        where T : nn.Module
+    {
+        network.eval();
+        foreach (var parameter in network.parameters())
+            parameter.requires_grad = false;
+        return network;
+    }
+}
