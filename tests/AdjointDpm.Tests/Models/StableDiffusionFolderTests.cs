@@ -33,7 +33,7 @@ public sealed class StableDiffusionFolderTests
             Assert.Equal(kind == "SDXL", two.Pooled is not null);
         }
 
-        StableDiffusionRuns.TextToLossAndBack(opened, steps: 3, size: 16);
+        StableDiffusionRuns.TextToLossAndBack(opened, steps: 2, size: 16);
     }
 
     [Fact]

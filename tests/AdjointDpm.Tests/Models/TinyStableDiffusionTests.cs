@@ -68,7 +68,7 @@ public sealed class TinyStableDiffusionTests(ITestOutputHelper output)
     {
         if (Absent())
             return;
-        StableDiffusionRuns.TextToLossAndBack(StableDiffusionFolder.Open(Folder), steps: 4);
+        StableDiffusionRuns.TextToLossAndBack(StableDiffusionFolder.Open(Folder), steps: 2);
     }
 
     private bool Absent()
