@@ -407,4 +407,8 @@ public sealed record CheckpointSpec
     /// <summary>Rows of the before/after sheet per class; the columns are the classes. Default: 4.</summary>
     [Range(1, 64)]
     public int SheetRows { get; init; } = 4;
+
+    /// <summary>Newest committed steps whose inputs are kept, parameters and optimiser state, also after the trial's end, so that <c>adpm replay</c> can recompute them. Default: none; the first step needs none.</summary>
+    [Range(1, 1_000_000)]
+    public int? KeepSteps { get; init; }
 }

@@ -11,6 +11,9 @@ namespace AdjointDpm.Grains.Trials;
 /// <remarks>Everything is on the disk before the state that names it is committed, and removed only after a commit that does not.</remarks>
 internal sealed class TrialFiles(IDisk disk, Background background, string folder, long epoch)
 {
+    /// <summary>Of files that hold a version; their name is its SHA-256.</summary>
+    public const string Extension = ".bin";
+
     public async Task<string> WriteAsync(byte[] bytes)
     {
         var sha = await background.RunAsync(() => TensorReference.HashOf(bytes));
@@ -28,14 +31,15 @@ internal sealed class TrialFiles(IDisk disk, Background background, string folde
         return found == sha ? bytes : throw new InvalidDataException($"'{PathOf(sha)}' was changed: its SHA-256 is {found}. Restore the data folder or submit the experiment anew.");
     }
 
+    /// <summary>Removes a version. By name and never by what else lies there: a coordinator that does not yet know of its end must not remove what the next one wrote.</summary>
     public void Delete(string sha) => disk.Delete(PathOf(sha));
 
     /// <summary>Adds a record to this activation's part of the ledger.</summary>
     public void Append(LedgerRecord record) => disk.Append(LedgerPath(LedgerChain.FileOf(epoch, record.Step)), Line(record.ToLine()), durable: true);
 
-    /// <summary>The committed steps; what this activation recorded beyond them is taken back, because it will be done again.</summary>
+    /// <summary>The committed records, the plan first; what this activation recorded beyond them is taken back, because it will be done again.</summary>
     /// <exception cref="InvalidDataException">The ledger is not the one whose newest record was committed.</exception>
-    public async Task<List<StepRecord>> RecoverAsync(int committed, string? head)
+    public async Task<IReadOnlyList<LedgerRecord>> RecoverAsync(int committed, string? head)
     {
         // Before the plan not even step 0 is committed.
         if (head is null)
@@ -55,7 +59,7 @@ internal sealed class TrialFiles(IDisk disk, Background background, string folde
         chain.CutTo(committed);
         if (chain.Violations.Count > 0 || chain.Records.Count != committed + 1 || (chain.Records is [.., var last] ? last.Sha256 : null) != head)
             throw new InvalidDataException($"The ledger in '{LedgerPath("")}' is not the one that was committed with step {committed}{(chain.Violations.Count > 0 ? ": " + chain.Violations[0] : ".")} Restore the data folder or submit the experiment anew.");
-        return [.. chain.Records.Skip(1).Select(StepRecord.Of)];
+        return chain.Records;
     }
 
     /// <summary>One JSON line per step, for the results. Holds only what is a function of the spec: an interrupted run gives the same file.</summary>
@@ -77,5 +81,5 @@ internal sealed class TrialFiles(IDisk disk, Background background, string folde
 
     private string LedgerPath(string name) => Path.Combine(folder, RunFolder.LedgerFolder, name);
 
-    private string PathOf(string sha) => Path.Combine(folder, sha + ".bin");
+    private string PathOf(string sha) => Path.Combine(folder, sha + Extension);
 }

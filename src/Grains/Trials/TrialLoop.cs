@@ -12,6 +12,7 @@ namespace AdjointDpm.Grains.Trials;
 internal sealed class TrialLoop(
     TrialStore store,
     TrialFiles files,
+    IReadOnlyList<LedgerRecord> committed,
     string artifactFolder,
     ShardDispatch dispatch,
     TensorTransfer transfer,
@@ -24,6 +25,7 @@ internal sealed class TrialLoop(
 {
     private readonly ExperimentSpec _spec = ExperimentSpecJson.Deserialize(store.State.Assignment!.SpecJson);
     private readonly List<TensorReference> _offered = [];
+    private readonly Queue<(string Parameters, string? Optimizer)> _kept = new();
     private TensorReference? _parametersAt;
     private byte[] _parameters = [];
     private float[] _optimizer = [];
@@ -81,13 +83,16 @@ internal sealed class TrialLoop(
         (State.State, State.Reason, State.EndedAt) = (state, reason, time.GetUtcNow());
         await store.CommitAsync();
         if (state == RunState.Succeeded)
-            DeleteVersions();
+            Keep(running: false);
     }
 
     private async Task LoadAsync()
     {
         if (State.ParametersSha256 is { } parameters)
             Use(await files.ReadAsync(parameters));
+        foreach (var record in committed)
+            _kept.Enqueue((record.ParametersSha256, record.OptimizerSha256));
+        Keep(running: true);
         _optimizer = State.OptimizerSha256 is { } optimizer ? TrialFiles.Floats(await files.ReadAsync(optimizer)) : [];
     }
 
@@ -106,6 +111,7 @@ internal sealed class TrialLoop(
         {
             Plan = new LedgerPlan(assignment.SpecJson, assignment.SpecSha256, State.ModelSha256, training.Steps, training.Shards, training.SamplesPerShard),
         });
+        _kept.Enqueue((sha, null));
         Use(parameters);
     }
 
@@ -141,7 +147,7 @@ internal sealed class TrialLoop(
                 token => Assignment(token) with { FirstSample = token.Shard * chunk, Samples = Math.Min(chunk, samples - token.Shard * chunk) },
                 (shard, result, _) => parts[shard] = result),
             stopping);
-        foreach (var (name, mean) in Means(parts))
+        foreach (var (name, mean) in StepUpdate.Means(parts))
         {
             // On fixed noise that training never sees: "loss.before", and under the judge's name when there is one.
             if (name == "accuracy" || _spec.HeldOut is not null)
@@ -171,16 +177,14 @@ internal sealed class TrialLoop(
         var waited = clock.Lap();
 
         var step = State.Step + 1;
-        var (norm, reduced, parameters, optimizer) = await background.RunAsync(() => Update(reduction, step, spec));
+        var (norm, parameters, optimizer, reduced) = await background.RunAsync(() => StepUpdate.Of(reduction, step, spec, _parameters, _optimizer, time));
         var optimized = clock.Lap() - reduced;
         if (!double.IsFinite(norm))
             throw new WorkFailedException($"Step {step}: the gradient's norm is {norm}. Lower optimizer.learningRate, or set optimizer.maxNorm.");
 
-        var (oldParameters, oldOptimizer) = (State.ParametersSha256, State.OptimizerSha256);
         State.ParametersSha256 = await files.WriteAsync(parameters);
         State.OptimizerSha256 = optimizer.Length == 0 ? null : await files.WriteAsync(TrialFiles.Bytes(optimizer));
-        var metrics = Means(shards).ToDictionary(pair => pair.Key, pair => pair.Value);
-        metrics["gradientNorm"] = norm;
+        var metrics = StepUpdate.Metrics(shards, norm);
         foreach (var (name, value) in metrics)
             State.Metrics[name] = value;
         Count(shards);
@@ -188,38 +192,22 @@ internal sealed class TrialLoop(
         var record = Record(shards.Sum(shard => shard.Weight), metrics) with { Contributions = round.Ledger.Contributions };
         await CommitAsync(record);
 
-        // The step is committed: from here on nothing needs the version before it, except the very first for the pictures.
+        // The step is committed: from here on nothing needs the version before it, except for replays, and the very first for the pictures.
         instruments.StepCommitted(metrics["loss"], norm, new StepSeconds(waited, reduced, optimized, clock.Lap()));
         reporter.Step(StepRecord.Of(record));
-        foreach (var old in new[] { oldParameters, oldOptimizer })
-            if (old is not null && old != State.InitialSha256 && old != State.ParametersSha256 && old != State.OptimizerSha256)
-                files.Delete(old);
+        _kept.Enqueue((State.ParametersSha256, State.OptimizerSha256));
+        Keep(running: true);
         _optimizer = optimizer;
         Use(parameters);
-    }
-
-    private (double Norm, double Seconds, byte[] Parameters, float[] Optimizer) Update(GradientReduction reduction, int step, OptimizerSpec spec)
-    {
-        var clock = new Stopwatch(time);
-        var gradient = reduction.Mean();
-        var norm = GradientNorm.L2(gradient);
-        GradientNorm.Clip(gradient, norm, spec.MaxNorm);
-        var reduced = clock.Lap();
-        // On copies: a commit that fails leaves what is here as it was.
-        var parameters = TrialFiles.Floats(_parameters);
-        var optimizer = ParameterOptimizer.Of(spec);
-        var state = _optimizer.Length == 0 ? new float[parameters.Length * optimizer.StatePerParameter] : (float[])_optimizer.Clone();
-        optimizer.Step(step, parameters, gradient, state);
-        return (norm, reduced, TrialFiles.Bytes(parameters), state);
     }
 
     private async Task SaveAsync()
     {
         var initial = Offer(State.InitialSha256 == State.ParametersSha256 ? _parameters : await files.ReadAsync(State.InitialSha256!));
-        var metrics = await files.WriteMetricsAsync(reporter.Steps);
+        var metricsFile = await files.WriteMetricsAsync(reporter.Steps);
         await dispatch.RunAsync(
             Round(WorkKind.Save, 1,
-                token => Assignment(token) with { InitialParameters = initial, ArtifactFolder = artifactFolder, MetricsFile = metrics },
+                token => Assignment(token) with { InitialParameters = initial, ArtifactFolder = artifactFolder, MetricsFile = metricsFile },
                 (_, _, _) => { }),
             stopping);
         await EndAsync(RunState.Succeeded, null);
@@ -269,27 +257,30 @@ internal sealed class TrialLoop(
         return reference;
     }
 
-    /// <summary>Means over all samples, added in the order of the shards.</summary>
-    private static IEnumerable<KeyValuePair<string, double>> Means(WorkResult[] parts)
-    {
-        var weight = parts.Sum(part => part.Weight);
-        if (weight == 0)
-            throw new WorkFailedException("No sample was drawn, so there is nothing to average.");
-        foreach (var name in parts[0].Sums.Keys.Order(StringComparer.Ordinal))
-            yield return new(name, parts.Sum(part => part.Sums[name]) / weight);
-    }
-
     private void Count(IEnumerable<WorkResult> parts)
     {
         foreach (var part in parts)
             State.Totals = State.Totals.Plus(part.Statistics);
     }
 
-    private void DeleteVersions()
+    /// <summary>Removes versions that neither the next step nor a replay of the newest ones starts from.</summary>
+    /// <param name="running">Whether the newest version is needed, to go on from, and the first for the pictures.</param>
+    private void Keep(bool running)
     {
-        foreach (var sha in new[] { State.InitialSha256, State.ParametersSha256, State.OptimizerSha256 })
-            if (sha is not null)
-                files.Delete(sha);
+        var unused = new List<(string Parameters, string? Optimizer)>();
+        while (_kept.Count > (_spec.Checkpoint.KeepSteps ?? 0) + 1)
+            unused.Add(_kept.Dequeue());
+        var kept = running ? _kept.ToList() : [.. _kept.SkipLast(1)];
+        if (running)
+            kept.Add((State.InitialSha256 ?? "", null));
+        else
+            unused.AddRange([.. _kept.TakeLast(1), (State.InitialSha256!, null)]);
+        // Two steps can have equal bits, and so one file.
+        foreach (var sha in Names(unused).Except(Names(kept)))
+            files.Delete(sha);
+
+        static IEnumerable<string> Names(IEnumerable<(string Parameters, string? Optimizer)> versions) =>
+            versions.SelectMany(version => new[] { version.Parameters, version.Optimizer }).OfType<string>();
     }
 
     /// <summary>Laps of a monotonic clock, in seconds.</summary>

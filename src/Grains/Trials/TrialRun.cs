@@ -1,3 +1,4 @@
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
@@ -98,16 +99,21 @@ internal sealed partial class TrialRun(
 
     private async Task AdvanceAsync(TrialFiles files)
     {
-        for (var errors = 0; ; )
+        var (errors, progress) = (0, (TrialPhase.Preparing, -1));
+        while (true)
         {
             try
             {
                 // What is in memory may be a change whose commit failed.
                 await _store.ReloadAsync();
-                _reporter = new TrialReporter(activation.Grains.GetGrain<ITrialReportsGrain>(State.Assignment!.Experiment), _store, await files.RecoverAsync(State.Step, State.LedgerSha256), time, logger);
+                var records = await files.RecoverAsync(State.Step, State.LedgerSha256);
+                _reporter = new TrialReporter(activation.Grains.GetGrain<ITrialReportsGrain>(State.Assignment!.Experiment), _store, [.. records.Skip(1).Select(StepRecord.Of)], time, logger);
                 if (TrialTable.IsEnded(State.State))
                     return;
-                var loop = Loop(files);
+                // Only errors that let nothing be committed between them add up: a long run may meet many.
+                if (progress != (progress = (State.Phase, State.Step)))
+                    errors = 0;
+                var loop = Loop(files, records);
                 try
                 {
                     await loop.RunAsync();
@@ -133,9 +139,10 @@ internal sealed partial class TrialRun(
         }
     }
 
-    private TrialLoop Loop(TrialFiles files) => new(
+    private TrialLoop Loop(TrialFiles files, IReadOnlyList<LedgerRecord> records) => new(
         _store,
         files,
+        records,
         folders.TrialArtifacts(State.Assignment!.Experiment, State.Assignment.Index),
         new ShardDispatch(activation.Grains, inventory, transfer, time, instruments, logger),
         transfer,

@@ -8,6 +8,7 @@ internal enum Fault
     KillAll,
     Storage,
     Cut,
+    Stall,
     Duplicate,
     LateStale,
 }
@@ -58,7 +59,7 @@ internal sealed record FaultPlan
         var random = new Random(seed);
         return new FaultPlan
         {
-            AtPhases = [.. Enumerable.Range(0, random.Next(0, 3)).Select(_ => ((Phase)random.Next(6), random.Next(1, 20), (Fault)random.Next(7)))],
+            AtPhases = [.. Enumerable.Range(0, random.Next(0, 3)).Select(_ => ((Phase)random.Next(6), random.Next(1, 20), (Fault)random.Next(8)))],
             KillsAtTurn = [.. Enumerable.Range(0, random.Next(0, 4)).Select(_ => random.Next(1, 4000))],
             Lost = Some(0.05),
             Delayed = Some(0.1),

@@ -46,6 +46,11 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
     /// <summary>Nothing goes in or out before this moment.</summary>
     public long CutUntil { get; set; }
 
+    /// <summary>No turn is taken before this moment, as of a process that was stopped or is out of memory.</summary>
+    public long StalledUntil { get; set; }
+
+    public bool HasTurn => Turns.HasNext && World.Time.Now >= StalledUntil;
+
     public bool IsCut => World.Time.Now < CutUntil;
 
     /// <summary>The others have given it up, whatever it thinks itself.</summary>

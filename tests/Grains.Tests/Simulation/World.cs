@@ -137,7 +137,9 @@ internal sealed class World : IDisposable
         foreach (var (_, _, fault) in Plan.AtPhases.Where(planned => planned.Phase == phase && planned.Nth == times))
             if (!Calm)
                 Happen(fault, phase);
-        return silo.Dead ? new TaskCompletionSource().Task : Task.CompletedTask;
+        return silo.Dead ? new TaskCompletionSource().Task : silo.StalledUntil > Time.Now ? NextTurn() : Task.CompletedTask;
+
+        static async Task NextTurn() => await Task.Yield();
     }
 
     public void Dispose()
@@ -169,6 +171,9 @@ internal sealed class World : IDisposable
                 break;
             case Fault.Cut:
                 Cut(Pick(Random.Next(2) == 0 || coordinators.Count == 0 ? [.. _silos.Values.Where(silo => !silo.Dead)] : coordinators));
+                break;
+            case Fault.Stall:
+                Stall(Pick(Random.Next(3) == 0 || coordinators.Count == 0 ? [.. _silos.Values.Where(silo => !silo.Dead)] : coordinators));
                 break;
             case Fault.Duplicate:
                 _duplicates += 10;
@@ -213,14 +218,35 @@ internal sealed class World : IDisposable
             return;
         Tally.Add("silos cut off");
         Note($"{silo.Name} is cut off");
+        silo.CutUntil = AwayFor(silo);
+    }
+
+    /// <summary>A process that stands still for a while, is given up, and goes on where it stood, until it learns that it was given up.</summary>
+    private void Stall(Silo? silo)
+    {
+        if (silo is null || silo.StalledUntil > Time.Now)
+            return;
+        Tally.Add("silos stalled");
+        Note($"{silo.Name} stands still");
+        silo.StalledUntil = AwayFor(silo);
+        // Time goes on to then even when nobody else has anything to do.
+        After(TimeSpan.FromTicks(silo.StalledUntil - Time.Now).TotalMilliseconds, 0, () => { });
+    }
+
+    private long AwayFor(Silo silo)
+    {
         var milliseconds = 500 + 8000 * Random.NextDouble();
-        silo.CutUntil = Time.Now + TimeSpan.FromMilliseconds(milliseconds).Ticks;
-        After(1000, 3000, () => GiveUp(silo));
+        After(1000, 3000, () =>
+        {
+            if (!silo.Dead)
+                GiveUp(silo);
+        });
         After(milliseconds + 500, milliseconds + 4000, () =>
         {
             if (silo.GivenUp && !silo.Dead)
                 Kill(silo);
         });
+        return Time.Now + TimeSpan.FromMilliseconds(milliseconds).Ticks;
     }
 
     private void GiveUp(Silo silo)
@@ -237,7 +263,7 @@ internal sealed class World : IDisposable
 
     private void After(double least, double most, Action action) => _client.Turns.Start(async () =>
     {
-        await _client.PauseAsync(least, most);
+        await _client.PauseAsync(least, Math.Max(least, most));
         action();
     });
 
@@ -349,7 +375,7 @@ internal sealed class World : IDisposable
             ready.Clear();
             if (_client.Turns.HasNext)
                 ready.Add(_client);
-            ready.AddRange(_silos.Values.Where(silo => silo.Turns.HasNext));
+            ready.AddRange(_silos.Values.Where(silo => silo.HasTurn));
             if (ready.Count > 0)
             {
                 TurnsTaken++;

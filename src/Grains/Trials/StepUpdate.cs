@@ -1,0 +1,51 @@
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Workers;
+
+namespace AdjointDpm.Grains.Trials;
+
+/// <summary>From the shards of a step to the next parameters: a pure function, for the coordinator and for a replay.</summary>
+/// <param name="Norm">L2 norm of the gradient before clipping.</param>
+/// <param name="Parameters">New version.</param>
+/// <param name="Optimizer">New optimiser state.</param>
+/// <param name="ReduceSeconds">How long the gradient took.</param>
+internal sealed record StepUpdate(double Norm, byte[] Parameters, float[] Optimizer, double ReduceSeconds)
+{
+    /// <param name="reduction">The step's gradient, complete.</param>
+    /// <param name="step">Number of the step, from 1.</param>
+    /// <param name="spec">Optimiser.</param>
+    /// <param name="before">Parameters before the step; not changed.</param>
+    /// <param name="stateBefore">Optimiser state before the step, empty before the first; not changed.</param>
+    /// <param name="time">Clock.</param>
+    public static StepUpdate Of(GradientReduction reduction, int step, OptimizerSpec spec, byte[] before, float[] stateBefore, TimeProvider time)
+    {
+        var started = time.GetTimestamp();
+        var gradient = reduction.Mean();
+        var norm = GradientNorm.L2(gradient);
+        GradientNorm.Clip(gradient, norm, spec.MaxNorm);
+        var reduced = time.GetElapsedTime(started).TotalSeconds;
+        // On copies: a commit that fails leaves what is here as it was.
+        var parameters = TrialFiles.Floats(before);
+        var optimizer = ParameterOptimizer.Of(spec);
+        var state = stateBefore.Length == 0 ? new float[parameters.Length * optimizer.StatePerParameter] : (float[])stateBefore.Clone();
+        optimizer.Step(step, parameters, gradient, state);
+        return new StepUpdate(norm, TrialFiles.Bytes(parameters), state, reduced);
+    }
+
+    /// <summary>What is recorded of a step.</summary>
+    public static Dictionary<string, double> Metrics(WorkResult[] shards, double norm)
+    {
+        var metrics = Means(shards).ToDictionary(pair => pair.Key, pair => pair.Value);
+        metrics["gradientNorm"] = norm;
+        return metrics;
+    }
+
+    /// <summary>Means over all samples, added in the order of the shards.</summary>
+    public static IEnumerable<KeyValuePair<string, double>> Means(WorkResult[] parts)
+    {
+        var weight = parts.Sum(part => part.Weight);
+        if (weight == 0)
+            throw new WorkFailedException("No sample was drawn, so there is nothing to average.");
+        foreach (var name in parts[0].Sums.Keys.Order(StringComparer.Ordinal))
+            yield return new(name, parts.Sum(part => part.Sums[name]) / weight);
+    }
+}
