@@ -35,13 +35,7 @@ public static class ModuleWeights
         }
 
         var missing = wanted.Keys.Where(k => !source.ContainsKey(k)).ToList();
-        if (missing.Count + unexpected.Count + mismatched.Count > 0)
-        {
-            throw new SafetensorsException(path, null,
-                $"does not fit {module.GetType().Name}." + Listed("Missing", missing) + Listed("Unexpected", unexpected) + Listed("Of another shape", mismatched)
-                + " Check that config.json belongs to this file.");
-        }
-
+        ThrowIfUnfit(path, module, missing, unexpected, mismatched, "Check that config.json belongs to this file.");
         using var frozen = torch.no_grad();
         foreach (var (target, name) in source)
         {
@@ -59,6 +53,15 @@ public static class ModuleWeights
     {
         var strings = new Dictionary<string, string>(metadata ?? new Dictionary<string, string>()) { ["format"] = "pt" };
         SafetensorsWriter.Write(path, module.state_dict(), strings);
+    }
+
+    internal static void ThrowIfUnfit(string path, torch.nn.Module module, List<string> missing, List<string> unexpected, List<string> mismatched, string advice)
+    {
+        if (missing.Count + unexpected.Count + mismatched.Count > 0)
+        {
+            throw new SafetensorsException(path, null,
+                $"does not fit {module.GetType().Name}." + Listed("Missing", missing) + Listed("Unexpected", unexpected) + Listed("Of another shape", mismatched) + " " + advice);
+        }
     }
 
     private static string Listed(string what, List<string> names) =>

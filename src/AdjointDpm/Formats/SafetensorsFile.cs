@@ -45,6 +45,9 @@ public sealed class SafetensorsFile : IDisposable
             throw new SafetensorsException(path, null, $"the file holds {stream.Length} bytes, fewer than the 8 that give the header's length. The file is cut short: get it again.");
         stream.ReadExactly(prefix);
         var length = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
+        // Where a length makes no sense, it may be a zip file's or a pickle's first bytes: what torch.save writes.
+        if (length > (ulong)(stream.Length - 8) && (prefix[..4].SequenceEqual("PK\u0003\u0004"u8) || (prefix[0] == 0x80 && prefix[1] is >= 2 and <= 5)))
+            throw new SafetensorsException(path, null, "this is a pickled checkpoint, which can run any code when it is read, and is not read. Convert it to safetensors, or get the safetensors form.");
         if (length > (ulong)SafetensorsHeader.MaxLength)
             throw new SafetensorsException(path, null, $"the header claims {length} bytes, more than the {SafetensorsHeader.MaxLength} allowed. This is not a safetensors file.");
         if (length > (ulong)(stream.Length - 8))

@@ -9,11 +9,16 @@ internal sealed class WeightFiles : IDisposable
     private readonly Dictionary<string, SafetensorsFile> _files = [];
     private readonly Dictionary<string, SafetensorsFile> _holders = new(StringComparer.Ordinal);
 
+    private WeightFiles(string path) => Path = path;
+
+    /// <summary>The file, or the index, that was opened.</summary>
+    public string Path { get; }
+
     public IEnumerable<string> Names => _holders.Keys;
 
     public static WeightFiles Open(string path)
     {
-        var opened = new WeightFiles();
+        var opened = new WeightFiles(path);
         try
         {
             if (path.EndsWith(".json", StringComparison.Ordinal))
@@ -38,11 +43,11 @@ internal sealed class WeightFiles : IDisposable
         var names = (variant is null ? new[] { null, "fp16" } : [variant])
             .SelectMany(v => v is null ? new[] { $"{stem}.safetensors", $"{stem}.safetensors.index.json" } : [$"{stem}.{v}.safetensors", $"{stem}.safetensors.index.{v}.json"])
             .ToList();
-        var found = names.Select(name => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
+        var found = names.Select(name => System.IO.Path.Combine(folder, name)).FirstOrDefault(File.Exists);
         if (found is not null)
             return found;
-        var pickled = Directory.Exists(folder) ? Directory.EnumerateFiles(folder).Select(Path.GetFileName).Order(StringComparer.Ordinal).FirstOrDefault(f => Path.GetExtension(f) is ".bin" or ".pt" or ".pth" or ".ckpt") : null;
-        throw new SafetensorsException(Path.Combine(folder, names[0]), null, pickled is null
+        var pickled = Directory.Exists(folder) ? Directory.EnumerateFiles(folder).Select(System.IO.Path.GetFileName).Order(StringComparer.Ordinal).FirstOrDefault(f => System.IO.Path.GetExtension(f) is ".bin" or ".pt" or ".pth" or ".ckpt") : null;
+        throw new SafetensorsException(System.IO.Path.Combine(folder, names[0]), null, pickled is null
             ? $"there is no such file, nor {string.Join(" or ", names.Skip(1))}. Check the path{(variant is null ? "" : " and the variant")}."
             : $"there is no such file, only the pickled '{pickled}', which can run any code and is not read. Convert it to safetensors, or get the safetensors variant of the model.");
     }
@@ -75,10 +80,10 @@ internal sealed class WeightFiles : IDisposable
             {
                 var name = entry.Value.GetString()!;
                 // An index names files beside it; anything else would read where nobody expects it to.
-                if (Path.GetFileName(name) != name)
+                if (System.IO.Path.GetFileName(name) != name)
                     throw new SafetensorsException(path, entry.Name, $"is said to lie in '{name}'. An index may only name files in its own folder.");
                 if (!_files.TryGetValue(name, out var file))
-                    file = _files[name] = SafetensorsFile.Open(Path.Combine(Path.GetDirectoryName(Path.GetFullPath(path))!, name));
+                    file = _files[name] = SafetensorsFile.Open(System.IO.Path.Combine(System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(path))!, name));
                 if (!file.Contains(entry.Name))
                     throw new SafetensorsException(path, entry.Name, $"is said to lie in '{name}', which does not hold it. Get the files again.");
                 _holders[entry.Name] = file;

@@ -1,4 +1,4 @@
-using AdjointDpm.Formats;
+using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Samplers;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -102,11 +102,31 @@ public sealed class Lora : IDisposable
     /// <param name="prefix">Put before every name. Default: unet.</param>
     public void Save(string path, string prefix = "unet")
     {
-        var culture = System.Globalization.CultureInfo.InvariantCulture;
-        SafetensorsWriter.Write(
-            path,
-            Parameters.ToDictionary(p => $"{prefix}.{p.Name}", p => p.Value),
-            new Dictionary<string, string> { ["format"] = "pt", ["rank"] = Rank.ToString(culture), ["alpha"] = Alpha.ToString("R", culture) });
+        using var weights = LoraWeights.Of(this, prefix);
+        LoraWeights.WriteDiffusers(path, weights.Layers, null);
+    }
+
+    /// <summary>Takes the values of adapters that were read from a file, to go on training them.</summary>
+    /// <param name="layers">One for each adapted layer, of this rank and alpha, by module; layers of other components are passed over.</param>
+    /// <param name="component">The network's name in the file. Default: unet.</param>
+    /// <exception cref="ArgumentException">The layers are not those that are adapted here, or of another rank or alpha. Nothing is changed then.</exception>
+    public void CopyFrom(IEnumerable<LoraLayer> layers, string component = "unet")
+    {
+        ArgumentNullException.ThrowIfNull(layers);
+        var given = layers.Where(l => l.Component == component).ToDictionary(l => l.Module);
+        if (given.Values.FirstOrDefault(l => l.Rank != Rank || l.Alpha != Alpha) is { } other)
+            throw new ArgumentException($"The adapter of {other.Module} has rank {other.Rank} and alpha {other.Alpha}, these here {Rank} and {Alpha}. Adapt with the file's, or merge the file into the weights.", nameof(layers));
+        if (_layers.FirstOrDefault(l => !given.TryGetValue(l.Path, out var layer) || !layer.Fits(l.Weight.shape)) is { } without)
+            throw new ArgumentException($"The file has no adapter that fits {without.Path}. Adapt the layers that it has: {string.Join(", ", given.Keys.Take(4))}, ….", nameof(layers));
+        if (given.Count != _layers.Count)
+            throw new ArgumentException($"The file adapts {given.Count} layers, {_layers.Count} are adapted here. Adapt the same ones.", nameof(layers));
+        using var frozen = no_grad();
+        foreach (var layer in _layers)
+        {
+            using var scope = NewDisposeScope();
+            layer.A.copy_(given[layer.Path].Down.reshape(layer.A.shape));
+            layer.B.copy_(given[layer.Path].Up.reshape(layer.B.shape));
+        }
     }
 
     /// <summary>Puts the network's own weights back and frees the adapters.</summary>

@@ -1,4 +1,9 @@
+using AdjointDpm.Formats;
+using AdjointDpm.Models.Clip;
+using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Models.Unet;
+using AdjointDpm.Models.Vae;
+using AdjointDpm.Tests.Formats;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Models;
@@ -49,14 +54,99 @@ public sealed class StableDiffusionLayoutTests
         Assert.Equal(2_567_463_684, shapes.Values.Sum(s => s.Aggregate(1L, (a, b) => a * b)));
     }
 
-    private static Dictionary<string, long[]> Shapes(UNet2DConditionConfig config)
+    /// <summary>Every name and shape of <c>Reference/sd_keys</c>, which were generated from the architectures alone.</summary>
+    [Fact]
+    public void Names_OfEveryPart_AreThePublishedOnes()
+    {
+        var (sd1, xl) = (StableDiffusionConfig.Sd1, StableDiffusionConfig.Xl);
+        Equal("sd1.unet", Shapes(() => new UNet2DConditionModel(sd1.Unet)), 686);
+        Equal("xl.unet", Shapes(() => new UNet2DConditionModel(xl.Unet)), 1680);
+        Equal("vae", Shapes(() => new AutoencoderKL(sd1.Autoencoder)), 248);
+        Equal("clip_l", Shapes(() => new ClipTextModel(sd1.TextEncoders[0])), 196);
+        Equal("sd1.file", Shapes(() => new UNet2DConditionModel(sd1.Unet)).ToDictionary(p => SingleFileNames.Unet + SingleFileNames.OfUnet(p.Key, sd1.Unet), p => p.Value), 686);
+        Equal("xl.file", Shapes(() => new UNet2DConditionModel(xl.Unet)).ToDictionary(p => SingleFileNames.Unet + SingleFileNames.OfUnet(p.Key, xl.Unet), p => p.Value), 1680);
+    }
+
+    /// <summary>Full-size single files, whose data are holes on the disk: every name is found and every shape fits, in what would be read and in what would be written.</summary>
+    [Theory]
+    [InlineData(SingleFileKind.Sd1, 686 + 248 + 196)]
+    [InlineData(SingleFileKind.Sd2, 686 + 248 + 372)]
+    [InlineData(SingleFileKind.Xl, 1680 + 248 + 196 + 517)]
+    public void SingleFile_OfFullSize_FitsTheNetworks(SingleFileKind kind, int tensors)
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        var config = kind switch { SingleFileKind.Sd1 => StableDiffusionConfig.Sd1, SingleFileKind.Sd2 => StableDiffusionConfig.Sd2, _ => StableDiffusionConfig.Xl };
+        OnMeta(() =>
+        {
+            using var unet = new UNet2DConditionModel(config.Unet);
+            using var autoencoder = new AutoencoderKL(config.Autoencoder);
+            var encoders = config.TextEncoders.Select(c => new ClipTextModel(c)).ToArray();
+            var maps = SingleFileCheckpoint.Maps(kind, encoders, unet, autoencoder, SingleFileNames.Autoencoder).ToList();
+            var written = new Dictionary<string, Tensor>();
+            foreach (var (map, _, _) in maps)
+                map.AddTo(written);
+            Assert.Equal(tensors, maps.Sum(m => m.Map.Entries.Count));
+            // The text encoder of OpenCLIP has queries, keys and values in one.
+            Assert.Equal(tensors - (kind == SingleFileKind.Sd1 ? 0 : 4 * config.TextEncoders[^1].NumHiddenLayers), written.Count);
+            SparseFile.Write(folder["model.safetensors"], written.ToDictionary(p => p.Key, p => p.Value.shape));
+            Assert.Equal(kind, SingleFileCheckpoint.Detect(folder["model.safetensors"]));
+            using var file = WeightFiles.Open(folder["model.safetensors"]);
+            foreach (var (map, prefix, unused) in maps)
+                map.Check(file, prefix, unused);
+            foreach (var encoder in encoders)
+                encoder.Dispose();
+            return 0;
+        });
+    }
+
+    [Fact]
+    public void KohyaNames_OfSd15_AreThe792()
+    {
+        var (sd1, expected) = (StableDiffusionConfig.Sd1, SparseFile.Names("sd1.lora"));
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        OnMeta(() =>
+        {
+            var tokenizer = ClipTokenizer.Load(ReferenceFolder.Of("clip_tokenizer"));
+            using var model = new StableDiffusionModel([tokenizer], [new ClipTextModel(sd1.TextEncoders[0])], new UNet2DConditionModel(sd1.Unet), new AutoencoderKL(sd1.Autoencoder), sd1.Scheduler);
+            SparseFile.Write(folder["lora.safetensors"], expected);
+            var before = get_default_device();
+            set_default_device(CPU);
+            using var lora = LoraWeights.Read(folder["lora.safetensors"], model);
+            Assert.Equal(192 + 72, lora.Layers.Count);
+            lora.Write(folder["again.safetensors"], LoraDialect.Kohya, model);
+            using var again = SafetensorsFile.Open(folder["again.safetensors"]);
+            Assert.Equal(expected.Keys.Order(StringComparer.Ordinal), again.Names);
+            Assert.All(again.Names, n => Assert.Equal(expected[n], again.Shape(n)));
+            set_default_device(before);
+            return 0;
+        });
+    }
+
+    private static void Equal(string set, Dictionary<string, long[]> actual, int count)
+    {
+        var expected = SparseFile.Names(set);
+        Assert.Equal(count, expected.Count);
+        Assert.Equal(expected.Keys.Order(StringComparer.Ordinal), actual.Keys.Order(StringComparer.Ordinal));
+        Assert.All(expected, p => Assert.Equal(p.Value, actual[p.Key]));
+    }
+
+    private static Dictionary<string, long[]> Shapes(UNet2DConditionConfig config) => Shapes(() => new UNet2DConditionModel(config));
+
+    private static Dictionary<string, long[]> Shapes(Func<nn.Module> make) => OnMeta(() =>
+    {
+        using var model = make();
+        return model.state_dict().ToDictionary(p => p.Key, p => p.Value.shape);
+    });
+
+    private static T OnMeta<T>(Func<T> run)
     {
         var before = get_default_device();
         set_default_device(META);
         try
         {
-            using var model = new UNet2DConditionModel(config);
-            return model.state_dict().ToDictionary(p => p.Key, p => p.Value.shape);
+            return run();
         }
         finally
         {

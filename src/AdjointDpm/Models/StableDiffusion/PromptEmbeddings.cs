@@ -1,3 +1,4 @@
+using AdjointDpm.Formats;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Models.StableDiffusion;
@@ -7,8 +8,35 @@ namespace AdjointDpm.Models.StableDiffusion;
 /// <param name="Pooled">SDXL's one state for each prompt, [B, P]; null for Stable Diffusion 1 and 2.</param>
 public sealed record PromptEmbeddings(Tensor States, Tensor? Pooled) : IDisposable
 {
+    private const string StatesName = "prompt_embeds", PooledName = "pooled_prompt_embeds";
+
     /// <summary>Zeros of the same shapes: what SDXL was trained to see where there is no prompt.</summary>
     public PromptEmbeddings Zeros() => new(zeros_like(States).DetachFromDisposeScope(), Pooled is null ? null : zeros_like(Pooled).DetachFromDisposeScope());
+
+    /// <summary>Writes a file whose tensors have the names of the pipelines' arguments: <c>prompt_embeds</c> and, for SDXL, <c>pooled_prompt_embeds</c>.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="metadata">Strings for the header. Default: none.</param>
+    public void Write(string path, IReadOnlyDictionary<string, string>? metadata = null)
+    {
+        var tensors = new Dictionary<string, Tensor> { [StatesName] = States };
+        if (Pooled is not null)
+            tensors[PooledName] = Pooled;
+        SafetensorsWriter.Write(path, tensors, new Dictionary<string, string>(metadata ?? new Dictionary<string, string>()) { ["format"] = "pt" });
+    }
+
+    /// <summary>Reads what <see cref="Write"/> wrote.</summary>
+    /// <param name="path">The file.</param>
+    /// <exception cref="SafetensorsException">The file holds something else, or shapes that belong to no prompt.</exception>
+    public static PromptEmbeddings Read(string path)
+    {
+        using var file = SafetensorsFile.Open(path);
+        if (!file.Contains(StatesName) || file.Names.Any(n => n is not (StatesName or PooledName)))
+            throw new SafetensorsException(path, null, $"holds {string.Join(", ", file.Names.Take(3))}; embeddings of prompts are {StatesName} and, for SDXL, {PooledName}.");
+        var (states, pooled) = (file.Shape(StatesName), file.Contains(PooledName) ? file.Shape(PooledName) : null);
+        if (states.Count != 3 || (pooled is not null && (pooled.Count != 2 || pooled[0] != states[0])))
+            throw new SafetensorsException(path, StatesName, $"has shape [{string.Join(", ", states)}]{(pooled is null ? "" : $" and {PooledName} [{string.Join(", ", pooled)}]")}; they are [prompts, tokens, width] and [prompts, width].");
+        return new(file.Read(StatesName).DetachFromDisposeScope(), pooled is null ? null : file.Read(PooledName).DetachFromDisposeScope());
+    }
 
     /// <summary>Frees the tensors.</summary>
     public void Dispose()

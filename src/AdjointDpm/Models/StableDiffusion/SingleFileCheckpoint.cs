@@ -1,0 +1,127 @@
+using AdjointDpm.Formats;
+using AdjointDpm.Models.Clip;
+using AdjointDpm.Models.Unet;
+using AdjointDpm.Models.Vae;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Models.StableDiffusion;
+
+/// <summary>Which model a single-file checkpoint holds.</summary>
+public enum SingleFileKind
+{
+    /// <summary>Stable Diffusion 1.x.</summary>
+    Sd1,
+
+    /// <summary>Stable Diffusion 2.x.</summary>
+    Sd2,
+
+    /// <summary>Stable Diffusion XL, the base model.</summary>
+    Xl,
+}
+
+/// <summary>Stable Diffusion 1, 2 and XL in one safetensors file, as web interfaces and model sites have them.</summary>
+/// <remarks>Pickled checkpoints (.ckpt) are not read. Averaged weights (<c>model_ema.</c>) and constants of the sampler are passed over. SD2's last text layer, which it does not use, is left out on reading and absent from written files.</remarks>
+public static class SingleFileCheckpoint
+{
+    /// <summary>Which model a file holds.</summary>
+    /// <exception cref="SafetensorsException">The file is none, or holds a model that is not supported; the message names it.</exception>
+    public static SingleFileKind Detect(string path)
+    {
+        using var file = WeightFiles.Open(path);
+        return Detect(file);
+    }
+
+    /// <summary>Loads a checkpoint, in float32 on the CPU, without gradients of its own.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="tokenizers">The tokenizers, which such files lack: one, or XL's two (OpenAI's, padded by the end token, then OpenCLIP's, padded by "!").</param>
+    /// <param name="config">Configurations of the parts. Default: those of the released model of the file's kind.</param>
+    /// <exception cref="SafetensorsException">The file is no such checkpoint or does not fit. Nothing stays loaded.</exception>
+    public static StableDiffusionModel Load(string path, IReadOnlyList<ClipTokenizer> tokenizers, StableDiffusionConfig? config = null)
+    {
+        using var file = WeightFiles.Open(path);
+        var kind = Detect(file);
+        config ??= kind switch { SingleFileKind.Sd1 => StableDiffusionConfig.Sd1, SingleFileKind.Sd2 => StableDiffusionConfig.Sd2, _ => StableDiffusionConfig.Xl };
+        var parts = new List<nn.Module>();
+        try
+        {
+            var unet = Made(new UNet2DConditionModel(config.Unet));
+            var autoencoder = Made(new AutoencoderKL(config.Autoencoder));
+            var encoders = config.TextEncoders.Select(c => Made(new ClipTextModel(c))).ToArray();
+            var maps = Maps(kind, encoders, unet, autoencoder, Prefix(file)).ToList();
+            // All are checked before the first is filled.
+            foreach (var (map, prefix, unused) in maps)
+                map.Check(file, prefix, unused);
+            foreach (var (map, _, _) in maps)
+                map.Fill(file);
+            return new StableDiffusionModel(tokenizers, encoders, unet, autoencoder, config.Scheduler) { ZerosForEmptyPrompt = config.ZerosForEmptyPrompt };
+        }
+        catch
+        {
+            parts.ForEach(p => p.Dispose());
+            throw;
+        }
+
+        T Made<T>(T network)
+            where T : nn.Module
+        {
+            parts.Add(network);
+            network.eval();
+            foreach (var parameter in network.parameters())
+                parameter.requires_grad = false;
+            return network;
+        }
+    }
+
+    /// <summary>Writes a checkpoint with the weights in the networks' own dtype. Tokenizer, schedule and learnt words have no place in it.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="model">What to write; a folded LoRA becomes part of the weights.</param>
+    /// <param name="metadata">Strings for the header. Default: none.</param>
+    public static void Save(string path, StableDiffusionModel model, IReadOnlyDictionary<string, string>? metadata = null)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        using var scope = NewDisposeScope();
+        var tensors = new Dictionary<string, Tensor>(StringComparer.Ordinal);
+        foreach (var (map, _, _) in Maps(KindOf(model), model.TextEncoders, model.Unet, model.Autoencoder, SingleFileNames.Autoencoder))
+            map.AddTo(tensors);
+        SafetensorsWriter.Write(path, tensors, new Dictionary<string, string>(metadata ?? new Dictionary<string, string>()) { ["format"] = "pt" });
+    }
+
+    internal static SingleFileKind KindOf(StableDiffusionModel model) =>
+        model.IsXl ? SingleFileKind.Xl : model.Unet.Config.UseLinearProjection ? SingleFileKind.Sd2 : SingleFileKind.Sd1;
+
+    internal static IEnumerable<(WeightMap Map, string Prefix, Func<string, bool> MayBeLeft)> Maps(
+        SingleFileKind kind, IReadOnlyList<ClipTextModel> encoders, UNet2DConditionModel unet, AutoencoderKL autoencoder, string autoencoderPrefix)
+    {
+        yield return (new WeightMap(unet, n => new(n, SingleFileNames.Unet + SingleFileNames.OfUnet(n, unet.Config), WeightForm.Same)), SingleFileNames.Unet, _ => false);
+        yield return (new WeightMap(autoencoder, n => SingleFileNames.OfAutoencoder(n, autoencoder.Config, autoencoderPrefix)), autoencoderPrefix, n => n.StartsWith(autoencoderPrefix + "loss.", StringComparison.Ordinal));
+        var texts = kind switch
+        {
+            SingleFileKind.Sd1 => new[] { (Prefix: "cond_stage_model.transformer.", Open: false) },
+            SingleFileKind.Sd2 => [("cond_stage_model.model.", true)],
+            _ => [("conditioner.embedders.0.transformer.", false), ("conditioner.embedders.1.model.", true)],
+        };
+        foreach (var (encoder, (prefix, open)) in encoders.Zip(texts))
+            yield return (new WeightMap(encoder, n => open ? SingleFileNames.OfOpenClip(n, prefix) : new(n, prefix + n, WeightForm.Same)), prefix, n => SingleFileNames.UnusedText(n, encoder.Config));
+    }
+
+    internal static string Prefix(WeightFiles file) => Has(file, SingleFileNames.Autoencoder) ? SingleFileNames.Autoencoder : SingleFileNames.AutoencoderAlone;
+
+    private static SingleFileKind Detect(WeightFiles file)
+    {
+        string? other = Has(file, "model.diffusion_model.joint_blocks.") || Has(file, "joint_blocks.") ? "Stable Diffusion 3"
+            : Has(file, "model.diffusion_model.double_blocks.") || Has(file, "double_blocks.") ? "FLUX"
+            : Has(file, "conditioner.embedders.0.model.") ? "the refiner of Stable Diffusion XL"
+            : Has(file, "lora_") || file.Names.Any(n => n.EndsWith(".lora_A.weight", StringComparison.Ordinal)) ? "a LoRA"
+            : null;
+        if (other is not null)
+            throw new SafetensorsException(file.Path, null, $"holds {other}. Whole checkpoints of Stable Diffusion 1, 2 and XL (base) are read.");
+        if (!Has(file, SingleFileNames.Unet))
+            throw new SafetensorsException(file.Path, null, $"holds no tensor '{SingleFileNames.Unet}…', so it is no single-file checkpoint of Stable Diffusion. For a diffusers folder open the folder.");
+        return Has(file, "conditioner.embedders.1.model.") ? SingleFileKind.Xl
+            : Has(file, "cond_stage_model.model.") ? SingleFileKind.Sd2
+            : Has(file, "cond_stage_model.transformer.") ? SingleFileKind.Sd1
+            : throw new SafetensorsException(file.Path, null, "holds a diffusion network without its text encoder. Use a whole checkpoint, or a diffusers folder with all parts.");
+    }
+
+    private static bool Has(WeightFiles file, string prefix) => file.Names.Any(n => n.StartsWith(prefix, StringComparison.Ordinal));
+}

@@ -1,0 +1,89 @@
+using AdjointDpm.Formats;
+using AdjointDpm.Models.StableDiffusion;
+using AdjointDpm.Tests.Formats;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Tests.Models;
+
+public sealed class SingleFileTests
+{
+    public static TheoryData<string> Kinds => [.. TinyModels.Kinds];
+
+    [Theory]
+    [MemberData(nameof(Kinds))]
+    public void Checkpoint_AfterSave_IsDetectedAndLoadsEqual(string kind)
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var saved = TinyModels.Make(kind);
+        SingleFileCheckpoint.Save(folder["model.safetensors"], saved, new Dictionary<string, string> { ["modelspec.title"] = "tiny" });
+        Assert.Equal(Array.IndexOf(TinyModels.Kinds, kind), (int)SingleFileCheckpoint.Detect(folder["model.safetensors"]));
+        using var loaded = SingleFileCheckpoint.Load(folder["model.safetensors"], saved.Tokenizers, StableDiffusionConfig.Of(saved));
+        foreach (var (a, b) in StableDiffusionFolderTests.Networks(saved).Zip(StableDiffusionFolderTests.Networks(loaded)))
+            Assert.All(a.state_dict(), p => Assert.True(p.Value.Equals(b.state_dict()[p.Key]), p.Key));
+    }
+
+    /// <summary>What else real files hold is passed over: averaged weights, sampler constants, SD2's last layer; the autoencoder's other prefix is known.</summary>
+    [Fact]
+    public void Checkpoint_WithWhatRealFilesHold_Loads()
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var saved = TinyModels.Make("SD2");
+        SingleFileCheckpoint.Save(folder["plain.safetensors"], saved);
+        var tensors = Tensors(folder["plain.safetensors"]).ToDictionary(p => p.Key.Replace("first_stage_model.", "vae.", StringComparison.Ordinal), p => p.Value);
+        tensors["model_ema.decay"] = ones(1);
+        tensors["alphas_cumprod"] = ones(1000);
+        tensors["cond_stage_model.model.logit_scale"] = ones([]);
+        tensors["cond_stage_model.model.text_projection"] = ones(12, 12);
+        tensors["cond_stage_model.model.transformer.resblocks.3.ln_1.weight"] = ones(12);
+        SafetensorsWriter.Write(folder["real.safetensors"], tensors);
+        using var loaded = SingleFileCheckpoint.Load(folder["real.safetensors"], saved.Tokenizers, StableDiffusionConfig.Of(saved));
+        Assert.True(saved.Autoencoder.state_dict()["decoder.mid_block.attentions.0.to_q.weight"].Equals(loaded.Autoencoder.state_dict()["decoder.mid_block.attentions.0.to_q.weight"]));
+
+        tensors["cond_stage_model.model.transformer.resblocks.1.ln_3.weight"] = ones(12);
+        SafetensorsWriter.Write(folder["odd.safetensors"], tensors);
+        Assert.Contains("ln_3", Assert.Throws<SafetensorsException>(() => SingleFileCheckpoint.Load(folder["odd.safetensors"], saved.Tokenizers, StableDiffusionConfig.Of(saved))).Message, StringComparison.Ordinal);
+        tensors.Remove("cond_stage_model.model.transformer.resblocks.1.ln_3.weight");
+        tensors["model.diffusion_model.out.2.bias"] = ones(1);
+        tensors.Remove("model.diffusion_model.time_embed.0.bias");
+        SafetensorsWriter.Write(folder["odd.safetensors"], tensors);
+        var message = Assert.Throws<SafetensorsException>(() => SingleFileCheckpoint.Load(folder["odd.safetensors"], saved.Tokenizers, StableDiffusionConfig.Of(saved))).Message;
+        Assert.Contains("out.2.bias: file [1], network [4]", message, StringComparison.Ordinal);
+        Assert.Contains("time_embed.0.bias", message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias", "Stable Diffusion 3")]
+    [InlineData("double_blocks.0.img_attn.norm.key_norm.scale", "FLUX")]
+    [InlineData("conditioner.embedders.0.model.ln_final.weight", "refiner")]
+    [InlineData("lora_unet_mid_block_attentions_0_proj_in.alpha", "a LoRA")]
+    [InlineData("unet.mid_block.attentions.0.proj_in.lora_A.weight", "a LoRA")]
+    [InlineData("model.diffusion_model.out.2.bias", "without its text encoder")]
+    [InlineData("conv_in.weight", "no single-file checkpoint")]
+    public void Detect_AnotherModel_IsNamed(string tensor, string expected)
+    {
+        using var folder = new TemporaryFolder();
+        using var value = zeros(1);
+        SafetensorsWriter.Write(folder["a"], new Dictionary<string, Tensor> { [tensor] = value });
+        Assert.Contains(expected, Assert.Throws<SafetensorsException>(() => SingleFileCheckpoint.Detect(folder["a"])).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Detect_Pickle_IsRefusedByName()
+    {
+        using var folder = new TemporaryFolder();
+        // What torch.save begins with: a zip file.
+        File.WriteAllBytes(folder["v1-5.ckpt"], [0x50, 0x4B, 0x03, 0x04, 0, 0, 8, 8, .. new byte[100]]);
+        Assert.Contains("pickle", Assert.Throws<SafetensorsException>(() => SingleFileCheckpoint.Detect(folder["v1-5.ckpt"])).Message, StringComparison.Ordinal);
+        // And the older form: a bare pickle.
+        File.WriteAllBytes(folder["old.pt"], [0x80, 0x02, 0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20]);
+        Assert.Contains("pickle", Assert.Throws<SafetensorsException>(() => SingleFileCheckpoint.Detect(folder["old.pt"])).Message, StringComparison.Ordinal);
+    }
+
+    private static Dictionary<string, Tensor> Tensors(string path)
+    {
+        using var file = SafetensorsFile.Open(path);
+        return file.Names.ToDictionary(n => n, file.Read);
+    }
+}
