@@ -88,6 +88,23 @@ public sealed class RunTests
     }
 
     [Fact]
+    public async Task Proof_IsMadeByARealSilo_AndRefusesAWrongGradient()
+    {
+        await using var cluster = await RealCluster.StartAsync(1);
+        var only = new GradientSpec { Check = new ProofSpec { Mode = ProofMode.Only } };
+        var proven = await cluster.RunAsync("proven", DigitsSpecs.Small with { Gradient = only });
+        Assert.True(proven.Summary.State == RunState.Succeeded, proven.Reason);
+        Assert.InRange(proven.Trials[0].Proof!.RelativeError, 0, 1e-12);
+        var grain = (await cluster.ClientAsync()).GetGrain<IExperimentGrain>("proven");
+        var proof = (await grain.GetGradientProofAsync(0, TestContext.Current.CancellationToken))!;
+        Assert.Equal(["x_T", "mid_block"], proof.Differences.Select(difference => difference.Name));
+
+        var continuous = await cluster.RunAsync("continuous", DigitsSpecs.Small with { Gradient = only with { Method = GradientName.Continuous } });
+        Assert.Equal(RunState.Failed, continuous.Summary.State);
+        Assert.Contains("mid_block: cosine", continuous.Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task WrongOption_EndsWithOneSentence()
     {
         var (code, error) = await SiloProcess.FailAsync("--Workers:Devices:0=gpu7");

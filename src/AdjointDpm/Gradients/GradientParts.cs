@@ -52,7 +52,8 @@ internal sealed record GradientParts(string Name, IReadOnlyList<(string Name, Te
 internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, Tensor> loss, NoiseKey key, CancellationToken cancellationToken)
 {
     // Each step is a tenth of the one before. Truncation falls with its square and rounding grows with its inverse: where two neighbours agree best, neither rules.
-    private static readonly double[] Steps = [1e-3, 1e-4, 1e-5];
+    // In float64 rounding leaves room for steps that few kinks of a loss (rectifiers, maxima) lie within.
+    private readonly double[] _steps = request.Noise.dtype == ScalarType.Float64 ? [1e-4, 1e-5, 1e-6] : [1e-2, 1e-3, 1e-4];
     private ushort _draws;
 
     /// <summary>Evaluations of the network so far.</summary>
@@ -68,7 +69,7 @@ internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, T
         var cut = part.Cut(direction);
         // The length of what is moved sets the scale of its steps.
         var scale = Math.Max(1, Math.Sqrt(part.Members.Sum(member => member.Value.to(ScalarType.Float64).Squared().sum().ToDouble() / Math.Max(1, member.Value.numel()))));
-        var estimates = Steps.Select(step => (Step: step * scale, Value: Difference(part, cut, step * scale))).ToList();
+        var estimates = _steps.Select(step => (Step: step * scale, Value: Difference(part, cut, step * scale))).ToList();
         var best = Enumerable.Range(1, estimates.Count - 1).MinBy(i => Math.Abs(estimates[i].Value - estimates[i - 1].Value));
         return new(part.Name, estimates[best].Value, gradient.dot(direction).ToDouble(), part.Vector(configured).dot(direction).ToDouble(),
             estimates[best].Step, Math.Abs(estimates[best].Value - estimates[best - 1].Value));

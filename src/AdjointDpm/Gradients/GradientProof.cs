@@ -104,7 +104,7 @@ public sealed record GradientProof
         var parts = GradientParts.Of(request, options.Group);
         var groups = parts.Select(part => part.Compare(configured, unrolled)).ToImmutableArray();
         var states = configured.States.Zip(unrolled.States).Select((pair, n) => GradientCheck.Compare($"x[{n}]", pair.First, pair.Second)).ToImmutableArray();
-        var directions = new DifferenceDirections(request, loss, options.Key, cancellationToken);
+        var directions = new DifferenceDirections(Sampling.HoldSteps(request, cancellationToken), loss, options.Key, cancellationToken);
         var differences = (options.DifferenceByGroup ? parts : [GradientParts.All(parts)]).Select(part => directions.Along(part, configured, unrolled)).ToImmutableArray();
         return new()
         {

@@ -88,6 +88,19 @@ public static class Sampling
         }
     }
 
+    /// <summary>The request with the steps that an adaptive sampler accepts for it, held: of fixed steps, as gradients are. Others as they are.</summary>
+    internal static SampleRequest HoldSteps(SampleRequest request, CancellationToken cancellationToken)
+    {
+        if (request.Sampler is not AdaptiveSampler)
+            return request;
+        Validate(request);
+        using var scope = NewDisposeScope();
+        using var grad = no_grad();
+        using var solve = new Solve(request, guarded: true, cancellationToken);
+        solve.Search(remember: false);
+        return solve.Request;
+    }
+
     private static SampleGradients Collect(Tensor sample, Tensor noise, Solve solve, BorrowedLeaves leaves)
     {
         var (inputs, unreached) = leaves.Collect();

@@ -14,6 +14,9 @@ internal static class ExitCodes
     /// <summary>No cluster answered.</summary>
     public const int Unreachable = 3;
 
+    /// <summary>The gradient is not what its method claims, or worse than the spec accepts.</summary>
+    public const int NotProven = 4;
+
     /// <summary>Ctrl-C or SIGTERM.</summary>
     public const int Interrupted = 130;
 }

@@ -14,6 +14,8 @@ internal interface IClusterConnection : IAsyncDisposable
 
     IAsyncEnumerable<ExperimentEvent> WatchAsync(string id, long afterSequence, CancellationToken cancellationToken);
 
+    Task<GradientProofReport?> GetGradientProofAsync(string id, int trial, CancellationToken cancellationToken);
+
     Task<TrialAudit?> AuditAsync(string id, int trial, CancellationToken cancellationToken);
 
     Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken);

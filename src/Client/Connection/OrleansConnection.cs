@@ -63,6 +63,9 @@ internal sealed class OrleansConnection : IClusterConnection
     public Task<bool> CancelAsync(string id, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentGrain>(id).CancelAsync(cancellationToken));
 
+    public Task<GradientProofReport?> GetGradientProofAsync(string id, int trial, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetGradientProofAsync(trial, cancellationToken));
+
     public Task<TrialAudit?> AuditAsync(string id, int trial, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentGrain>(id).AuditAsync(trial, cancellationToken));
 

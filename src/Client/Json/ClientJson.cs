@@ -35,5 +35,6 @@ internal static class ClientJson
 [JsonSerializable(typeof(EventDocument))]
 [JsonSerializable(typeof(ErrorDocument))]
 [JsonSerializable(typeof(AuditDocument))]
+[JsonSerializable(typeof(ProofDocument))]
 [JsonSerializable(typeof(DoctorDocument))]
 internal sealed partial class ClientJsonContext : JsonSerializerContext;

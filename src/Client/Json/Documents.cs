@@ -32,10 +32,10 @@ internal sealed record ExperimentDocumentJson(ExperimentLine Experiment, string?
 
 internal sealed record TrialDocument(
     int Index, RunState State, string? Reason, IReadOnlyDictionary<string, string> Parameters, int Step, int Steps, string? Phase, IReadOnlyDictionary<string, double> Metrics,
-    IReadOnlyList<double> LossHistory, string? ParametersSha256, DateTimeOffset? StartedAt, DateTimeOffset? EndedAt, string? ArtifactFolder, int ShardsReissued)
+    IReadOnlyList<double> LossHistory, string? ParametersSha256, DateTimeOffset? StartedAt, DateTimeOffset? EndedAt, string? ArtifactFolder, int ShardsReissued, GradientProofSummary? Proof)
 {
     public static TrialDocument Of(TrialSnapshot t) => new(
-        t.Index, t.State, t.Reason, t.Parameters, t.Step, t.Steps, t.Phase, t.Metrics, t.LossHistory, t.ParametersSha256, t.StartedAt, t.EndedAt, t.ArtifactFolder, t.ShardsReissued);
+        t.Index, t.State, t.Reason, t.Parameters, t.Step, t.Steps, t.Phase, t.Metrics, t.LossHistory, t.ParametersSha256, t.StartedAt, t.EndedAt, t.ArtifactFolder, t.ShardsReissued, t.Proof);
 }
 
 internal sealed record ReceiptDocument(string Id, bool Existed, int Trials, string SpecSha256)
@@ -77,6 +77,12 @@ internal sealed record AuditDocument(string Experiment, bool Holds, string? Firs
 
     public static AuditDocument Of(string experiment, IReadOnlyList<TrialAudit> trials) =>
         new(experiment, trials.All(trial => trial.Holds), trials.Where(trial => !trial.Holds).Select(trial => $"{trial.Run}: {trial.Violations[0]}").FirstOrDefault(), trials);
+}
+
+internal sealed record ProofDocument(string Experiment, GradientProofReport Proof)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/gradient-proof/v1";
 }
 
 internal sealed record DoctorDocument(bool Healthy, IReadOnlyList<DoctorCheck> Checks)

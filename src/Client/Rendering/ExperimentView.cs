@@ -20,6 +20,7 @@ internal static class ExperimentView
         else foreach (var line in TrialTable.Stacked(experiment, time)) terminal.Line(line);
         Reasons(terminal, experiment);
         Best(terminal, experiment);
+        ProofView.Summaries(terminal, experiment);
     }
 
     /// <summary>Experiments, one a row.</summary>

@@ -22,6 +22,10 @@ public interface IExperimentGrain : IGrainWithStringKey
     [Alias("Audit")]
     Task<TrialAudit?> AuditAsync(int trial, CancellationToken cancellationToken = default);
 
+    /// <summary>The proof that a trial's gradient began with; null when there is none yet, or it was not asked for.</summary>
+    [Alias("GetGradientProof")]
+    Task<GradientProofReport?> GetGradientProofAsync(int trial, CancellationToken cancellationToken = default);
+
     /// <summary>Events after a sequence number: first those that happened, then as they happen, until the experiment ends. To follow from the start pass 0.</summary>
     [Alias("Watch")]
     IAsyncEnumerable<ExperimentEvent> WatchAsync(long afterSequence, CancellationToken cancellationToken = default);
@@ -179,6 +183,9 @@ public sealed record TrialSnapshot
 
     /// <summary>SHA-256 of the newest committed record of the trial's ledger; null before the first.</summary>
     [Id(20)] public string? LedgerSha256 { get; init; }
+
+    /// <summary>What its gradient was proven to be worth; null before, or when no proof was asked for.</summary>
+    [Id(21)] public GradientProofSummary? Proof { get; init; }
 }
 
 /// <summary>Kinds of events.</summary>

@@ -123,6 +123,18 @@ public sealed record SampleSpec
     /// <summary>Grid of noise levels. Default: logsnr.</summary>
     public GridName Grid { get; init; } = GridName.LogSnr;
 
+    /// <summary>Relative tolerance of an adaptive sampler. Default: 1e-4.</summary>
+    [Range(1e-12, 1.0)]
+    public double? Rtol { get; init; }
+
+    /// <summary>Absolute tolerance of an adaptive sampler, in units of x / α. Default: 1e-4.</summary>
+    [Range(1e-12, 1.0)]
+    public double? Atol { get; init; }
+
+    /// <summary>Share of fresh noise of ddim, from 0 (none) to 1 (ddpm). Default: 0.</summary>
+    [Range(0.0, 1.0)]
+    public double? Eta { get; init; }
+
     /// <summary>Classifier-free guidance scale; 1 is the conditional model alone. Default: 1.</summary>
     [Range(0.0, 100.0)]
     public double Guidance { get; init; } = 1.0;
@@ -132,20 +144,152 @@ public sealed record SampleSpec
     public IReadOnlyList<int>? Classes { get; init; }
 }
 
-/// <summary>Samplers a spec may name.</summary>
+/// <summary>Samplers a spec may name: those of the library, by its names.</summary>
 public enum SolverName
 {
     /// <summary>DDIM, the Euler method in ρ = σ/α.</summary>
+    [JsonStringEnumMemberName("ddim")]
     Ddim,
 
     /// <summary>Heun's method in ρ, second order.</summary>
+    [JsonStringEnumMemberName("heun")]
     Heun,
 
     /// <summary>The midpoint method in ρ, second order.</summary>
+    [JsonStringEnumMemberName("midpoint")]
     Midpoint,
 
     /// <summary>The classical Runge–Kutta method in ρ, fourth order.</summary>
+    [JsonStringEnumMemberName("rk4")]
     Rk4,
+
+    /// <summary>Kutta's 3/8 rule in ρ, fourth order.</summary>
+    [JsonStringEnumMemberName("rk4-38")]
+    ThreeEighths,
+
+    /// <summary>Euler's method on dx/dt = ε − x₀.</summary>
+    [JsonStringEnumMemberName("flow-euler")]
+    FlowEuler,
+
+    /// <summary>Heun's method on dx/dt = ε − x₀.</summary>
+    [JsonStringEnumMemberName("flow-heun")]
+    FlowHeun,
+
+    /// <summary>The midpoint method on dx/dt = ε − x₀.</summary>
+    [JsonStringEnumMemberName("flow-midpoint")]
+    FlowMidpoint,
+
+    /// <summary>The midpoint method with a geometric midpoint, second order.</summary>
+    [JsonStringEnumMemberName("dpm2")]
+    Dpm2,
+
+    /// <summary>Adams–Bashforth of order 2.</summary>
+    [JsonStringEnumMemberName("ab2")]
+    Adams2,
+
+    /// <summary>Adams–Bashforth of order 3.</summary>
+    [JsonStringEnumMemberName("ab3")]
+    Adams3,
+
+    /// <summary>Adams–Bashforth of order 4.</summary>
+    [JsonStringEnumMemberName("ab4")]
+    Adams4,
+
+    /// <summary>Stable Diffusion 1's default (PNDM without its Runge–Kutta start).</summary>
+    [JsonStringEnumMemberName("plms")]
+    Plms,
+
+    /// <summary>DPM-Solver++ 2M.</summary>
+    [JsonStringEnumMemberName("dpm++2m")]
+    DpmSolver2M,
+
+    /// <summary>DPM-Solver++ 3M as published.</summary>
+    [JsonStringEnumMemberName("dpm++3m")]
+    DpmSolver3M,
+
+    /// <summary>DPM-Solver++ 3M of true third order.</summary>
+    [JsonStringEnumMemberName("dpm++3m-exact")]
+    DpmSolver3MExact,
+
+    /// <summary>DPM-Solver++ 2S.</summary>
+    [JsonStringEnumMemberName("dpm++2s")]
+    DpmSolver2S,
+
+    /// <summary>DPM-Solver 2M in ε.</summary>
+    [JsonStringEnumMemberName("dpm-2m")]
+    DpmSolver2MEpsilon,
+
+    /// <summary>DPM-Solver 2S in ε.</summary>
+    [JsonStringEnumMemberName("dpm-2s")]
+    DpmSolver2SEpsilon,
+
+    /// <summary>DEIS with two noises.</summary>
+    [JsonStringEnumMemberName("deis2")]
+    Deis2,
+
+    /// <summary>DEIS with three noises.</summary>
+    [JsonStringEnumMemberName("deis3")]
+    Deis3,
+
+    /// <summary>UniPC of order 2.</summary>
+    [JsonStringEnumMemberName("unipc2")]
+    UniPc2,
+
+    /// <summary>UniPC of order 2 with B(h) = h.</summary>
+    [JsonStringEnumMemberName("unipc2-bh1")]
+    UniPc2Step,
+
+    /// <summary>UniPC of order 3.</summary>
+    [JsonStringEnumMemberName("unipc3")]
+    UniPc3,
+
+    /// <summary>Ancestral sampling: DDIM with η = 1. Stochastic.</summary>
+    [JsonStringEnumMemberName("ddpm")]
+    Ddpm,
+
+    /// <summary>SDE-DPM-Solver++ of order 1. Stochastic.</summary>
+    [JsonStringEnumMemberName("sde-dpm++1")]
+    StochasticDpmSolver1,
+
+    /// <summary>SDE-DPM-Solver++ 2M. Stochastic.</summary>
+    [JsonStringEnumMemberName("sde-dpm++2m")]
+    StochasticDpmSolver2M,
+
+    /// <summary>Euler–Maruyama on the reverse equation. Stochastic.</summary>
+    [JsonStringEnumMemberName("euler-maruyama")]
+    EulerMaruyama,
+
+    /// <summary>Heun's method with churn, of Karras et al. Stochastic.</summary>
+    [JsonStringEnumMemberName("edm")]
+    Edm,
+
+    /// <summary>Bogacki–Shampine 3(2) with step control; 'steps' are points that it lands on.</summary>
+    [JsonStringEnumMemberName("bosh3")]
+    Bosh3,
+
+    /// <summary>Dormand–Prince 5(4) with step control.</summary>
+    [JsonStringEnumMemberName("dopri5")]
+    Dopri5,
+
+    /// <summary>Tsitouras 5(4) with step control.</summary>
+    [JsonStringEnumMemberName("tsit5")]
+    Tsit5,
+
+    /// <summary>Dormand–Prince 8(7) with step control.</summary>
+    [JsonStringEnumMemberName("dopri8")]
+    Dopri8,
+
+    /// <summary>Reversible midpoint pairs, whose gradient needs no stored states.</summary>
+    [JsonStringEnumMemberName("reversible-midpoint")]
+    ReversibleMidpoint,
+
+    /// <summary>Reversible Heun pairs.</summary>
+    [JsonStringEnumMemberName("reversible-heun")]
+    ReversibleHeun,
+
+    /// <summary>Reversible Runge–Kutta pairs, fourth order.</summary>
+    [JsonStringEnumMemberName("reversible-rk4")]
+    ReversibleRk4,
 }
 
 /// <summary>Grids of noise levels a spec may name.</summary>
@@ -157,6 +301,18 @@ public enum GridName
 
     /// <summary>Uniform in the model's time.</summary>
     Time,
+
+    /// <summary>Uniform in ρ^(1/7): Karras et al.</summary>
+    Karras,
+
+    /// <summary>diffusers' "leading": trained steps 0, k, 2k, …; ends without noise.</summary>
+    Leading,
+
+    /// <summary>diffusers' "trailing": trained steps N−1, N−1−k, …; ends without noise.</summary>
+    Trailing,
+
+    /// <summary>diffusers' "linspace": rounded trained steps from N−1 to 0; ends without noise.</summary>
+    Linspace,
 }
 
 /// <summary>One differentiable metric of the generated sample.</summary>
@@ -217,6 +373,57 @@ public sealed record GradientSpec
 {
     /// <summary>Which gradient. Default: discrete.</summary>
     public GradientName Method { get; init; } = GradientName.Discrete;
+
+    /// <summary>Most states stored at once, for checkpointed. Required there.</summary>
+    [Range(1, 1_000_000)]
+    public int? Slots { get; init; }
+
+    /// <summary>Steps differentiated, for truncated. Required there.</summary>
+    [Range(1, 1_000_000)]
+    public int? Last { get; init; }
+
+    /// <summary>Order of adjoint-deis: 1, or 2 for the multistep method. Default: 1.</summary>
+    [Range(1, 2)]
+    public int? Order { get; init; }
+
+    /// <summary>The proof of the gradient that every trial begins with.</summary>
+    public ProofSpec Check { get; init; } = new();
+}
+
+/// <summary>The proof of the gradient: on a few samples, in float64, against the unrolled gradient and against finite differences.</summary>
+public sealed record ProofSpec
+{
+    /// <summary>Whether and what for. Default: on.</summary>
+    public ProofMode Mode { get; init; } = ProofMode.On;
+
+    /// <summary>Samples that it is made on; the unrolled gradient holds all their activations. Default: 1.</summary>
+    [Range(1, 1024)]
+    public int Samples { get; init; } = 1;
+
+    /// <summary>Steps of the sampler in the proof. Default: sample.steps.</summary>
+    [Range(1, 1000)]
+    public int? Steps { get; init; }
+
+    /// <summary>Least cosine to the unrolled gradient that an approximate method may have. Default: 0.99.</summary>
+    [Range(-1.0, 1.0)]
+    public double MinCosine { get; init; } = 0.99;
+
+    /// <summary>Largest distance from 1 of an approximate method's norm over the unrolled gradient's. Default: 0.1.</summary>
+    [Range(0.0, 1e6)]
+    public double MaxNormError { get; init; } = 0.1;
+}
+
+/// <summary>What a proof of the gradient is for.</summary>
+public enum ProofMode
+{
+    /// <summary>Every trial begins with it and records it. A method that claims to be exact and is not fails the trial; an approximate one is noted.</summary>
+    On,
+
+    /// <summary>No proof.</summary>
+    Off,
+
+    /// <summary>The proof alone, group by group, without training: what 'adpm check' asks for.</summary>
+    Only,
 }
 
 /// <summary>Gradient methods a spec may name.</summary>
@@ -230,6 +437,18 @@ public enum GradientName
 
     /// <summary>The continuous adjoint of AdjointDPM: approximate, its error shrinks with the step.</summary>
     Continuous,
+
+    /// <summary>The discrete adjoint with few states stored ('slots') and the others walked again: the same bits as discrete.</summary>
+    Checkpointed,
+
+    /// <summary>The discrete adjoint of the last steps only ('last'): DRaFT-K.</summary>
+    Truncated,
+
+    /// <summary>The discrete adjoint of a reversible sampler, which stores no states.</summary>
+    Reversible,
+
+    /// <summary>AdjointDEIS ('order'): a continuous adjoint of the probability flow or, along their own noise, of stochastic samplers.</summary>
+    AdjointDeis,
 }
 
 /// <summary>Optimiser.</summary>

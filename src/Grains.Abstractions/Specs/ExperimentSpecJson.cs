@@ -41,6 +41,10 @@ public static class ExperimentSpecJson
     /// <summary>SHA-256 of the UTF-8 bytes of <paramref name="specJson"/>, lower-case hex.</summary>
     public static string Sha256(string specJson) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(specJson)));
 
+    /// <summary>An enum's value as specs write it.</summary>
+    internal static string NameOf<T>(T value)
+        where T : struct, Enum => JsonSerializer.SerializeToElement(value, Options).GetString()!;
+
     internal static ExperimentSpec Bind(JsonNode node) => node.Deserialize<ExperimentSpec>(Options)!;
 
     private static ExperimentSpec Read(string json, out JsonObject node)

@@ -4,7 +4,7 @@ namespace AdjointDpm.Grains.Specs;
 internal static class SpecRules
 {
     public static IEnumerable<SpecFinding> Check(ExperimentSpec spec) =>
-        [.. spec.Losses.SelectMany(Loss), .. Classes(spec), .. HeldOut(spec), .. Objective(spec)];
+        [.. spec.Losses.SelectMany(Loss), .. Classes(spec), .. HeldOut(spec), .. Objective(spec), .. MethodRules.Check(spec)];
 
     private static IEnumerable<SpecFinding> Loss(LossSpec loss, int index)
     {

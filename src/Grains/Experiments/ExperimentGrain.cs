@@ -33,6 +33,8 @@ internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGr
 
     public Task<bool> CancelAsync(CancellationToken cancellationToken = default) => _run.CancelAsync();
 
+    public Task<GradientProofReport?> GetGradientProofAsync(int trial, CancellationToken cancellationToken = default) => _run.GetGradientProofAsync(trial);
+
     public Task<TrialAudit?> AuditAsync(int trial, CancellationToken cancellationToken = default) => _run.AuditAsync(trial);
 
     // An iterator itself: a stream that is only passed on does not see that the client is gone.

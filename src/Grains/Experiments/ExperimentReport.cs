@@ -60,6 +60,7 @@ internal static class ExperimentReport
         trial.Metrics,
         trial.ParametersSha256,
         trial.LedgerSha256,
+        trial.Proof,
         trial.LossHistory,
         trial.StartedAt,
         trial.EndedAt,

@@ -136,6 +136,12 @@ internal sealed partial class ExperimentRun(
         }
     }
 
+    public async Task<GradientProofReport?> GetGradientProofAsync(int trial)
+    {
+        var path = Path.Combine(new RunFolder(folders.Data).TrialFolder(Id, trial), TrialFiles.ProofFile);
+        return File.Exists(path) ? GradientProofReport.Parse(await File.ReadAllBytesAsync(path)) : null;
+    }
+
     public async Task<TrialAudit?> AuditAsync(int trial)
     {
         if (_trials is null || (uint)trial >= (uint)_trials.Count)

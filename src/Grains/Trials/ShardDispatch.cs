@@ -175,6 +175,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
         WorkKind.EvaluateBefore => $"Evaluation before training, part {token.Shard}",
         WorkKind.EvaluateAfter => $"Evaluation after training, part {token.Shard}",
         WorkKind.Save => "Saving",
+        WorkKind.Prove => "Proof of the gradient",
         _ => "Loading the model",
     };
 

@@ -29,6 +29,7 @@ internal enum WorkKind
     Gradient,
     EvaluateAfter,
     Save,
+    Prove,
 }
 
 /// <summary>Which shards of one round are open, leased or contributed. Every shard counts exactly once, whoever sends what how often.</summary>

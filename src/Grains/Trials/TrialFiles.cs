@@ -14,6 +14,8 @@ internal sealed class TrialFiles(IDisk disk, Background background, string folde
     /// <summary>Of files that hold a version; their name is its SHA-256.</summary>
     public const string Extension = ".bin";
 
+    public const string ProofFile = "gradient-proof.json";
+
     public async Task<string> WriteAsync(byte[] bytes)
     {
         var sha = await background.RunAsync(() => TensorReference.HashOf(bytes));
@@ -70,6 +72,9 @@ internal sealed class TrialFiles(IDisk disk, Background background, string folde
         await disk.WriteAsync(path, steps.SelectMany(step => Line(JsonSerializer.Serialize(step, FileGrainStorage.Json))).ToArray());
         return path;
     }
+
+    /// <summary>The proof of the gradient, for people and for the results.</summary>
+    public Task WriteProofAsync(byte[] json) => disk.WriteAsync(Path.Combine(folder, ProofFile), json);
 
     public static IEnumerable<StepRecord> ReadMetrics(string path) => File.ReadLines(path).Select(line => JsonSerializer.Deserialize<StepRecord>(line, FileGrainStorage.Json)!);
 

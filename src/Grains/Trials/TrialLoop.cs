@@ -52,6 +52,9 @@ internal sealed class TrialLoop(
                     case TrialPhase.Preparing:
                         await PrepareAsync();
                         break;
+                    case TrialPhase.Proving:
+                        await ProveAsync();
+                        break;
                     case TrialPhase.EvaluatingBefore:
                         await EvaluateAsync(WorkKind.EvaluateBefore, "before", TrialPhase.Training);
                         break;
@@ -105,14 +108,35 @@ internal sealed class TrialLoop(
             throw new WorkFailedException("Nothing is trained: no parameter of the model matches train.include. List the model's parameter names and correct the patterns.");
         var sha = await files.WriteAsync(parameters);
         (State.ModelSha256, State.InitialSha256, State.ParametersSha256) = (prepared!.ModelSha256!, sha, sha);
-        State.Phase = TrialPhase.EvaluatingBefore;
+        State.Phase = TrialPhase.Proving;
         var (training, assignment) = (_spec.Training, State.Assignment!);
         await CommitAsync(Record(0, new Dictionary<string, double>()) with
         {
-            Plan = new LedgerPlan(assignment.SpecJson, assignment.SpecSha256, State.ModelSha256, training.Steps, training.Shards, training.SamplesPerShard),
+            Plan = new LedgerPlan(assignment.SpecJson, assignment.SpecSha256, State.ModelSha256, _spec.Gradient.Check.Mode == ProofMode.Only ? 0 : training.Steps, training.Shards, training.SamplesPerShard),
         });
         _kept.Enqueue((sha, null));
         Use(parameters);
+    }
+
+    /// <summary>Before anything is trained: is the gradient what it is said to be?</summary>
+    private async Task ProveAsync()
+    {
+        var mode = _spec.Gradient.Check.Mode;
+        if (mode != ProofMode.Off)
+        {
+            byte[]? bytes = null;
+            await dispatch.RunAsync(Round(WorkKind.Prove, 1, token => Assignment(token), (_, _, content) => bytes = content), stopping);
+            var proof = GradientProofReport.Parse(bytes);
+            await files.WriteProofAsync(bytes!);
+            State.Proof = proof.Summary();
+            if (mode == ProofMode.Only || (proof.Exact && !proof.Passed))
+            {
+                await EndAsync(proof.Passed ? RunState.Succeeded : RunState.Failed, proof.Passed ? null : $"The gradient ({proof.Method}) is not proven: {proof.Findings[0]}");
+                return;
+            }
+        }
+        State.Phase = TrialPhase.EvaluatingBefore;
+        await store.CommitAsync();
     }
 
     /// <summary>Commits the state together with the ledger's record of how it came about.</summary>

@@ -22,6 +22,7 @@ internal sealed record TrialAssignment
 internal enum TrialPhase
 {
     Preparing,
+    Proving,
     EvaluatingBefore,
     Training,
     EvaluatingAfter,
@@ -55,6 +56,8 @@ internal sealed class TrialState
 
     /// <summary>Hash of the newest committed record of the ledger: it and with it all before it are fixed from then on.</summary>
     public string? LedgerSha256 { get; set; }
+
+    public GradientProofSummary? Proof { get; set; }
 
     public Dictionary<string, double> Metrics { get; set; } = [];
 

@@ -48,6 +48,7 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
         Phase = TrialTable.IsEnded(State.State) ? null : State.Phase switch
         {
             TrialPhase.Preparing => "loading",
+            TrialPhase.Proving => "proving",
             TrialPhase.Training => "training",
             TrialPhase.Saving => "saving",
             _ => "evaluating",
@@ -55,6 +56,7 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
         Metrics = new Dictionary<string, double>(State.Metrics),
         ParametersSha256 = State.ParametersSha256,
         LedgerSha256 = State.LedgerSha256,
+        Proof = State.Proof,
         Reason = State.Reason,
         LossHistory = [],
         StartedAt = State.StartedAt,

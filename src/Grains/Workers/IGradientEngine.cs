@@ -1,3 +1,4 @@
+using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
 
 namespace AdjointDpm.Grains.Workers;
@@ -16,6 +17,9 @@ internal interface IGradientEngine : IDisposable
     /// <param name="shard">Logical shard.</param>
     /// <param name="cancellationToken">Looked at between sampler steps.</param>
     ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken);
+
+    /// <summary>Proves the gradient on the samples that the spec asks for, in float64.</summary>
+    GradientProofReport Prove(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken);
 
     /// <summary>Draws held-out samples and judges them.</summary>
     Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken);

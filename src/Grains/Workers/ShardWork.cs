@@ -24,6 +24,8 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
             case WorkKind.Prepare:
                 var prepared = engine.Prepare(plan, cancellationToken);
                 return new ShardWork(prepared.Parameters, 1, NoSums, new WorkStatistics(), prepared.ModelSha256);
+            case WorkKind.Prove:
+                return new ShardWork(engine.Prove(plan, parameters!, cancellationToken).ToJson(), 1, NoSums, new WorkStatistics());
             case WorkKind.Gradient:
                 var gradient = engine.Differentiate(plan, parameters!, token.Step, token.Shard, cancellationToken);
                 return new ShardWork(gradient.Gradient, gradient.Samples, gradient.Sums, gradient.Statistics);
@@ -31,7 +33,13 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
                 var evaluation = engine.Evaluate(plan, parameters!, assignment.FirstSample, assignment.Samples, cancellationToken);
                 return new ShardWork(null, evaluation.Samples, evaluation.Sums, evaluation.Statistics);
             case WorkKind.Save:
-                ArtifactFolder.Write(assignment.ArtifactFolder!, folder => engine.Save(plan, before!, parameters!, assignment.MetricsFile!, folder, cancellationToken));
+                ArtifactFolder.Write(assignment.ArtifactFolder!, folder =>
+                {
+                    engine.Save(plan, before!, parameters!, assignment.MetricsFile!, folder, cancellationToken);
+                    var proof = Path.Combine(Path.GetDirectoryName(assignment.MetricsFile)!, TrialFiles.ProofFile);
+                    if (File.Exists(proof))
+                        File.Copy(proof, Path.Combine(folder, TrialFiles.ProofFile));
+                });
                 return new ShardWork(null, 1, NoSums, new WorkStatistics());
             default:
                 throw new InvalidOperationException($"Unknown work {token.Kind}.");

@@ -44,6 +44,16 @@ public sealed class GradientProofTests
     }
 
     [Fact]
+    public void Adaptive_Passes_WithItsStepsHeldInTheDifferences()
+    {
+        using var scope = NewDisposeScope();
+        using var net = new TinyDenoiser();
+        var proof = GradientProof.Run(net.Request(new AdaptiveSampler(ButcherTableau.Bosh3, new StepControl { Relative = 1e-2, Absolute = 1e-2 }), "none", out _, steps: 2), Loss, GradientMethod.Discrete, new() { Exactness = 1e-12, DifferenceTolerance = 1e-6 }, Cancel);
+        Assert.True(proof.Passed, string.Join('\n', proof.Findings));
+        Assert.All(proof.Differences, d => Assert.InRange(d.RelativeError, 0, 1e-6));
+    }
+
+    [Fact]
     public void Continuous_FewSteps_FailsByItsNumbers_AndPassesWhenTheyAreAccepted()
     {
         using var scope = NewDisposeScope();

@@ -22,6 +22,7 @@ public sealed class CommandTests : IDisposable
     [InlineData("show --help", "show")]
     [InlineData("cancel --help", "cancel")]
     [InlineData("doctor --help", "doctor")]
+    [InlineData("check --help", "check")]
     public async Task Help_ReadsWell(string line, string name)
     {
         Assert.Equal(0, await _adpm.RunAsync(line));

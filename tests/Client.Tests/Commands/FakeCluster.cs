@@ -59,6 +59,10 @@ internal sealed class FakeCluster : IClusterConnection
         if (Events.LastOrDefault()?.Kind != EventKind.ExperimentEnded) await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken);
     }
 
+    public GradientProofReport? Proof { get; set; }
+
+    public Task<GradientProofReport?> GetGradientProofAsync(string id, int trial, CancellationToken cancellationToken) => Task.FromResult(Proof);
+
     public List<TrialAudit> Audits { get; } = [];
 
     public Task<TrialAudit?> AuditAsync(string id, int trial, CancellationToken cancellationToken) => Task.FromResult(Audits.SingleOrDefault(audit => audit.Run == $"{id}/{trial}"));

@@ -37,6 +37,15 @@ internal static class Samples
         Head = new string('a', 64), HeadSource = "report.json", ParametersSha256 = new string('b', 64), Violations = violations,
     };
 
+    public static GradientProofReport Proof() => new()
+    {
+        Method = "discrete", Exact = true, Passed = true, Findings = [], Sampler = "ddim", Steps = 2, Samples = 1,
+        Groups = [new("x_T", 1, 1, 0), new("mid_block", 1, 1, 1.3e-16)],
+        States = [new("x[0]", 1, 1, 0, 157.4), new("x[1]", 1, 1, 0, 2.037), new("x[2]", 1, 1, 0, 0.01)],
+        Differences = [new("x_T", 0.450738868, 0.450738868, 0.450738868, 7.3e-10), new("mid_block", 87.1884922, 87.1884961, 87.1884961, 0.12)],
+        ForwardNfe = 2, BackwardNfe = 2, Vjps = 2, DifferenceNfe = 24,
+    };
+
     public static ExperimentSnapshot Ended(string id = "stylize-0a1b2c3d", string? folder = null) => new()
     {
         Summary = Summary(id, RunState.Succeeded, 3, 3, 3, 2),

@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using AdjointDpm.Gradients;
 using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Workers;
 
 namespace AdjointDpm.Grains.Tests.Cluster;
@@ -32,6 +33,16 @@ internal sealed class ClosedFormEngine(EngineScript script, string silo) : IGrad
         return new ShardGradient(MemoryMarshal.AsBytes<float>(gradient).ToArray(), samples, new Dictionary<string, double> { ["loss"] = loss * samples }, new WorkStatistics { Samples = samples, ForwardNfe = 20, BackwardNfe = 20, Vjps = 20 });
     }
 
+    public GradientProofReport Prove(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken)
+    {
+        var error = script.GradientError;
+        return new()
+        {
+            Method = "discrete", Exact = true, Passed = error == 0, Findings = error == 0 ? [] : [$"all: relative error {error}."], Sampler = "ddim", Steps = 1, Samples = 1,
+            Groups = [new("x_T", 1, 1 + error, error)], States = [], Differences = [], ForwardNfe = 1, BackwardNfe = 1, Vjps = 1, DifferenceNfe = 0,
+        };
+    }
+
     public Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken)
     {
         var theta = MemoryMarshal.Cast<byte, float>(parameters.Bytes.Span);
@@ -59,6 +70,9 @@ internal sealed class ClosedFormEngine(EngineScript script, string silo) : IGrad
 internal sealed class EngineScript
 {
     public int Parameters { get; init; } = 10;
+
+    /// <summary>Relative error that proofs of the gradient find.</summary>
+    public double GradientError { get; init; }
 
     /// <summary>Runs on the device's thread before a shard is computed, with silo, step and shard; may block, throw, or count.</summary>
     public Action<string, int, int, CancellationToken> BeforeShard { get; set; } = (_, _, _, _) => { };

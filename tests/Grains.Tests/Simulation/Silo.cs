@@ -276,6 +276,8 @@ internal sealed class SimEngine(World world) : IGradientEngine
 
     public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken) => _engine.Differentiate(plan, parameters, step, shard, cancellationToken);
 
+    public GradientProofReport Prove(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken) => _engine.Prove(plan, parameters, cancellationToken);
+
     public Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken) => _engine.Evaluate(plan, parameters, firstSample, samples, cancellationToken);
 
     public void Save(TrialPlan plan, ParameterVersion before, ParameterVersion after, string metricsFile, string folder, CancellationToken cancellationToken)

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Workers;
 using AdjointDpm.Grains.Workers.Engine;
@@ -136,6 +137,37 @@ public sealed class GradientEngineTests : IDisposable
         {
             Directory.Delete(folder, recursive: true);
         }
+    }
+
+    [Theory]
+    [InlineData(SolverName.Ddim, GradientName.Discrete, true)]
+    [InlineData(SolverName.DpmSolver2M, GradientName.Checkpointed, true)]
+    [InlineData(SolverName.StochasticDpmSolver2M, GradientName.StoreAll, true)]
+    [InlineData(SolverName.Bosh3, GradientName.Discrete, true)]
+    [InlineData(SolverName.ReversibleHeun, GradientName.Reversible, true)]
+    [InlineData(SolverName.Ddim, GradientName.Continuous, false)]
+    public void Proof_OfRealNetworks_TellsExactFromApproximate(SolverName solver, GradientName method, bool holds)
+    {
+        var plan = Plan(Spec with
+        {
+            Sample = Spec.Sample with { Solver = solver, Steps = 3, Guidance = 2 },
+            Gradient = new GradientSpec { Method = method, Slots = method == GradientName.Checkpointed ? 2 : null },
+        });
+        var start = Moved(Start(plan));
+        var proof = _engine.Prove(plan, start, CancellationToken.None);
+        Assert.True(holds == proof.Passed, string.Join('\n', proof.Findings));
+        Assert.Equal(["x_T", "mid_block"], proof.Groups.Select(group => group.Name));
+        Assert.Equal(holds, proof.Exact);
+        if (holds)
+            Assert.All(proof.Groups.Concat(proof.States), row => Assert.InRange(row.RelativeError, 0, 1e-12));
+        var difference = Assert.Single(proof.Differences);
+        Assert.True(Math.Abs(difference.FiniteDifference - difference.Unrolled) <= 1e-6 * Math.Abs(difference.Unrolled), $"{difference}");
+        Assert.Equal(proof.Groups, GradientProofReport.Parse(proof.ToJson()).Groups);
+
+        // A proof between two steps does not show in them.
+        var after = _engine.Differentiate(plan, start, 0, 0, CancellationToken.None);
+        using var fresh = new GradientEngine("cpu:0");
+        Assert.Equal(fresh.Differentiate(plan, start, 0, 0, CancellationToken.None).Gradient, after.Gradient);
     }
 
     private TrialPlan Plan(ExperimentSpec spec) => new(spec, _engine.Prepare(new TrialPlan(spec, ""), CancellationToken.None).ModelSha256);

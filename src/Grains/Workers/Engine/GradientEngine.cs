@@ -1,10 +1,10 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Models.Classifiers;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Native;
 using AdjointDpm.Samplers;
-using AdjointDpm.Schedules;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -47,15 +47,54 @@ internal sealed class GradientEngine : IGradientEngine
         using var scope = NewDisposeScope();
         model.Use(parameters);
         var samples = spec.Training.SamplesPerShard;
-        var noise = CounterNoise.Normal(new NoiseKey((ulong)spec.Training.Seed, (uint)step, (ushort)shard), model.Shape(samples), model.Dtype, _device);
+        var key = new NoiseKey((ulong)spec.Training.Seed, (uint)step, (ushort)shard);
+        var noise = CounterNoise.Normal(key, model.Shape(samples), model.Dtype, _device);
         var first = ((long)step * spec.Training.Shards + shard) * samples;
         var labels = Labels(model, spec, first, samples);
-        var request = Request(spec, model, model.Network, labels, noise);
+        var request = Request(spec, model, model.Network, labels, noise) with { Key = key };
         using var loss = Loss(spec, model, labels, request);
         using var solved = Sampling.Differentiate(
-            request with { Field = model.Part.Declare(request.Field.Freeze(model.Network)) }, loss.Mean, MethodOf(spec.Gradient.Method), cancellationToken);
+            request with { Field = model.Part.Declare(request.Field.Freeze(model.Network)) }, loss.Mean, SolveMethods.Gradient(spec.Gradient), cancellationToken);
         var gradient = TorchBytes.Read(model.Part.Gradients(solved));
         return new ShardGradient(gradient, samples, loss.Sums(solved.Sample), Statistics(spec, samples, solved.Statistics));
+    }
+
+    public GradientProofReport Prove(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken)
+    {
+        using var threads = ThreadCount.Enter(plan.Spec.Resources.Threads);
+        var check = plan.Spec.Gradient.Check;
+        // In float64, where an exact gradient shows as such, on a network apart from the one that is trained.
+        var spec = plan.Spec with
+        {
+            Model = plan.Spec.Model with { Dtype = NumberFormat.Float64 },
+            Sample = plan.Spec.Sample with { Steps = check.Steps ?? plan.Spec.Sample.Steps },
+        };
+        var model = Load(plan with { Spec = spec });
+        try
+        {
+            using var scope = NewDisposeScope();
+            model.Use(parameters);
+            var key = new NoiseKey((ulong)spec.Training.Seed, Step: uint.MaxValue);
+            var labels = Labels(model, spec, 0, check.Samples);
+            var request = Request(spec, model, model.Network, labels, CounterNoise.Normal(key, model.Shape(check.Samples), model.Dtype, _device)) with { Key = key };
+            using var loss = Loss(spec, model, labels, request);
+            var proof = GradientProof.Run(
+                request with { Field = model.Part.Declare(request.Field.Freeze(model.Network)) }, loss.Mean, SolveMethods.Gradient(spec.Gradient),
+                new()
+                {
+                    Group = ModuleOf,
+                    DifferenceByGroup = check.Mode == ProofMode.Only,
+                    MinCosine = check.MinCosine,
+                    MaxNormError = check.MaxNormError,
+                    Key = key with { Shard = ushort.MaxValue },
+                }, cancellationToken);
+            return ProofReports.Of(proof, request, check.Samples);
+        }
+        finally
+        {
+            if (plan.Spec.Model.Dtype != NumberFormat.Float64)
+                Forget(KeyOf(spec));
+        }
     }
 
     public Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken)
@@ -65,9 +104,10 @@ internal sealed class GradientEngine : IGradientEngine
         using var scope = NewDisposeScope();
         model.Use(parameters);
         var heldOut = spec.HeldOut ?? new HeldOutSpec();
-        var noise = CounterNoise.Normal(new NoiseKey((ulong)heldOut.Seed), model.Shape(samples), model.Dtype, _device, (uint)firstSample);
+        var key = new NoiseKey((ulong)heldOut.Seed);
+        var noise = CounterNoise.Normal(key, model.Shape(samples), model.Dtype, _device, (uint)firstSample);
         var labels = Labels(model, spec, firstSample, samples);
-        var request = Request(spec, model, model.Network, labels, noise);
+        var request = Request(spec, model, model.Network, labels, noise) with { Key = key, FirstSample = (uint)firstSample };
         using var loss = Loss(spec, model, labels, request);
         using var drawn = Sampling.Sample(request, cancellationToken);
         var sums = loss.Sums(drawn.Sample);
@@ -111,8 +151,9 @@ internal sealed class GradientEngine : IGradientEngine
         for (var row = 0; row < spec.Checkpoint.SheetRows; row++)
         {
             using var scope = NewDisposeScope();
-            var noise = CounterNoise.Normal(new NoiseKey(seed, Step: 1), model.Shape(columns), model.Dtype, _device, (uint)(row * columns));
-            var request = Request(spec, model, model.Network, Labels(model, spec, (long)row * columns, columns), noise);
+            var key = new NoiseKey(seed, Step: 1);
+            var noise = CounterNoise.Normal(key, model.Shape(columns), model.Dtype, _device, (uint)(row * columns));
+            var request = Request(spec, model, model.Network, Labels(model, spec, (long)row * columns, columns), noise) with { Key = key, FirstSample = (uint)(row * columns) };
             using var drawn = Sampling.Sample(request, cancellationToken);
             shape = drawn.Sample.shape;
             rows.Add(drawn.Sample.to(ScalarType.Float32).cpu().contiguous().data<float>().ToArray());
@@ -129,21 +170,22 @@ internal sealed class GradientEngine : IGradientEngine
         {
             Field = field with { Prediction = model.Prediction },
             Noise = noise,
-            Grid = TimeGrid.Create(spec.Sample.Grid == GridName.Time ? GridKind.Time : GridKind.LogSnr, model.Schedule, spec.Sample.Steps),
-            Sampler = spec.Sample.Solver switch
-            {
-                SolverName.Heun => Sampler.Heun,
-                SolverName.Midpoint => Sampler.Midpoint,
-                SolverName.Rk4 => Sampler.Rk4,
-                _ => Sampler.Ddim,
-            },
+            Grid = SolveMethods.Grid(spec.Sample, model.Schedule),
+            Sampler = SolveMethods.Sampler(spec.Sample),
         };
+    }
+
+    /// <summary>First module of a weight's name, and the second where that is one of a list: mid_block, up_blocks.1.</summary>
+    private static string ModuleOf(string name)
+    {
+        var parts = name.Split('.');
+        return parts.Length > 1 && int.TryParse(parts[1], out _) ? $"{parts[0]}.{parts[1]}" : parts[0];
     }
 
     private TrialLoss Loss(ExperimentSpec spec, LoadedModel model, long[] labels, SampleRequest request) =>
         new(spec, folder => ClassifierOf(folder, model.Dtype), labels, model.Network.Config.InChannels, () =>
         {
-            var frozen = Request(spec, model, model.Frozen, labels, request.Noise);
+            var frozen = Request(spec, model, model.Frozen, labels, request.Noise) with { Key = request.Key, FirstSample = request.FirstSample };
             using var drawn = Sampling.Sample(frozen);
             return drawn.Sample.alias();
         });
@@ -218,13 +260,6 @@ internal sealed class GradientEngine : IGradientEngine
         classifier.to(_device, dtype);
         _classifiers[(folder, dtype)] = (stamp, classifier);
     }
-
-    private static GradientMethod MethodOf(GradientName name) => name switch
-    {
-        GradientName.StoreAll => GradientMethod.StoreAll,
-        GradientName.Continuous => GradientMethod.Continuous(),
-        _ => GradientMethod.Discrete,
-    };
 
     private WorkStatistics Statistics(ExperimentSpec spec, int samples, SolveStatistics solve) => new()
     {
