@@ -64,4 +64,14 @@ var stroke = new Option<float>("--stroke") { Description = "Width of the stroke,
 var reference = new Command("style-reference", "Draws the reference picture of the stylisation example.") { picture, size, stroke };
 reference.SetAction(p => StyleReference.Write(p.GetValue(picture)!, p.GetValue(size), p.GetValue(stroke)));
 
-return new RootCommand("Trains the models in examples/models.") { source, classifier, dpm, evaluate, reference }.Parse(args).Invoke();
+var tokenizer = new Option<string>("--tokenizer") { Description = "Folder with vocab.json and merges.txt.", Required = true };
+var pictures = new Option<int>("--autoencoder-iterations") { DefaultValueFactory = _ => 2500 };
+var text = new Command("text-to-image", "Trains a very small Stable Diffusion 1 on drawings of coloured shapes.") { tokenizer, output, pictures, iterations, batch, rate, seed, threads, curve };
+text.SetAction(p =>
+{
+    torch.set_num_threads(p.GetValue(threads));
+    var folder = p.GetValue(output)!;
+    TextToImageTraining.Run(p.GetValue(tokenizer)!, folder, p.GetValue(pictures), p.GetValue(iterations), p.GetValue(batch), p.GetValue(rate), p.GetValue(seed), p.GetValue(curve) ?? Path.Combine(folder, "curve.csv"));
+});
+
+return new RootCommand("Trains the models in examples/models.") { source, classifier, dpm, evaluate, reference, text }.Parse(args).Invoke();
