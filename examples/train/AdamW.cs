@@ -11,7 +11,10 @@ internal sealed class AdamW(IReadOnlyDictionary<string, Parameter> parameters, d
     private const double Beta1 = 0.9;
     private const double Beta2 = 0.999;
     private const double MaxNorm = 1;
-    private static readonly Scalar Keep1 = Beta1, Take1 = 1 - Beta1, Keep2 = Beta2, Take2 = 1 - Beta2, Eps = 1e-8;
+    private static readonly Scalar Keep1 = Beta1, Take1 = 1 - Beta1, Keep2 = Beta2, Take2 = 1 - Beta2, One = 1.0;
+
+    // As a tensor: adding a scalar makes a temporary one, which the collector may free under the native call.
+    private static readonly Tensor Eps = tensor(1e-8f).DetachFromDisposeScope();
     private readonly Dictionary<string, Tensor> _first = parameters.ToDictionary(p => p.Key, p => zeros_like(p.Value).DetachFromDisposeScope());
     private readonly Dictionary<string, Tensor> _second = parameters.ToDictionary(p => p.Key, p => zeros_like(p.Value).DetachFromDisposeScope());
 
@@ -30,7 +33,7 @@ internal sealed class AdamW(IReadOnlyDictionary<string, Parameter> parameters, d
             var (m, v) = (_first[name], _second[name]);
             m.mul_(Keep1).add_(gradient, Take1);
             v.mul_(Keep2).addcmul_(gradient, gradient, Take2);
-            parameter.mul_(shrink).addcdiv_(m, v.sqrt().mul_(correction).add_(Eps), size);
+            parameter.mul_(shrink).addcdiv_(m, v.sqrt().mul_(correction).add_(Eps, One), size);
             gradient.zero_();
         }
 

@@ -139,9 +139,24 @@ public sealed record SampleSpec
     [Range(0.0, 100.0)]
     public double Guidance { get; init; } = 1.0;
 
-    /// <summary>Classes to draw from, for class-conditional models. Default: all of the model's.</summary>
+    /// <summary>Classes to draw from, for class-conditional models; with prompts, the class that a classifier should see in each prompt's pictures. Default: all of the model's, with prompts none.</summary>
     [MinLength(1)]
     public IReadOnlyList<int>? Classes { get; init; }
+
+    /// <summary>Texts to draw, for models that read text; samples take them in turn. Required there.</summary>
+    [MinLength(1)]
+    public IReadOnlyList<string>? Prompts { get; init; }
+
+    /// <summary>Text to guide away from. Default: what the model takes for no text.</summary>
+    public string? NegativePrompt { get; init; }
+
+    /// <summary>Height of pictures in pixels, for models that read text. Default: what the model was trained on.</summary>
+    [Range(8, 16_384)]
+    public int? Height { get; init; }
+
+    /// <summary>Width of pictures in pixels, likewise.</summary>
+    [Range(8, 16_384)]
+    public int? Width { get; init; }
 }
 
 /// <summary>Samplers a spec may name: those of the library, by its names.</summary>

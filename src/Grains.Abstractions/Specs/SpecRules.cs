@@ -4,7 +4,7 @@ namespace AdjointDpm.Grains.Specs;
 internal static class SpecRules
 {
     public static IEnumerable<SpecFinding> Check(ExperimentSpec spec) =>
-        [.. spec.Losses.SelectMany(Loss), .. Classes(spec), .. HeldOut(spec), .. Objective(spec), .. MethodRules.Check(spec)];
+        [.. spec.Losses.SelectMany(Loss), .. Classes(spec), .. Prompts(spec.Sample), .. HeldOut(spec), .. Objective(spec), .. MethodRules.Check(spec)];
 
     private static IEnumerable<SpecFinding> Loss(LossSpec loss, int index)
     {
@@ -34,8 +34,19 @@ internal static class SpecRules
         {
             var (value, path) = (spec.Sample.Classes![i], SpecPath.Item("sample.classes", i));
             if (value < 0) yield return new(path, $"{path} must be a class, counted from 0, but is {value}.") { Found = $"{value}", Expected = "a class, counted from 0" };
-            else if (!seen.Add(value)) yield return new(path, $"{path} repeats the class {value}. Remove it.") { Found = $"{value}" };
+            // Several prompts may ask for one class.
+            else if (!seen.Add(value) && spec.Sample.Prompts is null) yield return new(path, $"{path} repeats the class {value}. Remove it.") { Found = $"{value}" };
         }
+    }
+
+    private static IEnumerable<SpecFinding> Prompts(SampleSpec sample)
+    {
+        if (sample is { Prompts: { } prompts, Classes: { } classes } && prompts.Count != classes.Count)
+            yield return new("sample.classes", $"sample.classes holds {classes.Count} classes for {prompts.Count} prompts. Give each prompt the class that a classifier should see, or none.") { Found = $"{classes.Count}", Expected = $"{prompts.Count} classes" };
+        if (sample.Prompts is not null) yield break;
+        foreach (var (key, isSet) in new[] { ("negativePrompt", sample.NegativePrompt is not null), ("height", sample.Height is not null), ("width", sample.Width is not null) })
+            if (isSet)
+                yield return new($"sample.{key}", $"sample.{key} is for models that read text, but sample.prompts is not set. Set it, or remove {key}.") { AtKey = true };
     }
 
     private static IEnumerable<SpecFinding> HeldOut(ExperimentSpec spec)

@@ -2,7 +2,6 @@ using AdjointDpm.Gradients;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Models.Classifiers;
-using AdjointDpm.Models.Unet;
 using AdjointDpm.Native;
 using AdjointDpm.Samplers;
 using TorchSharp;
@@ -51,7 +50,7 @@ internal sealed class GradientEngine : IGradientEngine
         var noise = CounterNoise.Normal(key, model.Shape(samples), model.Dtype, _device);
         var first = ((long)step * spec.Training.Shards + shard) * samples;
         var labels = Labels(model, spec, first, samples);
-        var request = Request(spec, model, model.Network, labels, noise) with { Key = key };
+        var request = Request(spec, model, model.Sampled, labels, noise) with { Key = key };
         using var loss = Loss(spec, model, labels, request);
         using var solved = Sampling.Differentiate(
             request with { Field = model.Part.Declare(request.Field.Freeze(model.Network)) }, loss.Mean, SolveMethods.Gradient(spec.Gradient), cancellationToken);
@@ -76,7 +75,7 @@ internal sealed class GradientEngine : IGradientEngine
             model.Use(parameters);
             var key = new NoiseKey((ulong)spec.Training.Seed, Step: uint.MaxValue);
             var labels = Labels(model, spec, 0, check.Samples);
-            var request = Request(spec, model, model.Network, labels, CounterNoise.Normal(key, model.Shape(check.Samples), model.Dtype, _device)) with { Key = key };
+            var request = Request(spec, model, model.Sampled, labels, CounterNoise.Normal(key, model.Shape(check.Samples), model.Dtype, _device)) with { Key = key };
             using var loss = Loss(spec, model, labels, request);
             var proof = GradientProof.Run(
                 request with { Field = model.Part.Declare(request.Field.Freeze(model.Network)) }, loss.Mean, SolveMethods.Gradient(spec.Gradient),
@@ -107,12 +106,12 @@ internal sealed class GradientEngine : IGradientEngine
         var key = new NoiseKey((ulong)heldOut.Seed);
         var noise = CounterNoise.Normal(key, model.Shape(samples), model.Dtype, _device, (uint)firstSample);
         var labels = Labels(model, spec, firstSample, samples);
-        var request = Request(spec, model, model.Network, labels, noise) with { Key = key, FirstSample = (uint)firstSample };
+        var request = Request(spec, model, model.Sampled, labels, noise) with { Key = key, FirstSample = (uint)firstSample };
         using var loss = Loss(spec, model, labels, request);
         using var drawn = Sampling.Sample(request, cancellationToken);
         var sums = loss.Sums(drawn.Sample);
         if (heldOut.Classifier is { } judge)
-            sums["accuracy"] = Recognised(ClassifierOf(judge, model.Dtype), drawn.Sample, labels, judge);
+            sums["accuracy"] = Recognised(ClassifierOf(judge, model.Dtype), model.Sampled.Picture(drawn.Sample), model.Sampled.Classes(labels), judge);
         return new Evaluation(samples, sums, Statistics(spec, samples, drawn.Statistics));
     }
 
@@ -121,7 +120,7 @@ internal sealed class GradientEngine : IGradientEngine
         using var threads = ThreadCount.Enter(plan.Spec.Resources.Threads);
         var (spec, model) = (plan.Spec, Load(plan));
         using var scope = NewDisposeScope();
-        var columns = SampleClasses.Of(spec, model.ClassEmbeddings, folder => ClassifierOf(folder, model.Dtype).Classes) is { Length: > 0 } classes ? classes.Length : 8;
+        var columns = model.Sampled.Conditions(spec, folder => ClassifierOf(folder, model.Dtype).Classes) is { Length: > 0 } classes ? classes.Length : 8;
         var pictures = new[] { before, after }.Select(version =>
         {
             model.Use(version);
@@ -130,8 +129,8 @@ internal sealed class GradientEngine : IGradientEngine
         SampleSheet.Write(folder, pictures[0], pictures[1], columns);
         LossCurve.Write(Path.Combine(folder, "loss.svg"), [.. Trials.TrialFiles.ReadMetrics(metricsFile).Select(record => record.Metrics["loss"])]);
         File.Copy(metricsFile, Path.Combine(folder, "metrics.jsonl"));
-        model.Save(Path.Combine(folder, "model"));
-        model.Part.SaveBeside(folder);
+        model.Sampled.Save(Path.Combine(folder, "model"));
+        model.Part.SaveBeside(folder, model.Sampled, spec);
     }
 
     public void Dispose()
@@ -153,19 +152,19 @@ internal sealed class GradientEngine : IGradientEngine
             using var scope = NewDisposeScope();
             var key = new NoiseKey(seed, Step: 1);
             var noise = CounterNoise.Normal(key, model.Shape(columns), model.Dtype, _device, (uint)(row * columns));
-            var request = Request(spec, model, model.Network, Labels(model, spec, (long)row * columns, columns), noise) with { Key = key, FirstSample = (uint)(row * columns) };
+            var request = Request(spec, model, model.Sampled, Labels(model, spec, (long)row * columns, columns), noise) with { Key = key, FirstSample = (uint)(row * columns) };
             using var drawn = Sampling.Sample(request, cancellationToken);
-            shape = drawn.Sample.shape;
-            rows.Add(drawn.Sample.to(ScalarType.Float32).cpu().contiguous().data<float>().ToArray());
+            using var frozen = no_grad();
+            var pictures = model.Sampled.Picture(drawn.Sample);
+            shape = pictures.shape;
+            rows.Add(pictures.to(ScalarType.Float32).cpu().contiguous().data<float>().ToArray());
         }
         return new SheetPixels([.. rows.SelectMany(row => row)], (int)shape[1], (int)shape[2], (int)shape[3]);
     }
 
-    private SampleRequest Request(ExperimentSpec spec, LoadedModel model, UNet2DModel network, long[] labels, Tensor noise)
+    private static SampleRequest Request(ExperimentSpec spec, LoadedModel model, SampledModel network, long[] labels, Tensor noise)
     {
-        if (labels.Length == 0 && spec.Sample.Guidance != 1)
-            throw new InvalidDataException($"sample.guidance is {spec.Sample.Guidance}, but the model has no classes to guide by. Set it to 1.");
-        var field = labels.Length == 0 ? network.Field() : network.Field(tensor(labels, device: _device), spec.Sample.Guidance);
+        var field = network.Field(labels, spec.Sample.Guidance);
         return new SampleRequest
         {
             Field = field with { Prediction = model.Prediction },
@@ -183,16 +182,16 @@ internal sealed class GradientEngine : IGradientEngine
     }
 
     private TrialLoss Loss(ExperimentSpec spec, LoadedModel model, long[] labels, SampleRequest request) =>
-        new(spec, folder => ClassifierOf(folder, model.Dtype), labels, model.Network.Config.InChannels, () =>
+        new(spec, folder => ClassifierOf(folder, model.Dtype), model.Sampled.Classes(labels), model.Sampled.Channels, model.Sampled.Picture, () =>
         {
             var frozen = Request(spec, model, model.Frozen, labels, request.Noise) with { Key = request.Key, FirstSample = request.FirstSample };
             using var drawn = Sampling.Sample(frozen);
-            return drawn.Sample.alias();
+            return drawn.Sample.view_as(drawn.Sample);
         });
 
     private long[] Labels(LoadedModel model, ExperimentSpec spec, long first, int samples)
     {
-        var classes = SampleClasses.Of(spec, model.ClassEmbeddings, folder => ClassifierOf(folder, model.Dtype).Classes);
+        var classes = model.Sampled.Conditions(spec, folder => ClassifierOf(folder, model.Dtype).Classes);
         return classes.Length == 0 ? [] : [.. Enumerable.Range(0, samples).Select(i => (long)classes[(first + i) % classes.Length])];
     }
 
@@ -244,7 +243,8 @@ internal sealed class GradientEngine : IGradientEngine
     }
 
     private static string KeyOf(ExperimentSpec spec) =>
-        string.Join('|', LoadedModel.Stamp(spec.Model.Path), spec.Model.Dtype, spec.Train.Target, string.Join(',', spec.Train.Include), spec.Train.Rank, spec.Train.Alpha, spec.Train.Target == TrainTarget.Lora ? spec.Training.Seed : 0);
+        string.Join('|', LoadedModel.Stamp(spec.Model.Path), spec.Model.Dtype, spec.Train.Target, string.Join(',', spec.Train.Include), spec.Train.Rank, spec.Train.Alpha, spec.Train.Target == TrainTarget.Lora ? spec.Training.Seed : 0,
+            string.Join('\n', spec.Sample.Prompts ?? []), spec.Sample.NegativePrompt, string.Join(',', spec.Sample.Classes ?? []), spec.Sample.Height, spec.Sample.Width);
 
     /// <summary>Judges compute in the network's dtype, so that a float64 run is one throughout.</summary>
     private ImageClassifier ClassifierOf(string folder, ScalarType dtype) => _classifiers[(folder, dtype)].Classifier;

@@ -14,9 +14,11 @@ namespace AdjointDpm.Grains.Workers.Engine;
 /// <summary>A network on a device with what of it is trained. Its weights are those of the parameter version that was used last.</summary>
 internal sealed class LoadedModel : IDisposable
 {
+    private static readonly string[] TextParts = ["unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"];
+
     private readonly DiffusersFolder _folder;
     private readonly ScalarType _dtype;
-    private UNet2DModel? _frozen;
+    private SampledModel? _frozen;
     private string? _version;
 
     public LoadedModel(ExperimentSpec spec, Device device)
@@ -24,10 +26,13 @@ internal sealed class LoadedModel : IDisposable
         Device = device;
         _dtype = DtypeOf(spec);
         _folder = DiffusersFolder.Open(spec.Model.Path);
-        if (_folder.UnetClass != nameof(UNet2DModel))
-            throw new NotSupportedException($"'{spec.Model.Path}' holds a {_folder.UnetClass}; experiments train {nameof(UNet2DModel)} networks. Use a model without text conditioning.");
         Sha256 = HashOf(_folder);
-        Network = Load();
+        Sampled = _folder.UnetClass switch
+        {
+            nameof(UNet2DModel) => new PictureModel(_folder, LoadUnet()),
+            nameof(UNet2DConditionModel) => new TextModel(spec.Model.Path, spec.Sample, device, _dtype),
+            var other => throw new NotSupportedException($"'{spec.Model.Path}' holds a {other}; experiments train {nameof(UNet2DModel)} networks and the {nameof(UNet2DConditionModel)} of Stable Diffusion 1, 2 and XL."),
+        };
         Part = TrainedPart.Of(Network, spec.Train, spec.Training.Seed);
         Schedule = _folder.ReadScheduler().Schedule();
         Prediction = _folder.ReadScheduler().Prediction;
@@ -35,10 +40,14 @@ internal sealed class LoadedModel : IDisposable
 
     public Device Device { get; }
 
-    /// <summary>Hash of configuration, weights and scheduler.</summary>
+    /// <summary>Hash of configurations, weights and scheduler.</summary>
     public string Sha256 { get; }
 
-    public UNet2DModel Network { get; }
+    /// <summary>What samples are drawn from.</summary>
+    public SampledModel Sampled { get; }
+
+    /// <summary>The network whose weights are trained.</summary>
+    public nn.Module Network => Sampled.Network;
 
     public TrainedPart Part { get; }
 
@@ -48,20 +57,13 @@ internal sealed class LoadedModel : IDisposable
 
     public ScalarType Dtype => _dtype;
 
-    public int? ClassEmbeddings => Network.Config.NumClassEmbeds;
+    /// <summary>Shape of a batch of what the sampler draws.</summary>
+    public long[] Shape(int samples) => Sampled.Shape(samples);
 
-    /// <summary>Shape of a batch of samples.</summary>
-    public long[] Shape(int samples)
-    {
-        var size = Network.Config.SampleSize?.Values
-            ?? throw new ModelConfigException($"'{_folder.UnetFolder}' does not say its sample_size. Add it to config.json.");
-        return [samples, Network.Config.InChannels, size[0], size[^1]];
-    }
+    /// <summary>The model as it was before any training, on weights of its own.</summary>
+    public SampledModel Frozen => _frozen ?? throw new InvalidOperationException("The frozen network was not loaded.");
 
-    /// <summary>The network as it was before any training, on weights of its own.</summary>
-    public UNet2DModel Frozen => _frozen ?? throw new InvalidOperationException("The frozen network was not loaded.");
-
-    public void LoadFrozen() => _frozen ??= Load();
+    public void LoadFrozen() => _frozen ??= Sampled is TextModel text ? text.Untrained() : new PictureModel(_folder, LoadUnet());
 
     public void Use(ParameterVersion version)
     {
@@ -75,24 +77,11 @@ internal sealed class LoadedModel : IDisposable
 
     public byte[] Initial() => TorchBytes.Read(Part.Values);
 
-    /// <summary>Writes the network with its present weights in the layout it came in, in float32.</summary>
-    public void Save(string folder)
-    {
-        using var plain = _folder.LoadUNet2D();
-        using (no_grad())
-        {
-            var weights = Network.state_dict();
-            foreach (var (name, value) in plain.state_dict())
-                value.copy_(weights[name]);
-        }
-        DiffusersFolder.Save(folder, plain, _folder.ReadScheduler());
-    }
-
     public void Dispose()
     {
         Part.Dispose();
-        Network.Dispose();
         _frozen?.Dispose();
+        Sampled.Dispose();
     }
 
     public static ScalarType DtypeOf(ExperimentSpec spec) => spec.Model.Dtype == NumberFormat.Float64 ? ScalarType.Float64 : ScalarType.Float32;
@@ -110,10 +99,8 @@ internal sealed class LoadedModel : IDisposable
     private static string HashOf(DiffusersFolder folder)
     {
         using var all = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        foreach (var path in (string?[])[Path.Combine(folder.UnetFolder, "config.json"), Path.Combine(folder.UnetFolder, "diffusion_pytorch_model.safetensors"), folder.SchedulerConfigPath])
+        foreach (var path in Parts(folder).Where(File.Exists))
         {
-            if (!File.Exists(path))
-                continue;
             using var file = File.OpenRead(path);
             all.AppendData(Encoding.UTF8.GetBytes(Path.GetFileName(path)));
             all.AppendData(SHA256.HashData(file));
@@ -121,7 +108,13 @@ internal sealed class LoadedModel : IDisposable
         return Convert.ToHexStringLower(all.GetHashAndReset());
     }
 
-    private UNet2DModel Load()
+    /// <summary>The files that decide what is drawn: of a text model everything that its loader may read, of a network its own folder and its scheduler.</summary>
+    private static IEnumerable<string> Parts(DiffusersFolder folder) => folder.UnetClass == nameof(UNet2DConditionModel)
+        ? TextParts.Select(part => Path.Combine(folder.Path, part)).Where(Directory.Exists).SelectMany(part => Directory.EnumerateFiles(part).Where(file => Path.GetExtension(file) is ".json" or ".txt" or ".safetensors").Order(StringComparer.Ordinal))
+            .Prepend(Path.Combine(folder.Path, "model_index.json"))
+        : [Path.Combine(folder.UnetFolder, "config.json"), Path.Combine(folder.UnetFolder, "diffusion_pytorch_model.safetensors"), folder.SchedulerConfigPath ?? ""];
+
+    private UNet2DModel LoadUnet()
     {
         var network = _folder.LoadUNet2D();
         network.to(Device, _dtype);

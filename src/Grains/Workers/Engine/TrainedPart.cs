@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.IO.Enumeration;
 using AdjointDpm.Gradients;
 using AdjointDpm.Grains.Specs;
@@ -23,7 +24,7 @@ internal abstract class TrainedPart : IDisposable
     public abstract IReadOnlyList<Tensor> Gradients(SampleGradients solved);
 
     /// <summary>Writes what belongs beside the tuned network.</summary>
-    public abstract void SaveBeside(string folder);
+    public abstract void SaveBeside(string folder, SampledModel model, ExperimentSpec spec);
 
     public abstract void Dispose();
 
@@ -64,7 +65,7 @@ internal abstract class TrainedPart : IDisposable
 
         public override IReadOnlyList<Tensor> Gradients(SampleGradients solved) => [.. _weights.Select(weight => solved.Inputs[weight.Name])];
 
-        public override void SaveBeside(string folder)
+        public override void SaveBeside(string folder, SampledModel model, ExperimentSpec spec)
         {
         }
 
@@ -83,7 +84,15 @@ internal abstract class TrainedPart : IDisposable
 
         public override IReadOnlyList<Tensor> Gradients(SampleGradients solved) => lora.Gradients([.. lora.WeightNames.Select(name => solved.Inputs[name])]);
 
-        public override void SaveBeside(string folder) => lora.Save(Path.Combine(folder, "lora", "pytorch_lora_weights.safetensors"));
+        public override void SaveBeside(string folder, SampledModel model, ExperimentSpec spec) => model.SaveLora(lora, Path.Combine(folder, "lora"), new Dictionary<string, string>
+        {
+            // What interfaces show of a file, by sd-scripts' names.
+            ["ss_sd_model_name"] = Path.GetFileName(Path.TrimEndingDirectorySeparator(spec.Model.Path)),
+            ["ss_seed"] = spec.Training.Seed.ToString(CultureInfo.InvariantCulture),
+            ["ss_steps"] = spec.Training.Steps.ToString(CultureInfo.InvariantCulture),
+            ["ss_learning_rate"] = spec.Optimizer.LearningRate.ToString("R", CultureInfo.InvariantCulture),
+            ["ss_optimizer"] = spec.Optimizer.Name.ToString(),
+        });
 
         public override void Dispose() => lora.Dispose();
     }

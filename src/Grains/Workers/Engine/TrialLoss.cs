@@ -10,18 +10,21 @@ internal sealed class TrialLoss : IDisposable
 {
     private readonly List<(string Name, SampleLoss Loss)> _parts = [];
     private readonly WeightedLoss _whole;
+    private readonly Func<Tensor, Tensor> _picture;
 
     /// <param name="spec">Spec.</param>
     /// <param name="classifiers">Loads a classifier folder onto the engine's device, once.</param>
     /// <param name="labels">Class of each sample; empty for a model without classes.</param>
-    /// <param name="channels">Channels of the samples.</param>
+    /// <param name="channels">Channels of the pictures.</param>
+    /// <param name="picture">Makes pictures of samples, which is what losses look at.</param>
     /// <param name="frozenSamples">Samples of the untrained model from the same noise.</param>
-    public TrialLoss(ExperimentSpec spec, Func<string, ImageClassifier> classifiers, long[] labels, long channels, Func<Tensor> frozenSamples)
+    public TrialLoss(ExperimentSpec spec, Func<string, ImageClassifier> classifiers, long[] labels, long channels, Func<Tensor, Tensor> picture, Func<Tensor> frozenSamples)
     {
+        _picture = picture;
         var weighted = new List<(double, SampleLoss)>();
         for (var i = 0; i < spec.Losses.Count; i++)
         {
-            var loss = Make(spec.Losses[i], i, classifiers, labels, channels, frozenSamples);
+            var loss = Make(spec.Losses[i], i, classifiers, labels, channels, () => picture(frozenSamples()));
             var name = NameOf(spec.Losses[i].Name);
             _parts.Add((spec.Losses.Count(other => other.Name == spec.Losses[i].Name) > 1 ? $"{name}.{i}" : name, loss));
             weighted.Add((spec.Losses[i].Weight, loss));
@@ -29,15 +32,17 @@ internal sealed class TrialLoss : IDisposable
         _whole = new WeightedLoss([.. weighted]);
     }
 
-    public Tensor Mean(Tensor samples) => _whole.Mean(samples);
+    public Tensor Mean(Tensor samples) => _whole.Mean(_picture(samples));
 
     /// <summary>Sums over the samples: "loss", and each part before its weight. Added in double, in the order of the samples.</summary>
     public Dictionary<string, double> Sums(Tensor samples)
     {
         using var frozen = no_grad();
-        var sums = new Dictionary<string, double> { ["loss"] = Sum(_whole, samples) };
+        using var scope = NewDisposeScope();
+        var pictures = _picture(samples);
+        var sums = new Dictionary<string, double> { ["loss"] = Sum(_whole, pictures) };
         foreach (var (name, loss) in _parts)
-            sums[name] = Sum(loss, samples);
+            sums[name] = Sum(loss, pictures);
         return sums;
     }
 
@@ -74,10 +79,16 @@ internal sealed class TrialLoss : IDisposable
                 }
             case LossName.PixelDistance:
                 using (var scope = NewDisposeScope())
-                    return new PixelDistanceLoss(spec.Reference is { } path ? ReferenceImage.Load(path, channels) : frozenSamples());
+                    return new PixelDistanceLoss(spec.Reference is { } path ? ReferenceImage.Load(path, channels) : Detached(frozenSamples));
             default:
                 throw new NotSupportedException($"losses[{index}] has the unknown name {spec.Name}.");
         }
+    }
+
+    private static Tensor Detached(Func<Tensor> samples)
+    {
+        using var frozen = no_grad();
+        return samples();
     }
 
     private static string Required(string? value, int index, string key) =>

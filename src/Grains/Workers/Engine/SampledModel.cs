@@ -1,0 +1,88 @@
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Models;
+using AdjointDpm.Models.Unet;
+using AdjointDpm.Samplers;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Grains.Workers.Engine;
+
+/// <summary>What samples are drawn from: a network and what stands before and behind it. Weights are in the experiment's dtype, on the device.</summary>
+internal abstract class SampledModel : IDisposable
+{
+    /// <summary>The network whose weights are trained.</summary>
+    public abstract nn.Module Network { get; }
+
+    /// <summary>Channels of the pictures.</summary>
+    public abstract int Channels { get; }
+
+    /// <summary>Shape of a batch of what the sampler draws.</summary>
+    public abstract long[] Shape(int samples);
+
+    /// <summary>What samples may be asked to show, by number: classes or prompts. Empty when the model is asked for nothing.</summary>
+    /// <param name="spec">Spec.</param>
+    /// <param name="classesOf">Number of classes of a classifier folder.</param>
+    public abstract int[] Conditions(ExperimentSpec spec, Func<string, int> classesOf);
+
+    /// <summary>The classes that judges should see, of samples by what they were asked to show; empty when there are none.</summary>
+    public abstract long[] Classes(long[] conditions);
+
+    /// <summary>The network as a noise field, for samples by what they are asked to show.</summary>
+    public abstract NoiseField Field(long[] conditions, double guidance);
+
+    /// <summary>Sampled values as pictures in [-1, 1], differentiably.</summary>
+    public abstract Tensor Picture(Tensor sample);
+
+    /// <summary>Writes the model with its present weights in the layout it came in.</summary>
+    public abstract void Save(string folder);
+
+    /// <summary>Writes adapters of <see cref="Network"/> as files that other programs load.</summary>
+    public abstract void SaveLora(Lora lora, string folder, IReadOnlyDictionary<string, string> about);
+
+    public abstract void Dispose();
+}
+
+/// <summary>A network that draws pictures themselves, of classes or of nothing in particular.</summary>
+internal sealed class PictureModel(DiffusersFolder folder, UNet2DModel network) : SampledModel
+{
+    public override nn.Module Network => network;
+
+    public override int Channels => network.Config.InChannels;
+
+    public override long[] Shape(int samples)
+    {
+        var size = network.Config.SampleSize?.Values
+            ?? throw new ModelConfigException($"'{folder.UnetFolder}' does not say its sample_size. Add it to config.json.");
+        return [samples, network.Config.InChannels, size[0], size[^1]];
+    }
+
+    public override int[] Conditions(ExperimentSpec spec, Func<string, int> classesOf) => spec.Sample.Prompts is null
+        ? SampleClasses.Of(spec, network.Config.NumClassEmbeds, classesOf)
+        : throw new InvalidDataException($"sample.prompts is set, but '{folder.Path}' holds a {folder.UnetClass}, which reads no text. Remove it.");
+
+    public override long[] Classes(long[] conditions) => conditions;
+
+    public override NoiseField Field(long[] conditions, double guidance)
+    {
+        if (conditions.Length == 0 && guidance != 1)
+            throw new InvalidDataException($"sample.guidance is {guidance}, but the model has no classes to guide by. Set it to 1.");
+        return conditions.Length == 0 ? network.Field() : network.Field(tensor(conditions, device: network.parameters().First().device), guidance);
+    }
+
+    public override Tensor Picture(Tensor sample) => sample;
+
+    public override void Save(string target)
+    {
+        using var plain = folder.LoadUNet2D();
+        using (no_grad())
+        {
+            var weights = network.state_dict();
+            foreach (var (name, value) in plain.state_dict())
+                value.copy_(weights[name]);
+        }
+        DiffusersFolder.Save(target, plain, folder.ReadScheduler());
+    }
+
+    public override void SaveLora(Lora lora, string target, IReadOnlyDictionary<string, string> about) => lora.Save(Path.Combine(target, "pytorch_lora_weights.safetensors"));
+
+    public override void Dispose() => network.Dispose();
+}

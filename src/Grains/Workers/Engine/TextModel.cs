@@ -1,0 +1,140 @@
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Models;
+using AdjointDpm.Models.StableDiffusion;
+using AdjointDpm.Models.Unet;
+using AdjointDpm.Samplers;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Grains.Workers.Engine;
+
+/// <summary>Stable Diffusion 1, 2 or XL: samples are asked for by prompts and drawn in latent space; pictures are decoded.</summary>
+internal sealed class TextModel : SampledModel
+{
+    private readonly StableDiffusionFolder _folder;
+    private readonly StableDiffusionModel _model;
+    private readonly SampleSpec _sample;
+    private readonly bool _shared;
+    private readonly Dictionary<string, PromptEmbeddings> _prompts;
+
+    public TextModel(string path, SampleSpec sample, Device device, ScalarType dtype)
+        : this(StableDiffusionFolder.Open(path), sample, null, device, dtype)
+    {
+    }
+
+    private TextModel(StableDiffusionFolder folder, SampleSpec sample, TextModel? other, Device device, ScalarType dtype)
+    {
+        (_folder, _sample, _shared) = (folder, sample, other is not null);
+        if (other is null)
+        {
+            (_model, _prompts) = (folder.Load(device, dtype), []);
+            return;
+        }
+
+        var unet = folder.LoadUnet();
+        unet.to(device, dtype);
+        var parts = other._model;
+        _model = new StableDiffusionModel(parts.Tokenizers, parts.TextEncoders, unet, parts.Autoencoder, parts.Scheduler) { ZerosForEmptyPrompt = parts.ZerosForEmptyPrompt };
+        _prompts = other._prompts;
+    }
+
+    /// <summary>The same with the diffusion network's weights as they were before any training; all else is shared.</summary>
+    public TextModel Untrained() => new(_folder, _sample, this, Unet.parameters().First().device, Unet.parameters().First().dtype);
+
+    public override nn.Module Network => Unet;
+
+    public override int Channels => _model.Autoencoder.Config.OutChannels;
+
+    private UNet2DConditionModel Unet => _model.Unet;
+
+    public override long[] Shape(int samples)
+    {
+        var (height, width) = Size();
+        var r = _model.Autoencoder.Config.Reduction;
+        return [samples, Unet.Config.InChannels, height / r, width / r];
+    }
+
+    public override int[] Conditions(ExperimentSpec spec, Func<string, int> classesOf)
+    {
+        if (spec.Sample.Prompts is not { Count: > 0 } prompts)
+            throw new InvalidDataException($"'{_folder.Path}' draws what a text asks for. Set sample.prompts.");
+        if (spec.Sample.Classes is { } classes && classes.Count != prompts.Count)
+            throw new InvalidDataException($"sample.classes holds {classes.Count} classes for {prompts.Count} prompts. Give each prompt the class that a classifier should see, or none.");
+        return [.. Enumerable.Range(0, prompts.Count)];
+    }
+
+    public override long[] Classes(long[] conditions) => _sample.Classes is { } classes ? [.. conditions.Select(c => (long)classes[(int)c])] : [];
+
+    public override NoiseField Field(long[] conditions, double guidance)
+    {
+        var (height, width) = Size();
+        var prompts = Together([.. conditions.Select(c => Encoded(_sample.Prompts![(int)c]))]);
+        var negative = guidance == 1 ? null : Together([.. conditions.Select(_ => Encoded(_sample.NegativePrompt))]);
+        return _model.Field(prompts, negative, guidance, new PictureSize(height, width));
+    }
+
+    public override Tensor Picture(Tensor sample) => _model.Decode(sample);
+
+    public override void Save(string folder)
+    {
+        // In float32 whatever was computed in; parts that were not trained as they came.
+        if (Unet.parameters().First().dtype == ScalarType.Float32)
+        {
+            StableDiffusionFolder.Save(folder, _model);
+            return;
+        }
+
+        using var plain = _folder.Load();
+        using (no_grad())
+        {
+            var weights = Unet.state_dict();
+            foreach (var (name, value) in plain.Unet.state_dict())
+                value.copy_(weights[name]);
+        }
+        StableDiffusionFolder.Save(folder, plain);
+    }
+
+    public override void SaveLora(Lora lora, string folder, IReadOnlyDictionary<string, string> about)
+    {
+        using var weights = LoraWeights.Of(lora);
+        weights.WriteBoth(folder, "lora", _model, about);
+    }
+
+    public override void Dispose()
+    {
+        if (_shared)
+        {
+            Unet.Dispose();
+            return;
+        }
+
+        foreach (var prompt in _prompts.Values)
+            prompt.Dispose();
+        _model.Dispose();
+    }
+
+    private (int Height, int Width) Size()
+    {
+        var (r, known) = (_model.Autoencoder.Config.Reduction, Unet.Config.SampleSize?.Values);
+        var height = _sample.Height ?? r * (known?[0] ?? throw Unknown());
+        var width = _sample.Width ?? r * (known?[^1] ?? throw Unknown());
+        return height % r == 0 && width % r == 0 ? (height, width)
+            : throw new InvalidDataException($"sample.height and sample.width are {height} and {width}; this model draws multiples of {r} pixels.");
+
+        ModelConfigException Unknown() => new($"'{_folder.Path}' does not say its sample_size. Set sample.height and sample.width.");
+    }
+
+    /// <summary>Each prompt alone, so that its bits do not depend on what it is drawn together with; kept.</summary>
+    private PromptEmbeddings Encoded(string? prompt)
+    {
+        // No text at all is not the empty text for every model; no prompt can hold this character.
+        var key = prompt ?? "\0";
+        if (_prompts.TryGetValue(key, out var known))
+            return known;
+        using var frozen = no_grad();
+        return _prompts[key] = prompt is null ? _model.EncodeNothing(1) : _model.Encode([prompt]);
+    }
+
+    private static PromptEmbeddings Together(IReadOnlyList<PromptEmbeddings> prompts) => new(
+        cat([.. prompts.Select(p => p.States)], 0), prompts[0].Pooled is null ? null : cat([.. prompts.Select(p => p.Pooled!)], 0));
+}
