@@ -39,6 +39,8 @@ public sealed class SpecErrorTests : IDisposable
     [InlineData("maxTrials: 4", "training: {learningRate: 3}", "e.yaml:24:14: training.learningRate is not a known key. Did you mean 'optimizer.learningRate'?")]
     [InlineData("maxTrials: 4", "train: {include: conv}", "e.yaml:24:20: train.include must be a list (text in each item), but is 'conv'. Write [conv].")]
     [InlineData("maxTrials: 4", "sample: {classes: [1, -1, 1]}", "e.yaml:24:25: sample.classes[1] must be a class, counted from 0, but is -1.\ne.yaml:24:29: sample.classes[2] repeats the class 1. Remove it.")]
+    [InlineData("maxTrials: 4", "sample: {prompts: [a, b], classes: [1, 1, 1]}", "e.yaml:24:38: sample.classes holds 3 classes for 2 prompts. Give each prompt the class that a classifier should see, or none.")]
+    [InlineData("maxTrials: 4", "sample: {height: 64}", "e.yaml:24:12: sample.height is for models that read text, but sample.prompts is not set. Set it, or remove height.")]
     [InlineData("maxTrials: 4", "algorithm: {name: random}", "e.yaml:24:21: A random search needs 'maxTrials': it would never end.")]
     [InlineData("maxTrials: 4", "maxTrials: !!int 4", "e.yaml:24:14: The tag 'tag:yaml.org,2002:int' is not needed. Write the value alone.")]
     [InlineData("maxTrials: 4", "maxTrials: *x", "e.yaml:24:14: The alias '*x' has no anchor '&x' before it.")]
