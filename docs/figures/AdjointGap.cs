@@ -53,11 +53,14 @@ internal static class AdjointGap
             {
                 using var discrete = mixture.Gradient(sampler, steps);
                 using var continuous = mixture.Gradient(sampler, steps, method);
-                var cost = continuous.Statistics;
-                yield return [name, $"{steps}", $"{cost.ForwardNfe} + {cost.BackwardNfe}", .. GradientCheck.Compare(continuous, discrete).SelectMany(a => new[] { Study.Error(OneMinusCosine(a)), Study.Digits(a.NormRatio, "0.0000") })];
+                yield return [name, $"{steps}", .. Agreement(continuous, discrete)];
             }
         }
     }
+
+    /// <summary>Evaluations of a gradient, and its angle and size by tensor.</summary>
+    public static IEnumerable<string> Agreement(SampleGradients actual, SampleGradients reference)
+        => GradientCheck.Compare(actual, reference).SelectMany(a => new[] { Study.Error(OneMinusCosine(a)), Study.Digits(a.NormRatio, "0.0000") }).Prepend($"{actual.Statistics.ForwardNfe} + {actual.Statistics.BackwardNfe}");
 
     private static IEnumerable<string[]> TruncationRows()
     {

@@ -8,7 +8,7 @@ namespace AdjointDpm.Figures;
 /// <param name="Draw">Figures of a table.</param>
 internal sealed record Study(string Name, string Page, string[] Header, Func<IEnumerable<string[]>> Measure, Func<Table, IEnumerable<Figure>> Draw)
 {
-    public static IReadOnlyList<Study> All { get; } = [SamplerErrors.Fixed, SamplerErrors.Adaptive, StochasticErrors.Study, AdjointGap.Steps, AdjointGap.Truncation, AdjointGap.Tolerances, Costs.Evaluations, Costs.Tensors, Costs.Memory];
+    public static IReadOnlyList<Study> All { get; } = [SamplerErrors.Fixed, SamplerErrors.Adaptive, StochasticErrors.Study, AdjointGap.Steps, AdjointDeisGap.Study, AdjointGap.Truncation, AdjointGap.Tolerances, Costs.Evaluations, Costs.Tensors, Costs.Memory];
 
     public static string Digits(double value, string format) => double.IsFinite(value) ? value.ToString(format, System.Globalization.CultureInfo.InvariantCulture) : "–";
 

@@ -14,6 +14,7 @@ public sealed class FigureTests
     [InlineData("adaptive-samplers", 5)]
     [InlineData("stochastic-samplers", 20)]
     [InlineData("continuous", 17)]
+    [InlineData("adjoint-deis", 8)]
     [InlineData("truncated", 10)]
     [InlineData("tolerances", 4)]
     [InlineData("evaluations", 5)]
