@@ -60,6 +60,8 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
 
     public bool HasTrial => _activations.Values.Any(activation => activation.Logic is TrialRun);
 
+    public bool Has(string grain) => _activations.ContainsKey(grain);
+
     public IReadOnlyList<string> List(DeviceKind kind) => [.. World.Members(this).Select(silo => silo.Name + "/cpu:0").Order(StringComparer.Ordinal)];
 
     public Task PauseAsync(double least, double most) => Task.Delay(TimeSpan.FromMilliseconds(least + (most - least) * World.Random.NextDouble()), World.Time);
@@ -111,6 +113,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
                 });
                 break;
             case "trial":
+                World.Begins(grain);
                 var trial = State<TrialState>(grain);
                 var coordinator = new TrialRun(activation, trial, World.Folders, Disk, this, _transfer, _background, World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None);
                 activation.Begin(coordinator, async () =>

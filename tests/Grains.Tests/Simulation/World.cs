@@ -16,10 +16,12 @@ internal sealed class World : IDisposable
     private readonly Dictionary<string, Silo> _placed = [];
     private readonly Dictionary<Phase, int> _reached = [];
     private readonly Dictionary<string, object> _lastAnswer = [];
+    private readonly Dictionary<(Silo From, string Grain), long> _arrived = [];
     private readonly Meters _meters = new();
     private readonly Silo _client;
     private int _stale;
     private int _duplicates;
+    private long _sent;
 
     public World(int seed, FaultPlan plan, int silos, string folder)
     {
@@ -69,6 +71,13 @@ internal sealed class World : IDisposable
 
     /// <summary>The silos that a silo takes for alive.</summary>
     public IEnumerable<Silo> Members(Silo seenBy) => _silos.Values.Where(silo => silo == seenBy || (!silo.GivenUp && !silo.Dead));
+
+    /// <summary>A coordinator begins; a former one may not know yet that it is none any more.</summary>
+    public void Begins(string grain)
+    {
+        if (_silos.Values.Any(silo => !silo.Dead && silo.Has(grain)))
+            Tally.Add("two coordinators at once");
+    }
 
     public void Forget(string grain, Silo silo)
     {
@@ -269,7 +278,11 @@ internal sealed class World : IDisposable
 
     private async Task<T> DeliverAsync<TLogic, T>(Silo from, string grain, Func<TLogic, Task<T>> call, bool interleave)
     {
+        var order = ++_sent;
         await from.PauseAsync(0.1, 5);
+        if (_arrived.GetValueOrDefault((from, grain)) is var newest && newest > order)
+            Tally.Add("messages overtaken by later ones");
+        _arrived[(from, grain)] = Math.Max(newest, order);
         var target = Place(from, grain);
         if (target is null || ((target.IsCut || from.IsCut) && target != from))
             await TimeOutAsync(grain);
