@@ -18,6 +18,9 @@ internal interface IClusterConnection : IAsyncDisposable
 
     Task<TrialAudit?> AuditAsync(string id, int trial, CancellationToken cancellationToken);
 
+    /// <summary>Starts the replay of a step, or asks how far it is.</summary>
+    Task<StepReplay> ReplayAsync(string id, int trial, int step, CancellationToken cancellationToken);
+
     Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken);
 }
 

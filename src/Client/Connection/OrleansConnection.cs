@@ -69,6 +69,9 @@ internal sealed class OrleansConnection : IClusterConnection
     public Task<TrialAudit?> AuditAsync(string id, int trial, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentGrain>(id).AuditAsync(trial, cancellationToken));
 
+    public Task<StepReplay> ReplayAsync(string id, int trial, int step, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IStepReplayGrain>(IStepReplayGrain.KeyOf(id, trial, step)).ReplayAsync(cancellationToken));
+
     public Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentDirectoryGrain>(IExperimentDirectoryGrain.Key).ListAsync(skip, take, cancellationToken));
 

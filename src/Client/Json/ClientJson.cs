@@ -1,6 +1,7 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 
 namespace AdjointDpm.Client.Json;
@@ -24,7 +25,7 @@ internal static class ClientJson
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
         // A loss can be NaN, which JSON has no number for.
         NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
-        Converters = { new JsonStringEnumConverter<RunState>(JsonNamingPolicy.CamelCase), new JsonStringEnumConverter<EventKind>(JsonNamingPolicy.CamelCase) },
+        Converters = { new JsonStringEnumConverter<RunState>(JsonNamingPolicy.CamelCase), new JsonStringEnumConverter<EventKind>(JsonNamingPolicy.CamelCase), new JsonStringEnumConverter<ReplayState>(JsonNamingPolicy.CamelCase) },
     };
 }
 
@@ -36,5 +37,6 @@ internal static class ClientJson
 [JsonSerializable(typeof(ErrorDocument))]
 [JsonSerializable(typeof(AuditDocument))]
 [JsonSerializable(typeof(ProofDocument))]
+[JsonSerializable(typeof(ReplayDocument))]
 [JsonSerializable(typeof(DoctorDocument))]
 internal sealed partial class ClientJsonContext : JsonSerializerContext;

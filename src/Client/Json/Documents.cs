@@ -85,6 +85,12 @@ internal sealed record ProofDocument(string Experiment, GradientProofReport Proo
     public string Schema { get; } = "adjointdpm.dev/gradient-proof/v1";
 }
 
+internal sealed record ReplayDocument(bool Equal, StepReplay Replay)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/replay/v1";
+}
+
 internal sealed record DoctorDocument(bool Healthy, IReadOnlyList<DoctorCheck> Checks)
 {
     [JsonPropertyOrder(-1)]

@@ -11,9 +11,6 @@ namespace AdjointDpm.Grains.Trials;
 /// <remarks>Everything is on the disk before the state that names it is committed, and removed only after a commit that does not.</remarks>
 internal sealed class TrialFiles(IDisk disk, Background background, string folder, long epoch)
 {
-    /// <summary>Of files that hold a version; their name is its SHA-256.</summary>
-    public const string Extension = ".bin";
-
     public const string ProofFile = "gradient-proof.json";
 
     public async Task<string> WriteAsync(byte[] bytes)
@@ -25,10 +22,15 @@ internal sealed class TrialFiles(IDisk disk, Background background, string folde
     }
 
     /// <exception cref="InvalidDataException">The file is missing or was changed.</exception>
-    public async Task<byte[]> ReadAsync(string sha)
+    public async Task<byte[]> ReadAsync(string sha) => await TryReadAsync(sha)
+        ?? throw new InvalidDataException($"'{PathOf(sha)}' is missing, so the trial cannot go on from its last step. Restore the data folder or submit the experiment anew.");
+
+    /// <summary>A version; null when it is not there.</summary>
+    /// <exception cref="InvalidDataException">The file was changed.</exception>
+    public async Task<byte[]?> TryReadAsync(string sha)
     {
-        var bytes = await disk.ReadAsync(PathOf(sha))
-            ?? throw new InvalidDataException($"'{PathOf(sha)}' is missing, so the trial cannot go on from its last step. Restore the data folder or submit the experiment anew.");
+        if (await disk.ReadAsync(PathOf(sha)) is not { } bytes)
+            return null;
         var found = await background.RunAsync(() => TensorReference.HashOf(bytes));
         return found == sha ? bytes : throw new InvalidDataException($"'{PathOf(sha)}' was changed: its SHA-256 is {found}. Restore the data folder or submit the experiment anew.");
     }
@@ -39,6 +41,15 @@ internal sealed class TrialFiles(IDisk disk, Background background, string folde
     /// <summary>Adds a record to this activation's part of the ledger.</summary>
     public void Append(LedgerRecord record) => disk.Append(LedgerPath(LedgerChain.FileOf(epoch, record.Step)), Line(record.ToLine()), durable: true);
 
+    /// <summary>The ledger's files.</summary>
+    public async Task<List<LedgerFile>> LedgerAsync()
+    {
+        var files = new List<LedgerFile>();
+        foreach (var path in disk.List(Path.Combine(folder, RunFolder.LedgerFolder)))
+            files.Add(new LedgerFile(Path.GetFileName(path), RunFolder.LinesOf((await disk.ReadAsync(path))!)));
+        return files;
+    }
+
     /// <summary>The committed records, the plan first; what this activation recorded beyond them is taken back, because it will be done again.</summary>
     /// <exception cref="InvalidDataException">The ledger is not the one whose newest record was committed.</exception>
     public async Task<IReadOnlyList<LedgerRecord>> RecoverAsync(int committed, string? head)
@@ -46,9 +57,7 @@ internal sealed class TrialFiles(IDisk disk, Background background, string folde
         // Before the plan not even step 0 is committed.
         if (head is null)
             committed = -1;
-        var files = new List<LedgerFile>();
-        foreach (var path in disk.List(Path.Combine(folder, RunFolder.LedgerFolder)))
-            files.Add(new LedgerFile(Path.GetFileName(path), RunFolder.LinesOf((await disk.ReadAsync(path))!)));
+        var files = await LedgerAsync();
         foreach (var own in files.Where(file => LedgerChain.EpochOf(file.Name) == epoch).ToArray())
         {
             var kept = own.Lines.TakeWhile(line => LedgerRecord.Parse(line) is { } record && record.Step <= committed).ToList();
@@ -86,5 +95,5 @@ internal sealed class TrialFiles(IDisk disk, Background background, string folde
 
     private string LedgerPath(string name) => Path.Combine(folder, RunFolder.LedgerFolder, name);
 
-    private string PathOf(string sha) => Path.Combine(folder, sha + Extension);
+    private string PathOf(string sha) => Path.Combine(folder, sha + ".bin");
 }

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Connection;
+using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 
 namespace AdjointDpm.Client.Tests.Commands;
@@ -21,6 +22,7 @@ public sealed class CommandTests : IDisposable
     [InlineData("ls --help", "ls")]
     [InlineData("show --help", "show")]
     [InlineData("cancel --help", "cancel")]
+    [InlineData("replay --help", "replay")]
     [InlineData("doctor --help", "doctor")]
     [InlineData("check --help", "check")]
     public async Task Help_ReadsWell(string line, string name)
@@ -140,6 +142,26 @@ public sealed class CommandTests : IDisposable
         Assert.Empty(_adpm.Connected);
         Assert.Contains($"{Id}/0  0 of 0 steps", _adpm.Out.ToString(), StringComparison.Ordinal);
         Assert.Equal(ExitCodes.Failed, await _adpm.RunAsync("audit other --data runs"));
+    }
+
+    [Fact]
+    public async Task Replay_SaysWhatWasRecomputed()
+    {
+        _adpm.Cluster.Experiments[Id] = Samples.Ended();
+        _adpm.Cluster.Replays.Enqueue(Samples.Replay(ReplayState.Equal));
+        await Verify("replay stylize/0@5 --gateway 127.0.0.1:1", 0, "replay");
+    }
+
+    [Fact]
+    public async Task Replay_ThatDiffers_SaysWhere_AndExitsWith1()
+    {
+        _adpm.Cluster.Experiments[Id] = Samples.Ended();
+        _adpm.Cluster.Replays.Enqueue(Samples.Replay(ReplayState.Different, "step 5, shard 1: the contents by silo-1/cpu:0: SHA-256 bb instead of aa by silo-0/cpu:0"));
+        await Verify($"replay {Id}/0@5 --gateway 127.0.0.1:1 --json", 1, "replay-json");
+        _adpm.Cluster.Replays.Enqueue(Samples.Replay(ReplayState.Failed));
+        Assert.Equal(ExitCodes.Failed, await _adpm.RunAsync($"replay {Id}/0@99 --gateway 127.0.0.1:1"));
+        Assert.Contains("Name one from 1 to 20.", _adpm.Out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(ExitCodes.Invalid, await _adpm.RunAsync($"replay {Id}@5 --gateway 127.0.0.1:1"));
     }
 
     [Fact]

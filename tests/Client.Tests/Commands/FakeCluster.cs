@@ -67,6 +67,12 @@ internal sealed class FakeCluster : IClusterConnection
 
     public Task<TrialAudit?> AuditAsync(string id, int trial, CancellationToken cancellationToken) => Task.FromResult(Audits.SingleOrDefault(audit => audit.Run == $"{id}/{trial}"));
 
+    /// <summary>Answers to a replay, in order; the last one stays.</summary>
+    public Queue<StepReplay> Replays { get; } = [];
+
+    public Task<StepReplay> ReplayAsync(string id, int trial, int step, CancellationToken cancellationToken) =>
+        Task.FromResult(Replays.Dequeue() with { Run = $"{id}/{trial}", Step = step });
+
     public Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken) =>
         Task.FromResult<IReadOnlyList<ExperimentSummary>>([.. Experiments.Values.Select(e => e.Summary).Skip(skip).Take(take)]);
 

@@ -46,6 +46,13 @@ internal static class Samples
         ForwardNfe = 2, BackwardNfe = 2, Vjps = 2, DifferenceNfe = 24,
     };
 
+    public static StepReplay Replay(ReplayState state, params string[] differences) => new()
+    {
+        Run = "", Step = 0, State = state, From = 2, StepsDone = 3, ShardsCompared = 12, Workers = ["silo-0/cpu:0", "silo-1/cpu:0"],
+        RecordedSha256 = new string('a', 64), RecomputedSha256 = new string(state == ReplayState.Equal ? 'a' : 'b', 64), Differences = differences,
+        Reason = state == ReplayState.Failed ? "Step 99 was not committed. Name one from 1 to 20." : null,
+    };
+
     public static ExperimentSnapshot Ended(string id = "stylize-0a1b2c3d", string? folder = null) => new()
     {
         Summary = Summary(id, RunState.Succeeded, 3, 3, 3, 2),

@@ -24,7 +24,7 @@ internal sealed class ClosedFormEngine(EngineScript script, string silo) : IGrad
         var loss = 0.0;
         for (var i = 0; i < theta.Length; i++)
         {
-            gradient[i] = theta[i] - 1 + (float)(random.NextDouble() - 0.5);
+            gradient[i] = theta[i] - 1 + script.Bias + (float)(random.NextDouble() - 0.5);
             loss += 0.5 * (theta[i] - 1.0) * (theta[i] - 1.0);
         }
         if (plan.Spec.Optimizer.LearningRate > 100)
@@ -76,6 +76,9 @@ internal sealed class EngineScript
 
     /// <summary>Runs on the device's thread before a shard is computed, with silo, step and shard; may block, throw, or count.</summary>
     public Action<string, int, int, CancellationToken> BeforeShard { get; set; } = (_, _, _, _) => { };
+
+    /// <summary>Added to every gradient, as by a device that computes wrongly.</summary>
+    public float Bias { get; set; }
 
     public IGradientEngineFactory On(string silo) => new Factory(this, silo);
 

@@ -33,6 +33,9 @@ internal sealed record FaultPlan
     /// <summary>Kills at any await: the n-th turn of the whole cluster.</summary>
     public IReadOnlyList<int> KillsAtTurn { get; init; } = [];
 
+    /// <summary>Processes that stand still at any await, as by the n-th turn of the whole cluster.</summary>
+    public IReadOnlyList<int> StallsAtTurn { get; init; } = [];
+
     /// <summary>Probability that a message is lost, delayed, or sent twice; each half before it is handled and half after.</summary>
     public double Lost { get; init; }
 
@@ -60,7 +63,8 @@ internal sealed record FaultPlan
         return new FaultPlan
         {
             AtPhases = [.. Enumerable.Range(0, random.Next(0, 3)).Select(_ => ((Phase)random.Next(6), random.Next(1, 20), (Fault)random.Next(8)))],
-            KillsAtTurn = [.. Enumerable.Range(0, random.Next(0, 4)).Select(_ => random.Next(1, 4000))],
+            KillsAtTurn = Turns(4),
+            StallsAtTurn = Turns(3),
             Lost = Some(0.05),
             Delayed = Some(0.1),
             Duplicated = Some(0.1),
@@ -68,6 +72,8 @@ internal sealed record FaultPlan
             Slow = Some(0.2),
             Stuck = Some(0.03),
         };
+
+        IReadOnlyList<int> Turns(int most) => [.. Enumerable.Range(0, random.Next(0, most)).Select(_ => random.Next(1, 4000))];
 
         double Some(double most) => random.Next(2) == 0 ? 0 : most * random.NextDouble();
     }

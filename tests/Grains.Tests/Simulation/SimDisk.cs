@@ -13,6 +13,9 @@ internal sealed class SimDisk(World world)
     /// <summary>Commits of trials as they reached the disk: path, step, epoch.</summary>
     public List<(string Path, int Step, long Epoch)> Commits { get; } = [];
 
+    /// <summary>Files that were removed while a trial's committed state needed them.</summary>
+    public List<string> RemovedTooSoon { get; } = [];
+
     /// <summary>Broken on purpose: what is appended never arrives.</summary>
     public bool LosesAppends { get; set; }
 
@@ -30,6 +33,14 @@ internal sealed class SimDisk(World world)
         _files[path] = contents;
         if (StateOf(path, contents) is { } commit)
             Commits.Add(commit);
+    }
+
+    private void Removed(string path)
+    {
+        var run = Path.GetFileName(Path.GetDirectoryName(path)!);
+        foreach (var state in _files.Where(file => file.Key.Contains("/state/trial/", StringComparison.Ordinal)).Select(file => Encoding.UTF8.GetString(file.Value)))
+            if (state.Contains($"\"index\":{run},", StringComparison.Ordinal) && state.Contains("\"state\":\"running\"", StringComparison.Ordinal) && state.Contains(Path.GetFileNameWithoutExtension(path), StringComparison.Ordinal))
+                RemovedTooSoon.Add(path);
     }
 
     private static (string Path, int Step, long Epoch)? StateOf(string path, byte[] contents)
@@ -85,8 +96,8 @@ internal sealed class SimDisk(World world)
 
         public void Delete(string path)
         {
-            if (!silo.Dead)
-                disk._files.Remove(path);
+            if (!silo.Dead && disk._files.Remove(path))
+                disk.Removed(path);
         }
 
         public IReadOnlyList<string> List(string folder) => disk.List(folder);

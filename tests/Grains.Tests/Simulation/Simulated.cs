@@ -75,6 +75,7 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
                 text.Append(CultureInfo.InvariantCulture, $"  {name} {Bits(value)}\n");
             Trial(world, trial, spec, text, violations);
         }
+        violations.AddRange(world.Disk.RemovedTooSoon.Select(path => $"{Path.GetFileName(path)} was removed while the committed state named it"));
         Commits(world, spec, violations);
         Journal(world, snapshot, violations);
         return text.ToString();

@@ -25,7 +25,7 @@ public sealed class SimulationTests
     [Fact]
     public void AnyScheduleOfFaults_GivesTheUndisturbedRun() =>
         Check("random", Runs(400), seed => (Simulated.Search, FaultPlan.Random(seed), CalmSearch.Value),
-            ["kills at an await", "silos killed", "messages lost", "answers lost", "messages delayed", "messages sent twice", "slow shards", "stuck shards", "writes failed", "writes done but said to have failed", "takeovers", "silos cut off", "silos stalled", "messages overtaken by later ones", "two coordinators at once"]);
+            ["kills at an await", "silos killed", "messages lost", "answers lost", "messages delayed", "messages sent twice", "slow shards", "stuck shards", "writes failed", "writes done but said to have failed", "takeovers", "silos cut off", "silos stalled", "stands still at an await", "messages overtaken by later ones", "two coordinators at once"]);
 
     /// <summary>Two faults at every phase in every run, so that each meets the others' aftermath.</summary>
     [Fact]
@@ -39,6 +39,9 @@ public sealed class SimulationTests
             return (Simulated.Single, new FaultPlan
             {
                 AtPhases = [.. phases.SelectMany(phase => new[] { 1, 2 }.Select(half => (phase, random.Next(half, half + (phase >= Phase.Reducing ? 1 : 6)), faults[(seed + (int)phase * 5 + half * 3) % faults.Length])))],
+                StallsAtTurn = [random.Next(100, 1500), random.Next(100, 3000)],
+                // Slow steps, so that a coordinator that stood still wakes while the next one is at work.
+                Slow = seed % 2 == 0 ? 0.5 : 0,
                 Until = TimeSpan.FromMinutes(2),
             }, CalmSingle.Value);
         }, [.. from fault in faults from phase in phases select $"{fault} at {phase}"], atLeast: runs * 200 / 1100);

@@ -398,6 +398,12 @@ internal sealed class World : IDisposable
                     Kill(Pick([.. _silos.Values.Where(silo => !silo.Dead)]));
                     continue;
                 }
+                if (Plan.StallsAtTurn.Contains((int)TurnsTaken) && !Calm)
+                {
+                    Tally.Add("stands still at an await");
+                    Stall(Pick([.. _silos.Values.Where(silo => silo.HasTrial && !silo.Dead)]));
+                    continue;
+                }
                 ready[ready.Count == 1 ? 0 : Random.Next(ready.Count)].Turns.RunNext();
                 if (TurnsTaken > 2_000_000)
                     throw new InvalidOperationException("The run takes turns without end.");

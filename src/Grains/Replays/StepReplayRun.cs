@@ -1,0 +1,204 @@
+using System.Globalization;
+using AdjointDpm.Grains.Audit;
+using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Trials;
+using AdjointDpm.Grains.Workers;
+
+namespace AdjointDpm.Grains.Replays;
+
+/// <summary>Computes a committed step once more, from the newest version before it that is kept, and compares every bit with the ledger.</summary>
+/// <remarks>Reads the trial's folder and writes nothing; its tokens are of a run of their own, so that a trial that goes on is not disturbed.</remarks>
+internal sealed class StepReplayRun
+{
+    private static readonly TimeSpan Forgotten = TimeSpan.FromMinutes(1);
+
+    private readonly IActivation _activation;
+    private readonly ShardDispatch _dispatch;
+    private readonly TensorTransfer _transfer;
+    private readonly Background _background;
+    private readonly TimeProvider _time;
+    private readonly CancellationTokenSource _stop;
+    private readonly TrialFiles _files;
+    private readonly long _epoch;
+    private readonly (string Experiment, int Trial, int Step) _what;
+    private readonly SortedSet<string> _workers = new(StringComparer.Ordinal);
+    private readonly List<string> _differences = [];
+    private StepReplay _progress;
+    private DateTimeOffset _asked;
+
+    public StepReplayRun(IActivation activation, SiloFolders folders, IDisk disk, ShardDispatch dispatch, TensorTransfer transfer, Background background, TimeProvider time, CancellationToken stopping)
+    {
+        (_activation, _dispatch, _transfer, _background, _time) = (activation, dispatch, transfer, background, time);
+        _what = Parse(activation.Key);
+        // A later replay of the same step fences what an earlier one left with the workers.
+        _epoch = time.GetUtcNow().UtcTicks;
+        _files = new TrialFiles(disk, background, folders.TrialWork(_what.Experiment, _what.Trial), _epoch);
+        _stop = CancellationTokenSource.CreateLinkedTokenSource(stopping);
+        _progress = new StepReplay { Run = ITrialGrain.KeyOf(_what.Experiment, _what.Trial), Step = _what.Step, State = ReplayState.Running };
+        _asked = time.GetUtcNow();
+        _ = RunAsync();
+    }
+
+    public StepReplay Progress()
+    {
+        _asked = _time.GetUtcNow();
+        if (_progress.State != ReplayState.Running)
+            _activation.Deactivate();
+        return _progress;
+    }
+
+    private static (string, int, int) Parse(string key)
+    {
+        var (slash, at) = (key.LastIndexOf('/'), key.LastIndexOf('@'));
+        return slash > 0 && at > slash
+            && int.TryParse(key.AsSpan(slash + 1, at - slash - 1), NumberStyles.None, CultureInfo.InvariantCulture, out var trial)
+            && int.TryParse(key.AsSpan(at + 1), NumberStyles.None, CultureInfo.InvariantCulture, out var step)
+            ? (key[..slash], trial, step)
+            : throw new ArgumentException($"'{key}' does not name a step. Write EXPERIMENT/TRIAL@STEP.");
+    }
+
+    private async Task RunAsync()
+    {
+        await Task.Yield();
+        using var watch = _activation.Every(TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(10), () => _time.GetUtcNow() - _asked > Forgotten ? _stop.CancelAsync() : Task.CompletedTask);
+        try
+        {
+            await ReplayAsync();
+            _progress = _progress with { State = _differences.Count == 0 ? ReplayState.Equal : ReplayState.Different, Differences = _differences };
+        }
+        catch (OperationCanceledException)
+        {
+            Fail("It was stopped: nobody asked for it any more, or its silo ends.");
+        }
+#pragma warning disable CA1031 // Whatever is in its way becomes the answer: nobody else hears of it.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            Fail(e.Message);
+        }
+        finally
+        {
+            _progress = _progress with { Workers = [.. _workers] };
+            _stop.Dispose();
+        }
+    }
+
+    private void Fail(string reason) => _progress = _progress with { State = ReplayState.Failed, Reason = reason, Differences = _differences };
+
+    private async Task ReplayAsync()
+    {
+        var records = await LedgerAsync();
+        var plan = records[0].Plan!;
+        _progress = _progress with { RecordedSha256 = records[_what.Step].ParametersSha256 };
+        var (from, parameters, optimizer) = await StartAsync(records, plan);
+        _progress = _progress with { From = from };
+        for (var step = from + 1; step <= _what.Step && _differences.Count == 0; step++)
+        {
+            var update = await RecomputeAsync(step, records[step], plan, parameters, optimizer);
+            (parameters, optimizer) = (update.Parameters, update.Optimizer);
+            _progress = _progress with
+            {
+                StepsDone = _progress.StepsDone + 1,
+                RecomputedSha256 = step == _what.Step ? TensorReference.HashOf(parameters) : null,
+                Workers = [.. _workers],
+            };
+        }
+    }
+
+    /// <summary>The committed records, which must prove what they say before anything is compared with them.</summary>
+    private async Task<IReadOnlyList<LedgerRecord>> LedgerAsync()
+    {
+        var audit = await _activation.Grains.GetGrain<IExperimentGrain>(_what.Experiment).AuditAsync(_what.Trial)
+            ?? throw new ArgumentException($"There is no trial {_progress.Run}.");
+        if (!audit.Holds)
+            throw new InvalidDataException($"The ledger does not hold, so there is nothing to compare with: {audit.Violations[0]}");
+        if (_what.Step < 1 || _what.Step > audit.Steps)
+            throw new ArgumentException(FormattableString.Invariant($"Step {_what.Step} was not committed. Name one from 1 to {audit.Steps}."));
+        return LedgerChain.Of(await _files.LedgerAsync()).Records;
+    }
+
+    /// <summary>Newest kept version before the step; the model as it is loaded when none is.</summary>
+    private async Task<(int Step, byte[] Parameters, float[] Optimizer)> StartAsync(IReadOnlyList<LedgerRecord> records, LedgerPlan plan)
+    {
+        for (var step = _what.Step - 1; step > 0; step--)
+        {
+            if (await _files.TryReadAsync(records[step].ParametersSha256) is not { } kept)
+                continue;
+            if (records[step].OptimizerSha256 is not { } sha)
+                return (step, kept, []);
+            if (await _files.TryReadAsync(sha) is { } state)
+                return (step, kept, TrialFiles.Floats(state));
+        }
+        byte[]? parameters = null;
+        await _dispatch.RunAsync(Round(WorkKind.Prepare, plan, 0, 1, null, (_, _, bytes) => parameters = bytes), _stop.Token);
+        Compare(TensorReference.HashOf(parameters), records[0].ParametersSha256, "the untrained parameters");
+        return (0, parameters!, []);
+    }
+
+    private async Task<StepUpdate> RecomputeAsync(int step, LedgerRecord record, LedgerPlan plan, byte[] parameters, float[] optimizer)
+    {
+        var spec = ExperimentSpecJson.Deserialize(plan.SpecJson);
+        var reduction = new GradientReduction(plan.Shards, parameters.Length / sizeof(float));
+        var shards = new WorkResult[plan.Shards];
+        var recorded = record.Contributions.Where(contribution => contribution.Outcome == ContributionOutcome.Accepted).ToDictionary(contribution => contribution.Shard);
+        var place = FormattableString.Invariant($"step {step}");
+        var at = _transfer.Offer(parameters);
+        try
+        {
+            await _dispatch.RunAsync(Round(WorkKind.Gradient, plan, step - 1, plan.Shards, at, (shard, result, bytes) =>
+            {
+                shards[shard] = result;
+                reduction.Add(shard, TrialFiles.Floats(bytes!), result.Weight);
+                _workers.Add(result.Statistics.Worker);
+                Compare(result.ContentSha256, recorded[shard].ContentSha256, FormattableString.Invariant($"{place}, shard {shard}: the contents by {result.Statistics.Worker}"), $" by {recorded[shard].Worker}");
+                _progress = _progress with { ShardsCompared = _progress.ShardsCompared + 1 };
+            }), _stop.Token);
+        }
+        finally
+        {
+            _transfer.Withdraw(at);
+        }
+        var update = await _background.RunAsync(() => StepUpdate.Of(reduction, step, spec.Optimizer, parameters, optimizer, _time));
+        foreach (var (name, value) in StepUpdate.Metrics(shards, update.Norm))
+            if (!record.Metrics.TryGetValue(name, out var was) || BitConverter.DoubleToInt64Bits(was) != BitConverter.DoubleToInt64Bits(value))
+                _differences.Add(string.Create(CultureInfo.InvariantCulture, $"{place}: {name} is {value:R} instead of {was:R}"));
+        Compare(TensorReference.HashOf(update.Parameters), record.ParametersSha256, $"{place}: the parameters");
+        if (record.OptimizerSha256 is { } state)
+            Compare(TensorReference.HashOf(TrialFiles.Bytes(update.Optimizer)), state, $"{place}: the optimiser's state");
+        return update;
+    }
+
+    private void Compare(string found, string recorded, string what, string by = "")
+    {
+        if (found != recorded)
+            _differences.Add($"{what}: SHA-256 {found} instead of {recorded}{by}");
+    }
+
+    private WorkRound Round(WorkKind kind, LedgerPlan plan, int step, int shards, TensorReference? parameters, Action<int, WorkResult, byte[]?> accept)
+    {
+        var spec = ExperimentSpecJson.Deserialize(plan.SpecJson);
+        return new WorkRound
+        {
+            Ledger = new StepLedger(_activation.Key, _epoch, kind, step, shards),
+            Device = spec.Resources.Device,
+            Rotation = _what.Trial,
+            Lease = TimeSpan.FromSeconds(spec.Failure.LeaseSeconds),
+            MaxAttempts = spec.Failure.MaxShardAttempts,
+            Assign = token => new WorkAssignment
+            {
+                Token = token,
+                SpecJson = plan.SpecJson,
+                SpecSha256 = plan.SpecSha256,
+                Parameters = parameters,
+                // Other files than those of the run would give other bits: a worker that sees others refuses.
+                ModelSha256 = plan.ModelSha256,
+            },
+            Accept = accept,
+            Reissued = (_, _) => { },
+        };
+    }
+}
