@@ -78,8 +78,9 @@ internal sealed class SafetensorsHeader
             CheckLayout(file, entries.Values, dataLength);
             return new SafetensorsHeader(entries, metadata ?? []);
         }
-        catch (JsonException e)
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
+            // The second is what a string of half a surrogate pair gives when it is read.
             throw new SafetensorsException(file, null, $"the header is not valid JSON ({e.Message}) The file is damaged: get it again.", e);
         }
     }
@@ -108,10 +109,10 @@ internal sealed class SafetensorsHeader
         var name = property.Name;
         var value = property.Value;
         if (value.ValueKind != JsonValueKind.Object
-            || !value.TryGetProperty("dtype", out var dtype) || dtype.ValueKind != JsonValueKind.String
-            || !value.TryGetProperty("shape", out var shape) || shape.ValueKind != JsonValueKind.Array
-            || !value.TryGetProperty("data_offsets", out var offsets) || offsets.ValueKind != JsonValueKind.Array || offsets.GetArrayLength() != 2)
-            throw new SafetensorsException(file, name, "needs \"dtype\", \"shape\" and two \"data_offsets\". The file is damaged: get it again.");
+            || !One(value, "dtype", out var dtype) || dtype.ValueKind != JsonValueKind.String
+            || !One(value, "shape", out var shape) || shape.ValueKind != JsonValueKind.Array
+            || !One(value, "data_offsets", out var offsets) || offsets.ValueKind != JsonValueKind.Array || offsets.GetArrayLength() != 2)
+            throw new SafetensorsException(file, name, "needs one \"dtype\", one \"shape\" and two \"data_offsets\". The file is damaged: get it again.");
 
         var spelled = dtype.GetString()!;
         if (!Dtypes.TryGetValue(spelled, out var type))
@@ -123,7 +124,9 @@ internal sealed class SafetensorsHeader
         long bytes;
         try
         {
-            bytes = dimensions.Aggregate((long)type.Size, (total, d) => checked(total * d));
+            // An empty tensor's other dimensions must be addressable too: torch multiplies them for its strides.
+            bytes = dimensions.Aggregate((long)type.Size, (total, d) => checked(total * Math.Max(d, 1)));
+            bytes = dimensions.Contains(0) ? 0 : bytes;
         }
         catch (OverflowException e)
         {
@@ -133,6 +136,20 @@ internal sealed class SafetensorsHeader
         if (end - begin != bytes)
             throw new SafetensorsException(file, name, $"of shape [{string.Join(", ", dimensions)}] and dtype {spelled} needs {bytes} bytes, but its offsets {begin}..{end} hold {end - begin}. The file is damaged: get it again.");
         return new SafetensorsEntry(name, spelled, dimensions, begin, end);
+    }
+
+    // Of two properties of one name readers would take different ones.
+    private static bool One(JsonElement value, string name, out JsonElement found)
+    {
+        found = default;
+        var count = 0;
+        foreach (var property in value.EnumerateObject())
+        {
+            if (property.NameEquals(name))
+                (found, count) = (property.Value, count + 1);
+        }
+
+        return count == 1;
     }
 
     private static long Integer(string file, string name, JsonElement value) =>
