@@ -189,7 +189,11 @@ public sealed class LoraWeights : IDisposable
     /// <summary>Frees the tensors.</summary>
     public void Dispose() => Free(Layers);
 
-    private void Compare(string path, StableDiffusionModel model)
+    internal static bool IsPart(string name) => Split(name) is { Kind: not Part.Alpha };
+
+    internal static bool IsDown(string name) => Split(name) is { Kind: Part.Down };
+
+    internal void Compare(string path, StableDiffusionModel model)
     {
         using var read = Read(path, model);
         using var scope = NewDisposeScope();

@@ -86,8 +86,7 @@ public static class SingleFileCheckpoint
         SafetensorsWriter.Write(path, tensors, new Dictionary<string, string>(metadata ?? new Dictionary<string, string>()) { ["format"] = "pt" });
     }
 
-    internal static SingleFileKind KindOf(StableDiffusionModel model) =>
-        model.IsXl ? SingleFileKind.Xl : model.Unet.Config.UseLinearProjection ? SingleFileKind.Sd2 : SingleFileKind.Sd1;
+    internal static SingleFileKind KindOf(StableDiffusionModel model) => StableDiffusionConfig.Of(model).Kind;
 
     internal static IEnumerable<(WeightMap Map, string Prefix, Func<string, bool> MayBeLeft)> Maps(
         SingleFileKind kind, IReadOnlyList<ClipTextModel> encoders, UNet2DConditionModel unet, AutoencoderKL autoencoder, string autoencoderPrefix)

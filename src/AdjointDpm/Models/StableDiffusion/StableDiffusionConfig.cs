@@ -56,6 +56,9 @@ public sealed record StableDiffusionConfig(IReadOnlyList<ClipTextConfig> TextEnc
         Schedule,
         ZerosForEmptyPrompt: true);
 
+    /// <summary>Which of the released models this has the parts of.</summary>
+    public SingleFileKind Kind => Unet.AdditionEmbedType == "text_time" ? SingleFileKind.Xl : Unet.UseLinearProjection ? SingleFileKind.Sd2 : SingleFileKind.Sd1;
+
     /// <summary>The configurations of a loaded model.</summary>
     public static StableDiffusionConfig Of(StableDiffusionModel model)
     {

@@ -17,7 +17,7 @@ namespace AdjointDpm.Models.StableDiffusion;
 public sealed class StableDiffusionFolder
 {
     private const string ConfigFile = "config.json";
-    private const string DiffusersStem = "diffusion_pytorch_model";
+    private const string DiffusersStem = "diffusion_pytorch_model", TextStem = "model";
     private const string UnetPart = "unet", VaePart = "vae", SchedulerPart = "scheduler";
     private static readonly (string Encoder, string Tokenizer)[] Texts = [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")];
 
@@ -77,6 +77,11 @@ public sealed class StableDiffusionFolder
     /// <summary>The schedule that the folder names.</summary>
     public SchedulerConfig ReadScheduler() => SchedulerConfig.Read(In(SchedulerPart, "scheduler_config.json"));
 
+    /// <summary>The configurations of all parts; weights are not looked at.</summary>
+    /// <exception cref="ModelConfigException">A configuration is missing, malformed or not supported.</exception>
+    public StableDiffusionConfig ReadConfig() => new(
+        [.. Texts.Take(TextEncoderCount).Select(t => ReadTextConfig(t.Encoder))], UNet2DConditionConfig.Read(In(UnetPart, ConfigFile)), AutoencoderKLConfig.Read(In(VaePart, ConfigFile)), ReadScheduler(), ZerosForEmptyPrompt);
+
     /// <summary>Loads a tokenizer.</summary>
     /// <param name="encoder">Of which text encoder, from 0.</param>
     public ClipTokenizer LoadTokenizer(int encoder = 0) => ClipTokenizer.Load(In(Texts[encoder].Tokenizer));
@@ -86,9 +91,7 @@ public sealed class StableDiffusionFolder
     public ClipTextModel LoadTextEncoder(int encoder = 0)
     {
         var part = Texts[encoder].Encoder;
-        var config = ClipTextConfig.Read(In(part, ConfigFile));
-        // The index knows better than the configuration, which often names no class.
-        return Fill(new ClipTextModel(config with { Architectures = [_parts[part]] }), part, "model", ClipNames.Current);
+        return Fill(new ClipTextModel(ReadTextConfig(part)), part, TextStem, ClipNames.Current);
     }
 
     /// <summary>Loads the diffusion network, in float32 on the CPU, without gradients of its own.</summary>
@@ -167,6 +170,13 @@ public sealed class StableDiffusionFolder
         index["feature_extractor"] = new JsonArray(null, null);
         ModelConfig.Write(System.IO.Path.Combine(path, "model_index.json"), index);
     }
+
+    /// <summary>The file, or the index, with each network's weights.</summary>
+    internal IEnumerable<(string Part, string File)> WeightFilesByPart() =>
+        Texts.Take(TextEncoderCount).Select(t => (t.Encoder, TextStem)).Append((UnetPart, DiffusersStem)).Append((VaePart, DiffusersStem)).Select(p => (p.Item1, WeightFiles.Find(In(p.Item1), p.Item2, _variant)));
+
+    // The index knows better than the configuration, which often names no class.
+    private ClipTextConfig ReadTextConfig(string part) => ClipTextConfig.Read(In(part, ConfigFile)) with { Architectures = [_parts[part]] };
 
     private string In(params string[] names) => System.IO.Path.Combine([Path, .. names]);
 

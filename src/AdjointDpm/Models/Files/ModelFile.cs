@@ -1,0 +1,119 @@
+using System.Globalization;
+using AdjointDpm.Formats;
+using AdjointDpm.Models.StableDiffusion;
+
+namespace AdjointDpm.Models.Files;
+
+/// <summary>Says what files and folders hold, without reading their weights.</summary>
+public static class ModelFile
+{
+    /// <summary>Looks at a safetensors file, a folder of diffusers or a PNG picture.</summary>
+    /// <param name="path">The file or folder.</param>
+    /// <exception cref="SafetensorsException">The file is missing, damaged or a pickle.</exception>
+    /// <exception cref="ModelConfigException">The folder is none of diffusers', or its configurations are malformed.</exception>
+    /// <exception cref="InvalidDataException">The picture is damaged.</exception>
+    public static ModelFileReport Inspect(string path)
+    {
+        if (Directory.Exists(path))
+            return File.Exists(Path.Combine(path, "model_index.json")) && DiffusersFolder.Open(path).UnetClass == "UNet2DConditionModel" ? OfPipeline(path) : OfNetwork(path);
+        if (Path.GetExtension(path).Equals(".png", StringComparison.OrdinalIgnoreCase) && File.Exists(path))
+            return new(path, "PNG picture", [], PngText.Read(path), []);
+        using var file = SafetensorsFile.Open(path);
+        var tensors = file.Names.Select(n => new TensorReport(n, SafetensorsHeader.Spell(file.Dtype(n))!, file.Shape(n))).ToList();
+        var (kind, facts) = Known(path, file, tensors);
+        facts.AddRange(Sizes(tensors));
+        return new(path, kind, facts, file.Metadata, tensors);
+    }
+
+    internal static bool IsLora(IEnumerable<string> names) => names.Any(n => LoraWeights.IsPart(n));
+
+    internal static bool IsWord(SafetensorsFile file) =>
+        file.Names is ["emb_params"] or ["clip_g", "clip_l"] || (file.Names.Count == 1 && file.Shape(file.Names[0]).Count is 1 or 2 && !file.Names[0].Contains('.', StringComparison.Ordinal));
+
+    private static (string Kind, List<KeyValuePair<string, string>> Facts) Known(string path, SafetensorsFile file, List<TensorReport> tensors)
+    {
+        if (IsLora(file.Names))
+            return ("LoRA", Lora(file));
+        if (file.Contains("prompt_embeds"))
+            return ("prompt embeddings", [new("prompts", Number(file.Shape("prompt_embeds")[0])), new("model", file.Contains("pooled_prompt_embeds") ? "Stable Diffusion XL" : "Stable Diffusion 1 or 2")]);
+        if (IsWord(file))
+            return ("textual inversion", [new("vectors", Number(tensors[0].Shape.Count == 1 ? 1 : tensors[0].Shape[0])), new("width", string.Join(" and ", tensors.Select(t => t.Shape[^1])))]);
+        if (file.Names.Any(n => n.StartsWith("model.diffusion_model.", StringComparison.Ordinal)))
+        {
+            try
+            {
+                return ("single-file checkpoint", [new("model", Called(SingleFileCheckpoint.Detect(path)))]);
+            }
+            catch (SafetensorsException e)
+            {
+                return ("checkpoint that is not supported", [new("because", e.Message)]);
+            }
+        }
+
+        return ("weights", []);
+    }
+
+    private static List<KeyValuePair<string, string>> Lora(SafetensorsFile file)
+    {
+        var kohya = file.Names.Any(n => n.StartsWith("lora_", StringComparison.Ordinal));
+        var ranks = file.Names.Where(n => LoraWeights.IsDown(n) && file.Shape(n).Count > 0).Select(n => file.Shape(n)[0]).Order().Distinct().ToList();
+        var xl = file.Names.Any(n => n.StartsWith("lora_te2_", StringComparison.Ordinal) || n.StartsWith("text_encoder_2.", StringComparison.Ordinal) || n.StartsWith("lora_unet_input_blocks", StringComparison.Ordinal) || n.StartsWith("lora_unet_output_blocks", StringComparison.Ordinal));
+        // The first projection of a text's states is as wide as they are.
+        var width = file.Names.Where(n => n.Contains("attn2", StringComparison.Ordinal) && n.Contains("to_k", StringComparison.Ordinal) && LoraWeights.IsDown(n) && file.Shape(n).Count > 1).Select(n => file.Shape(n)[1]).FirstOrDefault();
+        var facts = new List<KeyValuePair<string, string>>
+        {
+            new("dialect", kohya ? "kohya" : "diffusers"),
+            new("model", xl || width == 2048 ? "Stable Diffusion XL" : width switch { 768 => "Stable Diffusion 1", 1024 => "Stable Diffusion 2", _ => "not told by its tensors" }),
+            new("layers", Number(file.Names.Count(LoraWeights.IsDown))),
+            new("rank", ranks.Count == 1 ? Number(ranks[0]) : $"{ranks.FirstOrDefault()} to {ranks.LastOrDefault()}"),
+        };
+        if (file.Metadata.TryGetValue("ss_network_alpha", out var alpha))
+            facts.Add(new("alpha", alpha));
+        else if (!file.Metadata.ContainsKey("lora_adapter_metadata") && !file.Names.Any(n => n.EndsWith(".alpha", StringComparison.Ordinal)))
+            facts.Add(new("alpha", "not told: loaders take the rank"));
+        return facts;
+    }
+
+    private static ModelFileReport OfPipeline(string path)
+    {
+        var folder = StableDiffusionFolder.Open(path);
+        var config = folder.ReadConfig();
+        var facts = new List<KeyValuePair<string, string>>
+        {
+            new("model", Called(config.Kind)),
+            new("prediction", config.Scheduler.PredictionType),
+            new("scheduler", config.Scheduler.ClassName),
+            new("channels", string.Join(", ", config.Unet.BlockOutChannels)),
+            new("text width", string.Join(" + ", config.TextEncoders.Select(t => t.HiddenSize))),
+        };
+        if (config.Unet.SampleSize is { } size)
+            facts.Add(new("picture", string.Join(" × ", size.Values.Select(s => s * config.Autoencoder.Reduction).Distinct()) + " pixels a side"));
+        foreach (var (part, file) in folder.WeightFilesByPart())
+        {
+            using var weights = WeightFiles.Open(file);
+            facts.Add(new(part, $"{weights.Names.Count()} tensors, {Number(weights.Names.Sum(n => Count(weights.Shape(n))))} parameters"));
+        }
+
+        return new(path, "diffusers folder", facts, new Dictionary<string, string>(), []);
+    }
+
+    private static ModelFileReport OfNetwork(string path)
+    {
+        var folder = DiffusersFolder.Open(path);
+        using var weights = WeightFiles.Open(WeightFiles.Find(folder.UnetFolder, "diffusion_pytorch_model"));
+        return new(path, "diffusers folder", [new("network", folder.UnetClass), new("tensors", Number(weights.Names.Count())), new("parameters", Number(weights.Names.Sum(n => Count(weights.Shape(n)))))], new Dictionary<string, string>(), []);
+    }
+
+    internal static string Called(SingleFileKind kind) => kind switch { SingleFileKind.Sd1 => "Stable Diffusion 1", SingleFileKind.Sd2 => "Stable Diffusion 2", _ => "Stable Diffusion XL" };
+
+    private static IEnumerable<KeyValuePair<string, string>> Sizes(List<TensorReport> tensors)
+    {
+        yield return new("tensors", Number(tensors.Count));
+        yield return new("parameters", Number(tensors.Sum(t => Count(t.Shape))));
+        yield return new("dtypes", string.Join(", ", tensors.GroupBy(t => t.Dtype).OrderByDescending(g => g.Count()).Select(g => $"{g.Key} × {g.Count()}")));
+    }
+
+    private static long Count(IEnumerable<long> shape) => shape.Aggregate(1L, (a, b) => a * b);
+
+    private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
+}
