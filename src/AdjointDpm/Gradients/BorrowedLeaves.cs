@@ -33,6 +33,13 @@ internal sealed class BorrowedLeaves : IDisposable
         Inputs = [.. _field.Inputs.Select(i => i.Value)];
     }
 
+    /// <summary>Makes the declared inputs constants again, for one evaluation.</summary>
+    public void Disarm()
+    {
+        foreach (var input in _field.Inputs)
+            input.Value.requires_grad = false;
+    }
+
     /// <summary>Takes the accumulated gradients out, into the dispose scope around the current one; zeros for inputs that were never reached, which are listed.</summary>
     public (OrderedDictionary<string, Tensor> Gradients, IReadOnlyList<string> Unreached) Collect()
     {

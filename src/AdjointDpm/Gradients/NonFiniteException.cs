@@ -40,14 +40,14 @@ public sealed class UndeclaredInputException : InvalidOperationException
         : base(Describe(names))
         => Names = names;
 
-    /// <summary>Names of undeclared parameters, as far as the field knows its networks.</summary>
+    /// <summary>Names of the undeclared tensors: parameters of known networks by their prefix, others as the predictor's captured variables, fields and elements are called. Empty if the predictor holds none that requires grad.</summary>
     public IReadOnlyList<string> Names { get; }
 
     private static string Describe(IReadOnlyList<string> names)
     {
         ArgumentNullException.ThrowIfNull(names);
         var which = names.Count == 0
-            ? "a captured tensor whose name is unknown (NoiseField.Knowing makes a network known)"
+            ? "a tensor that the predictor does not hold itself, so that its name is unknown (NoiseField.Knowing makes a network known)"
             : string.Join(", ", names.Take(8)) + (names.Count > 8 ? $" and {names.Count - 8} more" : "");
         return $"The noise predictor depends on tensors that require grad but were not declared: {which}. Declare them with NoiseField.With to get their gradients, or hold them constant with NoiseField.Freeze.";
     }

@@ -73,8 +73,10 @@ public static class Sampling
             using var grad = no_grad();
             using var leaves = new BorrowedLeaves(request.Field);
             using var solve = new Solve(request, guarded, cancellationToken) { Leaves = leaves, Objective = objective };
-            solve.Timed(SolvePhase.Forward, () => solve.FindSteps(method.WalksWithoutGraph));
-            var sweep = method.Begin(solve);
+            // The unrolled sweep is one call, which cannot say where it went wrong; the discrete adjoint has the same gradient step by step.
+            var used = guarded && method == GradientMethod.StoreAll ? GradientMethod.Discrete : method;
+            solve.Timed(SolvePhase.Forward, () => solve.FindSteps(used.WalksWithoutGraph));
+            var sweep = used.Begin(solve);
             var sample = solve.Timed(SolvePhase.Forward, sweep.Forward);
             nonFinite = "sample";
             if (!Solve.IsFinite(sample))

@@ -15,6 +15,7 @@ internal sealed partial class Solve : IDisposable
     private int _forwardNfe, _backwardNfe, _vjps, _recomputed;
     private SolvePhase _phase = SolvePhase.Forward;
     private TimeSpan _forward, _loss, _backward;
+    private bool? _hasSuspects;
 
     /// <summary>Plans all steps.</summary>
     /// <param name="request">What to solve.</param>
@@ -100,8 +101,8 @@ internal sealed partial class Solve : IDisposable
         if (Known(step, evaluation) is { } known)
             return known;
         Tensor eps;
-        if (step == 0 && _forwardNfe == 0 && Leaves is not null)
-            eps = EvaluateLookingForUndeclared(x, at, wanted);
+        if (Leaves is not null && (_forwardNfe == 0 || !Request.Field.HasClassifier || HasSuspects))
+            eps = EvaluateLookingForUndeclared(x, at, wanted, step);
         else
             eps = Request.Field.Evaluate(x, at, wanted, step);
         _forwardNfe++;
@@ -120,25 +121,58 @@ internal sealed partial class Solve : IDisposable
     /// <summary>Evaluates the field in grad mode, where its graph is kept by the result.</summary>
     public Stepping.Evaluator EvaluateWithGraph(int step) => (_, x, at, wanted) =>
     {
+        if (_forwardNfe == 0 || HasSuspects)
+            Probe(step, x, at, wanted);
         var eps = Request.Field.Evaluate(x, at, wanted, step);
         _forwardNfe++;
         Check(eps, "prediction", step, at.Rho);
         return eps;
     };
 
-    /// <summary>Evaluates once with nothing but undeclared tensors requiring grad, and throws if the result does.</summary>
-    public Tensor EvaluateLookingForUndeclared(Tensor x, GridPoint at, Prediction wanted, int step = 0)
+    // Names of the undeclared tensors that a prediction depends on.
+    private string[] Reached(Tensor prediction)
+    {
+        var suspects = Request.Field.Undeclared();
+        var before = suspects.Select(s => s.Value.grad?.DetachFromDisposeScope()).ToArray();
+        foreach (var (_, tensor) in suspects)
+            tensor.grad = null;
+        Vjp.Accumulate([(prediction, ones_like(prediction))], [.. suspects.Select(s => s.Value)]);
+        string[] reached = [.. suspects.Where(s => s.Value.grad is not null).Select(s => s.Name)];
+        foreach (var ((_, tensor), grad) in suspects.Zip(before))
+        {
+            tensor.grad = grad;
+            grad?.Dispose();
+        }
+
+        return reached;
+    }
+
+    // Whether the predictors hold a tensor that requires grad and was not declared: it may matter at any step, or at none.
+    private bool HasSuspects => _hasSuspects ??= Request.Field.Undeclared().Count > 0;
+
+    // Where declared inputs require grad, undeclared ones look alike: the search for them is an evaluation of its own.
+    private void Probe(int step, Tensor x, GridPoint at, Prediction wanted)
+    {
+        using var scope = NewDisposeScope();
+        Leaves!.Disarm();
+        EvaluateLookingForUndeclared(x, at, wanted, step);
+        Leaves.Arm();
+        CountProbe();
+    }
+
+    /// <summary>Counts an evaluation made only to look for undeclared inputs.</summary>
+    public void CountProbe() => _recomputed++;
+
+    /// <summary>Evaluates with nothing but undeclared tensors requiring grad, and throws if the result does. Without such tensors no graph is made, so that looking costs nothing.</summary>
+    public Tensor EvaluateLookingForUndeclared(Tensor x, GridPoint at, Prediction wanted, int step)
     {
         using var grad = enable_grad();
         var eps = Request.Field.Evaluate(x.detach(), at, wanted, step);
-        return eps.requires_grad ? throw new UndeclaredInputException(Request.Field.Undeclared()) : eps;
+        return eps.requires_grad ? throw new UndeclaredInputException(Reached(eps)) : eps;
     }
 
     /// <summary>Notes something that the caller should know about the result.</summary>
     public void Warn(string warning) => _warnings.Add(warning);
-
-    /// <summary>Counts an evaluation made only to look for undeclared inputs.</summary>
-    public void CountProbe() => _recomputed++;
 
     /// <summary>Counts the products of one sweep of plain automatic differentiation through the sampler.</summary>
     public void CountUnrolled() => _vjps += _forwardNfe;

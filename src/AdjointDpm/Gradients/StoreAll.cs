@@ -19,7 +19,6 @@ internal sealed class StoreAll() : GradientMethod("store-all")
 
         public override Tensor Forward()
         {
-            Probe();
             solve.Leaves!.Arm();
             using var grad = enable_grad();
             _noise = solve.Request.Noise.detach().requires_grad_();
@@ -54,16 +53,6 @@ internal sealed class StoreAll() : GradientMethod("store-all")
             if (point is { } met)
                 _states.Add((state.Step, met, state.Y));
             return point is not null;
-        }
-
-        // Once armed, declared and undeclared tensors look alike: the search for undeclared ones costs an evaluation of its own.
-        private void Probe()
-        {
-            using var scope = NewDisposeScope();
-            var work = new StepTensors(solve.Plans[0], solve.Start(solve.Request.Noise.detach()));
-            var first = solve.Plans[0].Evaluations[0];
-            solve.EvaluateLookingForUndeclared(work.Input(0), first.At, first.As);
-            solve.CountProbe();
         }
     }
 }

@@ -67,7 +67,7 @@ public sealed partial record NoiseField
     public NoiseField WithClassifier(NoisePredictor logProbability, double scale, bool exact = true)
     {
         ArgumentNullException.ThrowIfNull(logProbability);
-        return this with { Terms = Terms.Add((_, x, at, _, wanted) => ClassifierTerm(logProbability, scale, exact, x, at, wanted)) };
+        return this with { Terms = Terms.Add((_, x, at, _, wanted) => ClassifierTerm(logProbability, scale, exact, x, at, wanted)), HasClassifier = true };
     }
 
     private static FieldTerm Weighted(SteppedPredictor predict, double weight) => (field, x, at, step, wanted) =>

@@ -46,6 +46,9 @@ public sealed partial record NoiseField
     /// <summary>Whether the predictor is told its step.</summary>
     internal bool DiffersByStep { get; private init; }
 
+    /// <summary>Whether a classifier guides. In grad mode it is evaluated once more, to see what it depends on.</summary>
+    internal bool HasClassifier { get; private init; }
+
     /// <summary>Parts whose sum is the prediction; each is differentiated on its own, so that one graph is held at a time.</summary>
     internal ImmutableArray<FieldTerm> Terms { get; private init; }
 
@@ -167,11 +170,12 @@ public sealed partial record NoiseField
         return Convert(output, x, at.Level, wanted);
     }
 
-    /// <summary>Names of parameters that require grad but were not declared, as far as networks are known.</summary>
-    internal IReadOnlyList<string> Undeclared()
+    /// <summary>Tensors that require grad but were neither declared nor frozen, by name: those of known networks, then all others that the predictors hold. They need not matter: lambdas of one method hold its captured variables together.</summary>
+    internal IReadOnlyList<(string Name, Tensor Value)> Undeclared()
     {
         var declared = Inputs.Select(i => i.Value.Handle).Concat(Frozen.Select(t => t.Handle)).ToHashSet();
-        return [.. Known.SelectMany(k => k.Network.named_parameters().Where(p => p.parameter.requires_grad && !declared.Contains(p.parameter.Handle)).Select(p => $"{k.Prefix}.{p.name}"))];
+        var known = Known.SelectMany(k => k.Network.named_parameters().Select(p => ($"{k.Prefix}.{p.name}", (Tensor)p.parameter)));
+        return [.. known.Concat(CapturedTensors.Of(Terms)).Where(t => t.Item2.requires_grad && declared.Add(t.Item2.Handle))];
     }
 
     private static readonly Scalar One = 1.0.ToScalar();

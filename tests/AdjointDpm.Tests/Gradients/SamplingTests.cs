@@ -145,8 +145,12 @@ public sealed class SamplingTests
             Noise = ones(1, 4, ScalarType.Float64),
             Grid = TimeGrid.LogSnr(DiscreteVp.StableDiffusion, 4),
         };
-        var error = Assert.Throws<NonFiniteException>(() => Sampling.Differentiate(request, x => x.sum(), cancellationToken: Token));
-        Assert.Equal(("gradient of input 'w'", 3), (error.What, error.Step));
+        foreach (var method in (GradientMethod[])[.. Methods, GradientMethod.Checkpointed(1), GradientMethod.Truncated(2), GradientMethod.AdjointDeis()])
+        {
+            var error = Assert.Throws<NonFiniteException>(() => Sampling.Differentiate(request, x => x.sum(), method, Token));
+            Assert.Equal(("gradient of input 'w'", 3), (error.What, error.Step));
+        }
+
         using var nan = double.NaN.ToScalar();
         Assert.Equal("loss", Assert.Throws<NonFiniteException>(() => Sampling.Differentiate(request, x => x.mul(nan).sum(), cancellationToken: Token)).What);
     }
