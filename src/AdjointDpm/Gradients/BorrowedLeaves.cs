@@ -14,7 +14,13 @@ internal sealed class BorrowedLeaves : IDisposable
     public BorrowedLeaves(NoiseField field)
     {
         _field = field;
-        foreach (var leaf in field.Frozen.Concat(field.Inputs.Select(i => i.Value)))
+        Borrow();
+    }
+
+    /// <summary>Borrows again what was given back.</summary>
+    public void Borrow()
+    {
+        foreach (var leaf in _field.Frozen.Concat(_field.Inputs.Select(i => i.Value)))
         {
             _before.Add((leaf, leaf.requires_grad, leaf.grad?.DetachFromDisposeScope()));
             leaf.grad = null;
@@ -71,7 +77,10 @@ internal sealed class BorrowedLeaves : IDisposable
     }
 
     /// <summary>Puts everything back.</summary>
-    public void Dispose()
+    public void Dispose() => GiveBack();
+
+    /// <summary>Puts everything back, until it is borrowed again.</summary>
+    public void GiveBack()
     {
         // Last in, first out: a tensor both frozen and declared gets its first values back.
         foreach (var (leaf, requiredGrad, grad) in Enumerable.Reverse(_before))
@@ -80,5 +89,7 @@ internal sealed class BorrowedLeaves : IDisposable
             leaf.grad = grad;
             grad?.Dispose();
         }
+
+        _before.Clear();
     }
 }

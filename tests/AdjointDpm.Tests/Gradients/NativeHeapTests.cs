@@ -11,6 +11,17 @@ public sealed class NativeHeapTests
 {
     [Fact]
     public void Differentiate_ManyTimes_DoesNotGrowTheNativeHeap()
+        => DoesNotGrow(request => Sampling.Differentiate(request, x => x.sum(), cancellationToken: TestContext.Current.CancellationToken).Dispose());
+
+    [Fact]
+    public void BackwardThroughTheSampler_ManyTimes_DoesNotGrowTheNativeHeap() => DoesNotGrow(request =>
+    {
+        request.Noise.requires_grad = true;
+        using var drawn = DifferentiableSample.Draw(request, cancellationToken: TestContext.Current.CancellationToken);
+        drawn.Backward(drawn.Sample.sum());
+    });
+
+    private static void DoesNotGrow(Action<SampleRequest> differentiate)
     {
         using var net = new TinyDenoiser();
         // The runtime's own compiler allocates on the same heap now and then; a leak shows in every round.
@@ -23,7 +34,7 @@ public sealed class NativeHeapTests
             for (var i = 0; i < 30; i++)
             {
                 using var scope = NewDisposeScope();
-                Sampling.Differentiate(net.Request(Sampler.Heun, "sequential", out _), x => x.sum(), cancellationToken: TestContext.Current.CancellationToken).Dispose();
+                differentiate(net.Request(Sampler.Heun, "sequential", out _));
             }
 
             probe.Look();
