@@ -52,6 +52,10 @@ public abstract class GradientMethod
     /// <param name="last">Number of steps K, at least 1.</param>
     public static GradientMethod Truncated(int last) => new Discrete($"truncated({last})", last: last);
 
+    /// <summary>DRaFT-LV (Clark et al. 2024): the gradient of the last step, <c>Truncated(1)</c>, averaged over the sample itself and several noisings of it, each taken up the forward process to the last step's start and back by one step of DDIM. Less variance for two evaluations and one product each; the sample and the loss that are reported are the sampler's own.</summary>
+    /// <param name="noisings">Number n of noisings, from 1 to 1024. The paper adds the 1 + n gradients up; here their mean is taken, so that n does not change the learning rate. Their draws belong to <see cref="SampleRequest.Key"/>. Default: 2, as there.</param>
+    public static GradientMethod LowVariance(int noisings = 2) => new LowVariance(noisings);
+
     /// <inheritdoc/>
     public override string ToString() => Name;
 

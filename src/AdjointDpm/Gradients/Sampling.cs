@@ -28,6 +28,35 @@ public static class Sampling
         }
     }
 
+    /// <summary>Samples without gradients of its own, steered towards a small loss by gradients of looks ahead (SAG).</summary>
+    /// <param name="request">What to sample, with any sampler of fixed steps. Declared inputs are held constant.</param>
+    /// <param name="guidance">Loss, steps ahead, strength, and which steps.</param>
+    /// <param name="cancellationToken">Looked at before every step.</param>
+    /// <returns>The sample, owned by the caller; the cost includes the looks ahead, as forward and backward evaluations and products.</returns>
+    /// <exception cref="ArgumentException">The guidance does not fit the grid.</exception>
+    /// <exception cref="NotSupportedException">The sampler chooses its own steps or keeps two states, or the field differs by step.</exception>
+    /// <exception cref="NonFiniteException">A NaN or infinity came up; names the first place.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public static SampleResult Sample(SampleRequest request, LookAheadGuidance guidance, CancellationToken cancellationToken = default)
+    {
+        Validate(request);
+        ArgumentNullException.ThrowIfNull(guidance);
+        guidance.Validate(request.Grid.Steps);
+        if (request.Sampler is AdaptiveSampler or ReversibleSampler)
+            throw new NotSupportedException($"Sampler '{request.Sampler.Name}' cannot be guided by looking ahead: {(request.Sampler is AdaptiveSampler ? "its steps are found as it runs" : "its state is two")}. Choose one of fixed steps and one state.");
+        if (request.Field.DiffersByStep)
+            throw new NotSupportedException("The field is told its step, but a look ahead takes other steps than the sampler. Use a field of x and time alone.");
+        return Run(guarded: false) ?? Run(guarded: true) ?? throw new NonFiniteException("sample");
+
+        SampleResult? Run(bool guarded)
+        {
+            using var scope = NewDisposeScope();
+            using var grad = no_grad();
+            var (sample, statistics) = new LookAhead(request, guidance, guarded, cancellationToken).Run();
+            return Solve.IsFinite(sample) ? new(sample.MoveToOuterDisposeScope(), request.Grid, statistics) : null;
+        }
+    }
+
     /// <summary>Samples, evaluates a loss on the sample, and carries its gradient back to the noise and every declared input.</summary>
     /// <param name="request">What to sample.</param>
     /// <param name="loss">Scalar loss of x_0, differentiable; may decode first. Evaluated once, in grad mode.</param>

@@ -131,6 +131,9 @@ public sealed partial record NoiseField
         return this with { Frozen = Frozen.AddRange(network.parameters()) };
     }
 
+    /// <summary>The same field with its inputs held constant.</summary>
+    internal NoiseField Held() => this with { Inputs = [], Frozen = Frozen.AddRange(Inputs.Select(input => input.Value)) };
+
     /// <summary>Makes a network known, so that the error about an undeclared input can name its parameters.</summary>
     /// <param name="prefix">Put before each parameter's path.</param>
     /// <param name="network">Network that the predictor calls.</param>

@@ -397,6 +397,10 @@ public sealed record GradientSpec
     [Range(1, 1_000_000)]
     public int? Last { get; init; }
 
+    /// <summary>Noisings of the finished sample, for low-variance. Default: 2.</summary>
+    [Range(1, 1024)]
+    public int? Noisings { get; init; }
+
     /// <summary>Order of adjoint-deis: 1, or 2 for the multistep method. Default: 1.</summary>
     [Range(1, 2)]
     public int? Order { get; init; }
@@ -458,6 +462,9 @@ public enum GradientName
 
     /// <summary>The discrete adjoint of the last steps only ('last'): DRaFT-K.</summary>
     Truncated,
+
+    /// <summary>The gradient of the last step, averaged over noisings of the sample ('noisings'): DRaFT-LV.</summary>
+    LowVariance,
 
     /// <summary>The discrete adjoint of a reversible sampler, which stores no states.</summary>
     Reversible,

@@ -43,7 +43,7 @@ internal static class MethodRules
 
     private static IEnumerable<SpecFinding> Numbers(GradientSpec gradient)
     {
-        foreach (var (key, value, owner, required) in new[] { ("slots", gradient.Slots, GradientName.Checkpointed, true), ("last", gradient.Last, GradientName.Truncated, true), ("order", gradient.Order, GradientName.AdjointDeis, false) })
+        foreach (var (key, value, owner, required) in new[] { ("slots", gradient.Slots, GradientName.Checkpointed, true), ("last", gradient.Last, GradientName.Truncated, true), ("noisings", gradient.Noisings, GradientName.LowVariance, false), ("order", gradient.Order, GradientName.AdjointDeis, false) })
         {
             if (value is not null && gradient.Method != owner)
                 yield return Unused($"gradient.{key}", $"gradient.method {Name(gradient.Method)}", $"Remove it, or choose {Name(owner)}");

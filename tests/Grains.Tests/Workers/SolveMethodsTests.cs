@@ -41,6 +41,7 @@ public sealed class SolveMethodsTests
     [InlineData(GradientName.Continuous, false)]
     [InlineData(GradientName.Truncated, false)]
     [InlineData(GradientName.AdjointDeis, false)]
+    [InlineData(GradientName.LowVariance, false)]
     public void Gradient_ClaimsToBeExact_WhereItIs(GradientName name, bool exact) =>
         Assert.Equal(exact, SolveMethods.Gradient(new GradientSpec { Method = name, Slots = 2, Last = 1 }).IsExact);
 }

@@ -32,6 +32,7 @@ internal static class SolveMethods
         GradientName.Continuous => GradientMethod.Continuous(),
         GradientName.Checkpointed => GradientMethod.Checkpointed(gradient.Slots!.Value),
         GradientName.Truncated => GradientMethod.Truncated(gradient.Last!.Value),
+        GradientName.LowVariance => GradientMethod.LowVariance(gradient.Noisings ?? 2),
         GradientName.Reversible => GradientMethod.Reversible,
         GradientName.AdjointDeis => GradientMethod.AdjointDeis(gradient.Order ?? 1),
         GradientName.Discrete => GradientMethod.Discrete,
