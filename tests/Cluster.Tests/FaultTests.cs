@@ -86,14 +86,14 @@ public sealed class FaultTests
     }
 
     /// <summary>Silo port of the silo where a trial's coordinator lives.</summary>
-    private static async Task<int> CoordinatorAsync(RealCluster cluster, string trial)
+    internal static async Task<int> CoordinatorAsync(RealCluster cluster, string trial)
     {
         var grains = await (await cluster.ClientAsync()).GetGrain<IManagementGrain>(0).GetDetailedGrainStatistics();
         return grains.Single(grain => grain.GrainId.Key.ToString() == trial).SiloAddress.Endpoint.Port;
     }
 
     /// <summary>Returns while a device of the silo is in the middle of a gradient.</summary>
-    private static async Task WaitUntilComputingAsync(SiloProcess silo)
+    internal static async Task WaitUntilComputingAsync(SiloProcess silo)
     {
         using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(30));
         while (!(await silo.GetAsync("/metrics")).Split('\n').Any(line => line.StartsWith("adjointdpm_workers_busy", StringComparison.Ordinal) && line.Contains("work=\"gradient\"", StringComparison.Ordinal) && line.Contains("} 1", StringComparison.Ordinal)))

@@ -79,14 +79,23 @@ internal sealed class RealCluster : IAsyncDisposable
     /// <summary>Asks until a condition holds, through silos that come and go.</summary>
     public async Task<ExperimentSnapshot> WaitAsync(string id, Func<ExperimentSnapshot, bool> condition)
     {
-        using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(150));
+        var (snapshot, holds) = await WaitForAsync(id, condition, TimeSpan.FromSeconds(150));
+        Assert.True(holds, $"The condition did not come true in 150 s. Last: {Describe(snapshot)}\n{string.Join("\n", Silos.Select(silo => $"--- {silo.Name}\n{silo.Log}"))}");
+        return snapshot!;
+    }
+
+    /// <summary>Asks until a condition holds or the time is over.</summary>
+    public async Task<(ExperimentSnapshot? Last, bool Holds)> WaitForAsync(string id, Func<ExperimentSnapshot, bool> condition, TimeSpan patience)
+    {
+        using var timeout = new CancellationTokenSource(patience);
         ExperimentSnapshot? last = null;
         while (true)
         {
             await RetryAsync(async () => last = await (await ExperimentAsync(id)).GetSnapshotAsync(TestContext.Current.CancellationToken));
             if (last is not null && condition(last))
-                return last;
-            Assert.False(timeout.IsCancellationRequested, $"The condition did not come true in 150 s. Last: {Describe(last)}\n{string.Join("\n", Silos.Select(silo => $"--- {silo.Name}\n{silo.Log}"))}");
+                return (last, true);
+            if (timeout.IsCancellationRequested)
+                return (last, false);
             await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, TestContext.Current.CancellationToken);
         }
     }
@@ -112,7 +121,7 @@ internal sealed class RealCluster : IAsyncDisposable
         ? "nothing"
         : $"{snapshot.Summary.State}, {string.Join("; ", snapshot.Trials.Select(t => $"{t.Index}: {t.State} {t.Phase} step {t.Step} {t.Reason}"))}";
 
-    private static async Task RetryAsync(Func<Task> call)
+    public static async Task RetryAsync(Func<Task> call)
     {
         for (var attempt = 1; ; attempt++)
         {

@@ -20,7 +20,7 @@ public sealed class ReplayTests
         // The last step from its kept inputs; the one before from the model's files, on two silos instead of one.
         foreach (var (step, from) in new[] { (3, 2), (2, 0) })
         {
-            var replay = await ReplayAsync(cluster, step);
+            var replay = await ReplayAsync(cluster, "again", step);
             Assert.True(replay.State == ReplayState.Equal, $"{replay.Reason} {string.Join('\n', replay.Differences)}");
             Assert.Equal((from, (step - from) * 4), (replay.From, replay.ShardsCompared));
             Assert.Equal(replay.RecordedSha256, replay.RecomputedSha256);
@@ -28,10 +28,10 @@ public sealed class ReplayTests
         }
     }
 
-    private static async Task<StepReplay> ReplayAsync(RealCluster cluster, int step)
+    internal static async Task<StepReplay> ReplayAsync(RealCluster cluster, string experiment, int step)
     {
         using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(60));
-        var grain = (await cluster.ClientAsync()).GetGrain<IStepReplayGrain>(IStepReplayGrain.KeyOf("again", 0, step));
+        var grain = (await cluster.ClientAsync()).GetGrain<IStepReplayGrain>(IStepReplayGrain.KeyOf(experiment, 0, step));
         while (true)
         {
             var replay = await grain.ReplayAsync(timeout.Token);

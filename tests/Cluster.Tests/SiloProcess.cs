@@ -84,6 +84,12 @@ internal sealed partial class SiloProcess : IAsyncDisposable
     /// <summary>SIGSTOP: the process is there, its connections are open, and it answers nothing.</summary>
     public void Hang() => Assert.Equal(0, SendSignal(_process.Id, 19));
 
+    /// <summary>SIGCONT: it goes on where it stood.</summary>
+    public void Resume() => Assert.Equal(0, SendSignal(_process.Id, 18));
+
+    /// <summary>As the kernel has it: T when stopped.</summary>
+    public char State => File.ReadAllText($"/proc/{_process.Id}/stat").Split(") ")[1][0];
+
     /// <summary>SIGTERM, and the time until it was gone.</summary>
     public async Task<int> TerminateAsync()
     {

@@ -17,6 +17,15 @@ internal sealed record TensorReference(
     /// <summary>Up to here the bytes travel with the message that names them; a second call would cost more than it saves.</summary>
     public const int InlineLimit = 64 * 1024;
 
+    /// <summary>Length of the pieces that <see cref="Pieces"/> names; the last may be shorter.</summary>
+    [Id(4)] public int PieceBytes { get; init; }
+
+    /// <summary>SHA-256 of each piece, for those who fetch one piece and not all; null when there is one piece only.</summary>
+    [Id(5)] public IReadOnlyList<string>? Pieces { get; init; }
+
+    /// <summary>Parts that lie on several silos and make up the bytes in this order; then <see cref="Location"/> is empty.</summary>
+    [Id(6)] public IReadOnlyList<TensorReference>? Parts { get; init; }
+
     public static string HashOf(ReadOnlySpan<byte> bytes) => Convert.ToHexStringLower(SHA256.HashData(bytes));
 }
 

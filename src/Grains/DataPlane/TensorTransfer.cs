@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using AdjointDpm.Grains.Hosting;
 
 namespace AdjointDpm.Grains.DataPlane;
@@ -8,11 +9,19 @@ internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, IL
     private const int Window = 4;
 
     /// <summary>Holds bytes on this silo and says where they are.</summary>
-    public TensorReference Offer(byte[] bytes)
+    /// <param name="bytes">What is held; must not change any more.</param>
+    /// <param name="pieceBytes">When several may each want one piece: its length. 0 when all is fetched at once.</param>
+    public TensorReference Offer(byte[] bytes, int pieceBytes = 0)
     {
-        if (bytes.Length <= TensorReference.InlineLimit)
-            return new TensorReference(TensorReference.HashOf(bytes), bytes.Length, silo.Name, bytes);
-        return new TensorReference(store.Put(bytes), bytes.Length, silo.Name);
+        var reference = bytes.Length <= TensorReference.InlineLimit
+            ? new TensorReference(TensorReference.HashOf(bytes), bytes.Length, silo.Name, bytes)
+            : new TensorReference(store.Put(bytes), bytes.Length, silo.Name);
+        if (pieceBytes <= 0 || bytes.Length <= pieceBytes)
+            return reference;
+        var pieces = new List<string>();
+        for (var start = 0; start < bytes.Length; start += pieceBytes)
+            pieces.Add(TensorReference.HashOf(bytes.AsSpan(start, Math.Min(pieceBytes, bytes.Length - start))));
+        return reference with { PieceBytes = pieceBytes, Pieces = pieces };
     }
 
     /// <summary>Stops holding what <see cref="Offer"/> held.</summary>
@@ -25,29 +34,61 @@ internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, IL
     /// <exception cref="TensorTransferException">They did not arrive in full, or not unchanged.</exception>
     public async Task<byte[]> FetchAsync(TensorReference reference, CancellationToken cancellationToken)
     {
-        if (reference.Inline is { } inline)
-            return Verified(reference, inline);
-        if (store.TryGet(reference.Sha256, out var local))
-            return local;
+        if (reference.Parts is null && TryGet(reference, out var here))
+            return here;
         if (reference.Length > Array.MaxLength)
             throw new TensorTransferException($"{reference.Length} bytes were offered, but one blob holds at most {Array.MaxLength}.");
         var bytes = new byte[reference.Length];
-        var source = grains.GetGrain<ITensorStoreGrain>(ITensorStoreGrain.KeyOf(reference.Location));
-        var next = 0L;
-        await Task.WhenAll(Enumerable.Range(0, Window).Select(_ => LaneAsync()));
+        var start = 0;
+        foreach (var part in reference.Parts ?? [reference])
+        {
+            if (TryGet(part, out var held))
+                held.CopyTo(bytes, start);
+            else
+                await ReadAsync(part, 0, bytes.AsMemory(start, (int)part.Length), cancellationToken);
+            start += (int)part.Length;
+        }
         return await background.RunAsync(() => Verified(reference, bytes), cancellationToken);
+    }
+
+    /// <summary>One piece of what was offered in pieces.</summary>
+    /// <exception cref="TensorTransferException">It did not arrive in full, or not unchanged.</exception>
+    public async Task<byte[]> FetchPieceAsync(TensorReference reference, int piece, CancellationToken cancellationToken)
+    {
+        if (reference.Pieces is not { } pieces)
+            throw new ArgumentException($"{reference.Sha256} was not offered in pieces.", nameof(reference));
+        var start = (long)piece * reference.PieceBytes;
+        var bytes = new byte[Math.Min(reference.PieceBytes, reference.Length - start)];
+        if (TryGet(reference, out var held))
+            held.AsSpan((int)start, bytes.Length).CopyTo(bytes);
+        else
+            await ReadAsync(reference, start, bytes, cancellationToken);
+        return await background.RunAsync(() => Verified(new TensorReference(pieces[piece], bytes.Length, reference.Location), bytes), cancellationToken);
+    }
+
+    private bool TryGet(TensorReference reference, [NotNullWhen(true)] out byte[]? bytes)
+    {
+        bytes = reference.Inline is { } inline ? Verified(reference, inline) : null;
+        return bytes is not null || store.TryGet(reference.Sha256, out bytes);
+    }
+
+    private async Task ReadAsync(TensorReference reference, long start, Memory<byte> into, CancellationToken cancellationToken)
+    {
+        var source = grains.GetGrain<ITensorStoreGrain>(ITensorStoreGrain.KeyOf(reference.Location));
+        var next = 0;
+        await Task.WhenAll(Enumerable.Range(0, Window).Select(_ => LaneAsync()));
 
         async Task LaneAsync()
         {
             // Lanes share this method's scheduler, so the counter needs no lock.
-            while (next < bytes.Length)
+            while (next < into.Length)
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 var offset = next;
-                var length = (int)Math.Min(TensorChunk.MaxLength, bytes.Length - offset);
+                var length = Math.Min(TensorChunk.MaxLength, into.Length - offset);
                 next += length;
-                using var chunk = await ReadAsync(source, reference, offset, length);
-                chunk.Memory.CopyTo(bytes.AsMemory((int)offset));
+                using var chunk = await ReadAsync(source, reference, start + offset, length);
+                chunk.Memory.CopyTo(into[offset..]);
             }
         }
     }

@@ -40,6 +40,7 @@ public static class AdjointDpmSiloBuilderExtensions
         services.TryAddSingleton<IDisk, LocalDisk>();
         services.TryAddSingleton(Background.ThreadPool);
         services.AddSingleton(new SiloFolders(Path.GetFullPath(dataFolder)));
+        services.AddSingleton(workers);
         services.AddSingleton(new TensorStore(workers.TensorStoreBytes));
         services.AddSingleton<TensorTransfer>();
         services.AddSingleton<IDevices, DeviceExecutors>();

@@ -14,11 +14,17 @@ public sealed class WorkerOptions : IValidatableObject
     [Range(1 << 20, long.MaxValue)]
     public long TensorStoreBytes { get; set; } = 1L << 30;
 
+    /// <summary>Trained parameters above this many bytes are reduced, stepped and kept in ranges of that length by several silos, and not by the coordinator alone. Default: 256 MiB.</summary>
+    [Range(4, 1 << 30)]
+    public int RangeBytes { get; set; } = 1 << 28;
+
     /// <summary>Devices, with the default filled in.</summary>
     public IReadOnlyList<string> EffectiveDevices => Devices.Count == 0 ? ["cpu:0"] : [.. Devices.Distinct()];
 
     public IEnumerable<ValidationResult> Validate(ValidationContext validationContext)
     {
+        if (RangeBytes % sizeof(float) != 0)
+            yield return new ValidationResult($"Workers:RangeBytes is {RangeBytes}. Write a multiple of 4: a range holds whole numbers.");
         foreach (var device in Devices)
             if (device.Split(':') is not ["cpu" or "cuda", var index] || !ushort.TryParse(index, out _))
                 yield return new ValidationResult($"Workers:Devices holds '{device}'. Write a device as cpu:0 or cuda:0.");

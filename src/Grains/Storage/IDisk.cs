@@ -8,6 +8,10 @@ internal interface IDisk
     /// <summary>The whole file; null when there is none.</summary>
     Task<byte[]?> ReadAsync(string path);
 
+    /// <summary>A run of a file's bytes.</summary>
+    /// <exception cref="IOException">The file is missing or too short.</exception>
+    Task<byte[]> ReadAsync(string path, long start, int length);
+
     /// <summary>Replaces the whole file: afterwards, and after a crash at any moment, it is the old one or the new one.</summary>
     Task WriteAsync(string path, ReadOnlyMemory<byte> contents);
 
@@ -42,6 +46,18 @@ internal sealed class LocalDisk : IDisk
         {
             return null;
         }
+    }
+
+    public async Task<byte[]> ReadAsync(string path, long start, int length)
+    {
+        using var file = File.OpenHandle(path, options: FileOptions.Asynchronous);
+        var bytes = new byte[length];
+        for (var read = 0; read < length;)
+        {
+            var got = await RandomAccess.ReadAsync(file, bytes.AsMemory(read), start + read);
+            read += got > 0 ? got : throw new EndOfStreamException($"'{path}' ends before byte {start + length}.");
+        }
+        return bytes;
     }
 
     public Task WriteAsync(string path, ReadOnlyMemory<byte> contents) => AtomicFile.WriteAsync(path, contents);

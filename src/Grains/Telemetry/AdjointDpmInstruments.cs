@@ -42,7 +42,7 @@ internal sealed class AdjointDpmInstruments : IDisposable
         _expirations = _meter.CreateCounter<long>("adjointdpm.lease.expirations", null, "Leases that were not renewed in time.");
         _trialsEnded = _meter.CreateCounter<long>("adjointdpm.trials", null, "Trials that ended, by outcome.");
         _recoveries = _meter.CreateCounter<long>("adjointdpm.coordinator.recoveries", null, "Coordinators that went on from a committed step.");
-        _gradientBytes = _meter.CreateCounter<long>("adjointdpm.gradient", "By", "Bytes of gradients received by coordinators.");
+        _gradientBytes = _meter.CreateCounter<long>("adjointdpm.gradient", "By", "Bytes of gradients received by coordinators and by owners of ranges.");
         _trials = _meter.CreateUpDownCounter<long>("adjointdpm.trials.active", null, "Trials whose coordinator lives on this silo, by state.");
         _busy = _meter.CreateUpDownCounter<long>("adjointdpm.workers.busy", null, "Devices of this silo that compute, by kind of work.");
         _loss = _meter.CreateGauge<double>("adjointdpm.loss", null, "Training loss of the newest committed step on this silo.");

@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Workers;
 
 namespace AdjointDpm.Grains.Trials;
 
@@ -72,12 +73,14 @@ internal sealed class SgdOptimizer(double learningRate, double weightDecay) : Pa
 internal static class GradientNorm
 {
     /// <summary>L2 norm, accumulated in double.</summary>
-    public static double L2(ReadOnlySpan<float> gradient)
+    public static double L2(ReadOnlySpan<float> gradient) => Math.Sqrt(SumOfSquares(gradient, 0));
+
+    /// <summary>Goes on with the sum of squares where the range before this one ended: the same additions in the same order as over all at once.</summary>
+    public static double SumOfSquares(ReadOnlySpan<float> gradient, double before)
     {
-        var sum = 0.0;
         foreach (var g in gradient)
-            sum += (double)g * g;
-        return Math.Sqrt(sum);
+            before += (double)g * g;
+        return before;
     }
 
     /// <summary>Scales the gradient down to <paramref name="maxNorm"/> when it is longer.</summary>
@@ -90,6 +93,12 @@ internal static class GradientNorm
 
 internal static class Lengths
 {
+    public static void Require(WorkResult result, long parameterBytes)
+    {
+        if (result.Blob?.Length != parameterBytes)
+            throw new WorkFailedException($"Step {result.Token.Step + 1}, shard {result.Token.Shard}: the gradient has {result.Blob?.Length ?? 0} bytes, but the trained parameters have {parameterBytes}.");
+    }
+
     public static void Require(int parameters, int gradient, int state, int perParameter)
     {
         if (gradient != parameters || state != parameters * perParameter)

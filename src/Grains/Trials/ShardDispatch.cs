@@ -2,6 +2,7 @@ using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Telemetry;
+using AdjointDpm.Grains.Trials.Ranges;
 using AdjointDpm.Grains.Workers;
 using Microsoft.Extensions.Logging;
 
@@ -22,6 +23,12 @@ internal sealed record WorkRound
     public required int MaxAttempts { get; init; }
 
     public required Func<ShardToken, WorkAssignment> Assign { get; init; }
+
+    /// <summary>Brings a result's blob to where it is wanted; it may answer without bytes. Default: here.</summary>
+    public Func<WorkResult, CancellationToken, Task<byte[]?>>? Collect { get; init; }
+
+    /// <summary>Looks, after an attempt was lost, whether that was the worker's doing; throws what must end the round.</summary>
+    public Func<Task>? Check { get; init; }
 
     /// <summary>Takes the first valid result of a shard, with its bytes.</summary>
     public required Action<int, WorkResult, byte[]?> Accept { get; init; }
@@ -124,6 +131,8 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                 instruments.ShardFailed(permanent: true);
                 throw new WorkFailedException($"{Place(token)}: {permanent.Message}");
             }
+            if (round.Check is { } check)
+                await check();
             Lost(round, key, token, status.Failure?.Message ?? $"the worker says {status.State}");
             if (status.State == WorkState.Failed)
                 Forget(key, token);
@@ -132,9 +141,11 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
         {
             // The round is over.
         }
-        catch (Exception e) when (e is not WorkFailedException)
+        catch (Exception e) when (e is not (WorkFailedException or RangeLostException))
         {
             // Silo gone, call timed out, bytes not delivered: another attempt may do better.
+            if (round.Check is { } check)
+                await check();
             Lost(round, key, token, e.Message);
         }
     }
@@ -144,9 +155,9 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
         byte[]? bytes = null;
         if (result.Blob is { } blob && round.Ledger.Wants(result.Token))
         {
-            // A blob that this silo holds itself is shared with its store; the reduction changes what it gets.
-            bytes = await transfer.FetchAsync(blob, cancellationToken);
-            instruments.GradientReceived(bytes.Length);
+            bytes = round.Collect is { } collect ? await collect(result, cancellationToken) : await transfer.FetchAsync(blob, cancellationToken);
+            if (bytes is not null && token.Kind == WorkKind.Gradient)
+                instruments.GradientReceived(bytes.Length);
         }
         var outcome = round.Ledger.Contribute(result.Token, result.ContentSha256, result.Weight, key);
         instruments.ShardContributed(outcome);

@@ -21,14 +21,21 @@ internal sealed record StepUpdate(double Norm, byte[] Parameters, float[] Optimi
         var started = time.GetTimestamp();
         var gradient = reduction.Mean();
         var norm = GradientNorm.L2(gradient);
-        GradientNorm.Clip(gradient, norm, spec.MaxNorm);
         var reduced = time.GetElapsedTime(started).TotalSeconds;
+        var (parameters, state) = Stepped(gradient, norm, step, spec, before, stateBefore);
+        return new StepUpdate(norm, parameters, state, reduced);
+    }
+
+    /// <summary>The optimiser step on all parameters or on a range of them: elementwise, so the bits are the same.</summary>
+    public static (byte[] Parameters, float[] Optimizer) Stepped(float[] gradient, double norm, int step, OptimizerSpec spec, byte[] before, float[] stateBefore)
+    {
+        GradientNorm.Clip(gradient, norm, spec.MaxNorm);
         // On copies: a commit that fails leaves what is here as it was.
         var parameters = TrialFiles.Floats(before);
         var optimizer = ParameterOptimizer.Of(spec);
         var state = stateBefore.Length == 0 ? new float[parameters.Length * optimizer.StatePerParameter] : (float[])stateBefore.Clone();
         optimizer.Step(step, parameters, gradient, state);
-        return new StepUpdate(norm, TrialFiles.Bytes(parameters), state, reduced);
+        return (TrialFiles.Bytes(parameters), state);
     }
 
     /// <summary>What is recorded of a step.</summary>

@@ -9,7 +9,7 @@ namespace AdjointDpm.Grains.Trials;
 
 /// <summary>Files that only a trial's coordinator writes: versions of parameters and optimiser state by content, and the ledger.</summary>
 /// <remarks>Everything is on the disk before the state that names it is committed, and removed only after a commit that does not.</remarks>
-internal sealed class TrialFiles(IDisk disk, Background background, string folder, long epoch)
+internal sealed partial class TrialFiles(IDisk disk, Background background, string folder, long epoch)
 {
     public const string ProofFile = "gradient-proof.json";
 
@@ -18,6 +18,7 @@ internal sealed class TrialFiles(IDisk disk, Background background, string folde
         var sha = await background.RunAsync(() => TensorReference.HashOf(bytes));
         if (!disk.Exists(PathOf(sha)))
             await disk.WriteAsync(PathOf(sha), bytes);
+        _single.Add(sha);
         return sha;
     }
 
@@ -29,14 +30,16 @@ internal sealed class TrialFiles(IDisk disk, Background background, string folde
     /// <exception cref="InvalidDataException">The file was changed.</exception>
     public async Task<byte[]?> TryReadAsync(string sha)
     {
-        if (await disk.ReadAsync(PathOf(sha)) is not { } bytes)
+        var bytes = await disk.ReadAsync(PathOf(sha));
+        if (bytes is not null)
+            _single.Add(sha);
+        else if (await PartsAsync(sha) is { } parts)
+            bytes = await JoinAsync(parts);
+        else
             return null;
         var found = await background.RunAsync(() => TensorReference.HashOf(bytes));
         return found == sha ? bytes : throw new InvalidDataException($"'{PathOf(sha)}' was changed: its SHA-256 is {found}. Restore the data folder or submit the experiment anew.");
     }
-
-    /// <summary>Removes a version. By name and never by what else lies there: a coordinator that does not yet know of its end must not remove what the next one wrote.</summary>
-    public void Delete(string sha) => disk.Delete(PathOf(sha));
 
     /// <summary>Adds a record to this activation's part of the ledger.</summary>
     public void Append(LedgerRecord record) => disk.Append(LedgerPath(LedgerChain.FileOf(epoch, record.Step)), Line(record.ToLine()), durable: true);

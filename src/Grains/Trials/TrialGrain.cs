@@ -24,8 +24,9 @@ internal sealed class TrialGrain : Grain, ITrialGrain
         IHostApplicationLifetime lifetime,
         TimeProvider time,
         AdjointDpmInstruments instruments,
+        WorkerOptions workers,
         ILogger<TrialGrain> logger) =>
-        _run = new TrialRun(new GrainActivation(this, grains), storage, folders, disk, inventory, transfer, background, time, instruments, logger, lifetime.ApplicationStopping);
+        _run = new TrialRun(new GrainActivation(this, grains), storage, folders, disk, inventory, transfer, background, time, instruments, logger, workers.RangeBytes, lifetime.ApplicationStopping);
 
     public override Task OnActivateAsync(CancellationToken cancellationToken) => _run.ActivateAsync();
 

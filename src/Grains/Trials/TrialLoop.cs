@@ -4,12 +4,14 @@ using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Telemetry;
+using AdjointDpm.Grains.Trials.Ranges;
 using AdjointDpm.Grains.Workers;
+using Microsoft.Extensions.Logging;
 
 namespace AdjointDpm.Grains.Trials;
 
 /// <summary>The phases of a trial, each ending in one commit; between two commits everything can be done again with equal bits.</summary>
-internal sealed class TrialLoop(
+internal sealed partial class TrialLoop(
     TrialStore store,
     TrialFiles files,
     IReadOnlyList<LedgerRecord> committed,
@@ -17,18 +19,19 @@ internal sealed class TrialLoop(
     ShardDispatch dispatch,
     TensorTransfer transfer,
     Background background,
+    Func<int, RangedParameters> ranges,
+    int rangeBytes,
     TrialReporter reporter,
     Func<bool> isCancelled,
     TimeProvider time,
     AdjointDpmInstruments instruments,
+    ILogger logger,
     CancellationToken stopping)
 {
     private readonly ExperimentSpec _spec = ExperimentSpecJson.Deserialize(store.State.Assignment!.SpecJson);
-    private readonly List<TensorReference> _offered = [];
     private readonly Queue<(string Parameters, string? Optimizer)> _kept = new();
-    private TensorReference? _parametersAt;
-    private byte[] _parameters = [];
-    private float[] _optimizer = [];
+    private ITrainedParameters? _trained;
+    private int _losses;
 
     private TrialState State => store.State;
 
@@ -38,7 +41,10 @@ internal sealed class TrialLoop(
     {
         try
         {
-            await LoadAsync();
+            // Two more than are kept, which a crash may have left.
+            foreach (var record in committed.TakeLast((_spec.Checkpoint.KeepSteps ?? 0) + 3))
+                _kept.Enqueue((record.ParametersSha256, record.OptimizerSha256));
+            await KeepAsync(running: true);
             while (State.State == RunState.Running)
             {
                 if (isCancelled())
@@ -47,38 +53,63 @@ internal sealed class TrialLoop(
                     return;
                 }
                 reporter.Kick(stopping);
-                switch (State.Phase)
+                try
                 {
-                    case TrialPhase.Preparing:
-                        await PrepareAsync();
-                        break;
-                    case TrialPhase.Proving:
-                        await ProveAsync();
-                        break;
-                    case TrialPhase.EvaluatingBefore:
-                        await EvaluateAsync(WorkKind.EvaluateBefore, "before", TrialPhase.Training);
-                        break;
-                    case TrialPhase.Training when State.Step < _spec.Training.Steps:
-                        await StepAsync();
-                        break;
-                    case TrialPhase.Training:
-                        State.Phase = TrialPhase.EvaluatingAfter;
-                        await store.CommitAsync();
-                        break;
-                    case TrialPhase.EvaluatingAfter:
-                        await EvaluateAsync(WorkKind.EvaluateAfter, "after", TrialPhase.Saving);
-                        break;
-                    case TrialPhase.Saving:
-                        await SaveAsync();
-                        break;
+                    await AdvanceAsync();
+                    _losses = 0;
+                }
+                catch (RangeLostException e)
+                {
+                    await LostAsync(e);
                 }
             }
         }
         finally
         {
-            foreach (var reference in _offered)
-                transfer.Withdraw(reference);
+            _trained?.Release();
         }
+    }
+
+    private async Task AdvanceAsync()
+    {
+        if (State.ParametersSha256 is { } parameters && _trained is null)
+            await LoadAsync(parameters);
+        switch (State.Phase)
+        {
+            case TrialPhase.Preparing:
+                await PrepareAsync();
+                break;
+            case TrialPhase.Proving:
+                await ProveAsync();
+                break;
+            case TrialPhase.EvaluatingBefore:
+                await EvaluateAsync(WorkKind.EvaluateBefore, "before", TrialPhase.Training);
+                break;
+            case TrialPhase.Training when State.Step < _spec.Training.Steps:
+                await StepAsync();
+                break;
+            case TrialPhase.Training:
+                State.Phase = TrialPhase.EvaluatingAfter;
+                await store.CommitAsync();
+                break;
+            case TrialPhase.EvaluatingAfter:
+                await EvaluateAsync(WorkKind.EvaluateAfter, "after", TrialPhase.Saving);
+                break;
+            case TrialPhase.Saving:
+                await SaveAsync();
+                break;
+        }
+    }
+
+    /// <summary>A range of the parameters is gone with its silo: they are placed anew from the last commit, and what was not committed is done again.</summary>
+    private async Task LostAsync(RangeLostException e)
+    {
+        LogRangeLost(logger, ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Step + 1, e.Message);
+        _trained?.Release();
+        _trained = null;
+        await Task.Delay(ShardScheduling.RestAfter(++_losses), time, stopping);
+        // Perhaps another coordinator has them.
+        await store.ReloadAsync();
     }
 
     public async Task EndAsync(RunState state, string? reason)
@@ -86,27 +117,46 @@ internal sealed class TrialLoop(
         (State.State, State.Reason, State.EndedAt) = (state, reason, time.GetUtcNow());
         await store.CommitAsync();
         if (state == RunState.Succeeded)
-            Keep(running: false);
+            await KeepAsync(running: false);
     }
 
-    private async Task LoadAsync()
+    private async Task LoadAsync(string parameters)
     {
-        if (State.ParametersSha256 is { } parameters)
-            Use(await files.ReadAsync(parameters));
-        foreach (var record in committed)
-            _kept.Enqueue((record.ParametersSha256, record.OptimizerSha256));
-        Keep(running: true);
-        _optimizer = State.OptimizerSha256 is { } optimizer ? TrialFiles.Floats(await files.ReadAsync(optimizer)) : [];
+        if (await files.PartsAsync(parameters) is { } parts)
+        {
+            var ranged = ranges(parts.Parts[0].Parameters * sizeof(float));
+            await ranged.PlaceAsync(State.Step, parameters, State.OptimizerSha256);
+            _trained = ranged;
+            return;
+        }
+        var optimizer = State.OptimizerSha256 is { } sha ? TrialFiles.Floats(await files.ReadAsync(sha)) : [];
+        _trained = Whole(await files.ReadAsync(parameters), optimizer);
     }
+
+    private WholeParameters Whole(byte[] parameters, float[] optimizer) => new(parameters, optimizer, files, transfer, background, _spec.Optimizer, time);
 
     private async Task PrepareAsync()
     {
         WorkResult? prepared = null;
         byte[]? parameters = null;
-        await dispatch.RunAsync(Round(WorkKind.Prepare, 1, token => Assignment(token), (_, result, bytes) => (prepared, parameters) = (result, bytes)), stopping);
-        if (parameters is not { Length: > 0 })
+        string? sha = null;
+        RangedParameters? ranged = null;
+        await dispatch.RunAsync(Round(WorkKind.Prepare, 1, token => Assignment(token) with { PieceBytes = rangeBytes }, (_, result, bytes) => (prepared, parameters) = (result, bytes)) with
+        {
+            Collect = async (result, cancellationToken) =>
+            {
+                if (result.Blob!.Length <= rangeBytes)
+                    return await transfer.FetchAsync(result.Blob, cancellationToken);
+                // The silos that will own the parameters fetch them: they may be too many for this one.
+                ranged = ranges(rangeBytes);
+                sha = await ranged.PlaceAsync(result.Blob);
+                return null;
+            },
+        }, stopping);
+        if (ranged is null && parameters is not { Length: > 0 })
             throw new WorkFailedException("Nothing is trained: no parameter of the model matches train.include. List the model's parameter names and correct the patterns.");
-        var sha = await files.WriteAsync(parameters);
+        _trained = ranged is not null ? ranged : Whole(parameters!, []);
+        sha ??= await files.WriteAsync(parameters!);
         (State.ModelSha256, State.InitialSha256, State.ParametersSha256) = (prepared!.ModelSha256!, sha, sha);
         State.Phase = TrialPhase.Proving;
         var (training, assignment) = (_spec.Training, State.Assignment!);
@@ -115,7 +165,6 @@ internal sealed class TrialLoop(
             Plan = new LedgerPlan(assignment.SpecJson, assignment.SpecSha256, State.ModelSha256, _spec.Gradient.Check.Mode == ProofMode.Only ? 0 : training.Steps, training.Shards, training.SamplesPerShard),
         });
         _kept.Enqueue((sha, null));
-        Use(parameters);
     }
 
     /// <summary>Before anything is trained: is the gradient what it is said to be?</summary>
@@ -186,28 +235,25 @@ internal sealed class TrialLoop(
 
     private async Task StepAsync()
     {
-        var (spec, shards) = (_spec.Optimizer, new WorkResult[_spec.Training.Shards]);
-        var numbers = _parameters.Length / sizeof(float);
-        var reduction = new GradientReduction(shards.Length, numbers);
+        var (trained, shards) = (_trained!, new WorkResult[_spec.Training.Shards]);
+        trained.Begin(shards.Length);
         var clock = new Stopwatch(time);
-        var round = Round(WorkKind.Gradient, shards.Length, token => Assignment(token), (shard, result, bytes) =>
+        var round = Round(WorkKind.Gradient, shards.Length, token => Assignment(token) with { PieceBytes = trained.PieceBytes }, (shard, result, bytes) =>
             {
-                if (bytes?.Length != _parameters.Length)
-                    throw new WorkFailedException($"Step {State.Step + 1}, shard {shard}: the gradient has {bytes?.Length ?? 0} bytes, but the trained parameters have {_parameters.Length}.");
                 shards[shard] = result;
-                reduction.Add(shard, TrialFiles.Floats(bytes), result.Weight);
-            });
+                trained.Accept(shard, result, bytes);
+            }) with
+        { Collect = trained.CollectAsync };
         await dispatch.RunAsync(round, stopping);
         var waited = clock.Lap();
 
         var step = State.Step + 1;
-        var (norm, parameters, optimizer, reduced) = await background.RunAsync(() => StepUpdate.Of(reduction, step, spec, _parameters, _optimizer, time));
+        var (norm, parameters, optimizer, reduced) = await trained.StepAsync(step);
         var optimized = clock.Lap() - reduced;
         if (!double.IsFinite(norm))
             throw new WorkFailedException($"Step {step}: the gradient's norm is {norm}. Lower optimizer.learningRate, or set optimizer.maxNorm.");
 
-        State.ParametersSha256 = await files.WriteAsync(parameters);
-        State.OptimizerSha256 = optimizer.Length == 0 ? null : await files.WriteAsync(TrialFiles.Bytes(optimizer));
+        (State.ParametersSha256, State.OptimizerSha256) = (parameters, optimizer);
         var metrics = StepUpdate.Metrics(shards, norm);
         foreach (var (name, value) in metrics)
             State.Metrics[name] = value;
@@ -220,14 +266,13 @@ internal sealed class TrialLoop(
         instruments.StepCommitted(metrics["loss"], norm, new StepSeconds(waited, reduced, optimized, clock.Lap()));
         reporter.Step(StepRecord.Of(record));
         _kept.Enqueue((State.ParametersSha256, State.OptimizerSha256));
-        Keep(running: true);
-        _optimizer = optimizer;
-        Use(parameters);
+        trained.Committed();
+        await KeepAsync(running: true);
     }
 
     private async Task SaveAsync()
     {
-        var initial = Offer(State.InitialSha256 == State.ParametersSha256 ? _parameters : await files.ReadAsync(State.InitialSha256!));
+        var initial = await _trained!.OfferAsync(State.InitialSha256!);
         var metricsFile = await files.WriteMetricsAsync(reporter.Steps);
         await dispatch.RunAsync(
             Round(WorkKind.Save, 1,
@@ -246,6 +291,7 @@ internal sealed class TrialLoop(
         MaxAttempts = _spec.Failure.MaxShardAttempts,
         Assign = assign,
         Accept = accept,
+        Check = _trained is { } trained ? trained.CheckAsync : null,
         Reissued = (token, worker) =>
         {
             State.ShardsReissued++;
@@ -259,27 +305,9 @@ internal sealed class TrialLoop(
         Token = token,
         SpecJson = State.Assignment!.SpecJson,
         SpecSha256 = State.Assignment.SpecSha256,
-        Parameters = _parametersAt,
+        Parameters = _trained?.Reference,
         ModelSha256 = State.ModelSha256,
     };
-
-    private void Use(byte[] parameters)
-    {
-        _parameters = parameters;
-        if (_parametersAt is { } previous)
-        {
-            transfer.Withdraw(previous);
-            _offered.Remove(previous);
-        }
-        _parametersAt = Offer(parameters);
-    }
-
-    private TensorReference Offer(byte[] bytes)
-    {
-        var reference = transfer.Offer(bytes);
-        _offered.Add(reference);
-        return reference;
-    }
 
     private void Count(IEnumerable<WorkResult> parts)
     {
@@ -289,19 +317,18 @@ internal sealed class TrialLoop(
 
     /// <summary>Removes versions that neither the next step nor a replay of the newest ones starts from.</summary>
     /// <param name="running">Whether the newest version is needed, to go on from, and the first for the pictures.</param>
-    private void Keep(bool running)
+    private async Task KeepAsync(bool running)
     {
         var unused = new List<(string Parameters, string? Optimizer)>();
         while (_kept.Count > (_spec.Checkpoint.KeepSteps ?? 0) + 1)
             unused.Add(_kept.Dequeue());
         var kept = running ? _kept.ToList() : [.. _kept.SkipLast(1)];
-        if (running)
-            kept.Add((State.InitialSha256 ?? "", null));
-        else
+        if (running && State.InitialSha256 is { } initial)
+            kept.Add((initial, null));
+        else if (!running)
             unused.AddRange([.. _kept.TakeLast(1), (State.InitialSha256!, null)]);
         // Two steps can have equal bits, and so one file.
-        foreach (var sha in Names(unused).Except(Names(kept)))
-            files.Delete(sha);
+        await files.DeleteAsync(Names(unused), [.. Names(kept)]);
 
         static IEnumerable<string> Names(IEnumerable<(string Parameters, string? Optimizer)> versions) =>
             versions.SelectMany(version => new[] { version.Parameters, version.Optimizer }).OfType<string>();

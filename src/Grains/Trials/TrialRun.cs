@@ -5,6 +5,7 @@ using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Telemetry;
+using AdjointDpm.Grains.Trials.Ranges;
 using AdjointDpm.Grains.Workers;
 using Microsoft.Extensions.Logging;
 using Orleans.Storage;
@@ -23,6 +24,7 @@ internal sealed partial class TrialRun(
     TimeProvider time,
     AdjointDpmInstruments instruments,
     ILogger logger,
+    int rangeBytes,
     CancellationToken stopping)
 {
     private const int MostErrors = 5;
@@ -31,6 +33,7 @@ internal sealed partial class TrialRun(
     private Task? _run;
     private TrialReporter? _reporter;
     private bool _cancelled;
+    private int _placements;
 
     private TrialState State => _store.State;
 
@@ -147,9 +150,12 @@ internal sealed partial class TrialRun(
         new ShardDispatch(activation.Grains, inventory, transfer, time, instruments, logger),
         transfer,
         background,
+        pieceBytes => new RangedParameters(activation.Grains, inventory, files, State.Assignment!, new RangeClaim(State.Epoch, ++_placements), pieceBytes, time, logger),
+        rangeBytes,
         _reporter!,
         () => _cancelled,
         time,
         instruments,
+        logger,
         stopping);
 }

@@ -47,9 +47,9 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
     }
 
     /// <summary>Offers the blob on the data plane and makes the answer for the coordinator.</summary>
-    public WorkResult Publish(ShardToken token, string worker, TensorTransfer transfer, TimeSpan total)
+    public WorkResult Publish(WorkAssignment assignment, string worker, TensorTransfer transfer, TimeSpan total)
     {
-        var blob = Blob is null ? null : transfer.Offer(Blob);
+        var (token, blob) = (assignment.Token, Blob is null ? null : transfer.Offer(Blob, assignment.PieceBytes));
         return new WorkResult
         {
             Token = token,

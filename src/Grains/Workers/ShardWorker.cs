@@ -92,7 +92,7 @@ internal sealed partial class ShardWorker(
             if (!_works.ContainsKey(token))
                 return;
             var total = time.GetElapsedTime(started);
-            work.Result = result.Publish(token, Key, transfer, total);
+            work.Result = result.Publish(work.Assignment, Key, transfer, total);
             work.State = WorkState.Done;
             instruments.WorkFinished(token.Kind, work.Result.Statistics);
             LogDone(logger, Key, token, total.TotalSeconds);

@@ -33,6 +33,9 @@ internal sealed record WorkAssignment
 
     /// <summary>One line per committed step; only for <see cref="WorkKind.Save"/>.</summary>
     [Id(9)] public string? MetricsFile { get; init; }
+
+    /// <summary>Length of the pieces that the result's blob is offered in; 0 for one.</summary>
+    [Id(20)] public int PieceBytes { get; init; }
 }
 
 /// <summary>What came of a piece of work.</summary>

@@ -34,5 +34,7 @@ internal sealed class WorkerInventory(ISiloStatusOracle oracle, ISiloMetadataCac
 
     public static string DeviceOf(string worker) => worker[(worker.LastIndexOf('/') + 1)..];
 
+    public static string SiloOf(string worker) => worker[..worker.LastIndexOf('/')];
+
     public static DeviceKind KindOf(string worker) => DeviceOf(worker).StartsWith("cuda", StringComparison.Ordinal) ? DeviceKind.Cuda : DeviceKind.Cpu;
 }

@@ -5,6 +5,7 @@ using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Tests.Cluster;
 using AdjointDpm.Grains.Trials;
+using AdjointDpm.Grains.Trials.Ranges;
 using AdjointDpm.Grains.Workers;
 using Microsoft.Extensions.Logging.Abstractions;
 using Orleans.Storage;
@@ -115,12 +116,16 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
             case "trial":
                 World.Begins(grain);
                 var trial = State<TrialState>(grain);
-                var coordinator = new TrialRun(activation, trial, World.Folders, Disk, this, _transfer, _background, World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None);
+                var coordinator = new TrialRun(activation, trial, World.Folders, Disk, this, _transfer, _background, World.Time, World.Instruments, NullLogger.Instance, World.RangeBytes, CancellationToken.None);
                 activation.Begin(coordinator, async () =>
                 {
                     await trial.ReadStateAsync();
                     await coordinator.ActivateAsync();
                 });
+                break;
+            case "range":
+                World.Tally.Add("ranges activated");
+                activation.Begin(new ParameterRange(activation, _transfer, Disk, World.Folders, _background, World.Time, World.Instruments), () => Task.CompletedTask);
                 break;
             case "worker":
                 activation.Begin(new ShardWorker(activation, this, _transfer, World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None), () => Task.CompletedTask);

@@ -66,6 +66,9 @@ internal sealed class SimDisk(World world)
             return disk.Read(path)?.ToArray();
         }
 
+        public async Task<byte[]> ReadAsync(string path, long start, int length) =>
+            (await ReadAsync(path) ?? throw new FileNotFoundException(path))[(int)start..(int)(start + length)];
+
         public async Task WriteAsync(string path, ReadOnlyMemory<byte> contents)
         {
             var bytes = contents.ToArray();

@@ -1,6 +1,7 @@
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Trials;
+using AdjointDpm.Grains.Trials.Ranges;
 using AdjointDpm.Grains.Workers;
 
 namespace AdjointDpm.Grains.Tests.Simulation;
@@ -12,6 +13,7 @@ internal sealed class SimGrains(Silo from) : IGrainFactory
         (TGrainInterface)(object)(typeof(TGrainInterface).Name switch
         {
             nameof(IShardWorkerGrain) => new Worker(from, primaryKey),
+            nameof(IParameterRangeGrain) => new Range(from, primaryKey),
             nameof(ITensorStoreGrain) => throw new NotSupportedException("The simulated gradients are small enough to travel inline."),
             nameof(ITrialGrain) => new Trial(from, primaryKey),
             nameof(ITrialReportsGrain) => new Reports(from, primaryKey),
@@ -34,6 +36,37 @@ internal sealed class SimGrains(Silo from) : IGrainFactory
             worker.Forget(token);
             return Task.FromResult(true);
         });
+    }
+
+    private sealed class Range(Silo from, string key) : IParameterRangeGrain
+    {
+        public Task<RangeVersion> LoadAsync(RangeLoad load) => Call(range => range.LoadAsync(load), interleave: false);
+
+        public Task AddAsync(RangeShard shard) => Call(async range =>
+        {
+            await range.AddAsync(shard);
+            return true;
+        });
+
+        public Task<double> SumOfSquaresAsync(RangeRound round, double before) => Call(range => range.SumOfSquaresAsync(round, before), interleave: false);
+
+        public Task<RangeVersion> StepAsync(RangeRound round, double norm) => Call(range => range.StepAsync(round, norm), interleave: false);
+
+        public Task<TensorReference> OfferAsync(RangeClaim claim, string sha256) => Call(range => range.OfferAsync(claim, sha256), interleave: false);
+
+        public Task CheckAsync(RangeClaim claim) => Call(range =>
+        {
+            range.Require(claim);
+            return Task.FromResult(true);
+        });
+
+        public Task ReleaseAsync(RangeClaim claim) => Call(range =>
+        {
+            range.Release(claim);
+            return Task.FromResult(true);
+        }, interleave: false);
+
+        private Task<T> Call<T>(Func<ParameterRange, Task<T>> call, bool interleave = true) => from.World.CallAsync(from, "range/" + key, call, interleave);
     }
 
     private sealed class Trial(Silo from, string key) : ITrialGrain

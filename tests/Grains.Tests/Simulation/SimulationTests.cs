@@ -47,6 +47,22 @@ public sealed class SimulationTests
         }, [.. from fault in faults from phase in phases select $"{fault} at {phase}"], atLeast: runs * 200 / 1100);
     }
 
+    /// <summary>Eight parameters in four ranges on three silos give the run of one process that has them all, whatever goes wrong.</summary>
+    [Fact]
+    public void ParametersInRangesOnSeveralSilos_GiveTheUndisturbedRunOfOne()
+    {
+        World InRanges(int seed, FaultPlan plan, string folder) => new(seed, plan, 3, folder) { RangeBytes = 2 * sizeof(float) };
+        var calm = Simulated.Run(0, Simulated.Single, FaultPlan.None, CalmSingle.Value, InRanges);
+        Assert.Empty(calm.Violations);
+        Assert.Equal(4, calm.Tally["ranges activated"]);
+        var faults = Enum.GetValues<Fault>();
+        Check("ranges", Runs(150), seed =>
+        {
+            var random = FaultPlan.Random(seed);
+            return (Simulated.Single, random with { AtPhases = [.. random.AtPhases, ((Phase)(seed % 6), 1 + seed % 3, faults[seed / 6 % faults.Length])] }, CalmSingle.Value);
+        }, ["kills at an await", "silos killed", "messages lost", "answers lost", "writes failed", "takeovers", "silos cut off", "silos stalled"], build: InRanges);
+    }
+
     [Theory]
     [InlineData(0), InlineData(1), InlineData(2), InlineData(3), InlineData(4), InlineData(5)]
     public void EveryFault_AtThisPhaseOfAStep_GivesTheUndisturbedRun(int phase)
@@ -87,7 +103,7 @@ public sealed class SimulationTests
         return calm.Fingerprint;
     }
 
-    private static void Check(string what, int runs, Func<int, (ExperimentSpec Spec, FaultPlan Plan, string Undisturbed)> schedule, IReadOnlyList<string> mustHappen, int atLeast = 1)
+    private static void Check(string what, int runs, Func<int, (ExperimentSpec Spec, FaultPlan Plan, string Undisturbed)> schedule, IReadOnlyList<string> mustHappen, int atLeast = 1, Func<int, FaultPlan, string, World>? build = null)
     {
         var only = Variable("SEED");
         var tally = new Tally();
@@ -97,7 +113,7 @@ public sealed class SimulationTests
         Parallel.ForEach(seeds, new ParallelOptions { MaxDegreeOfParallelism = 2, CancellationToken = TestContext.Current.CancellationToken }, seed =>
         {
             var (spec, plan, undisturbed) = schedule(seed);
-            var run = Simulated.Run(seed, spec, plan, undisturbed);
+            var run = Simulated.Run(seed, spec, plan, undisturbed, build);
             lock (tally)
             {
                 tally.Add(run.Tally);

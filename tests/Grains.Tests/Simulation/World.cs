@@ -44,6 +44,9 @@ internal sealed class World : IDisposable
 
     public SimDisk Disk { get; init; }
 
+    /// <summary>Trained parameters above this many bytes are owned in ranges by several silos.</summary>
+    public int RangeBytes { get; init; } = 1 << 20;
+
     public AdjointDpmInstruments Instruments { get; }
 
     public Tally Tally { get; } = new();
@@ -328,7 +331,7 @@ internal sealed class World : IDisposable
     /// <summary>Workers where their name says; others where they are, else on any silo that the caller takes for alive.</summary>
     private Silo? Place(Silo from, string grain)
     {
-        if (grain.StartsWith("worker/", StringComparison.Ordinal))
+        if (grain.StartsWith("worker/", StringComparison.Ordinal) || grain.StartsWith("range/", StringComparison.Ordinal))
             return _silos.GetValueOrDefault(grain.Split('/')[1]) is { GivenUp: false } named ? named : throw new SiloUnavailableException($"injected: {grain} is on no member");
         // A silo that was given up does not know it, and keeps what it has.
         if (from.GivenUp && from.IsCut)

@@ -1,0 +1,164 @@
+using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Telemetry;
+
+namespace AdjointDpm.Grains.Trials.Ranges;
+
+/// <summary>One range of a trial's parameters: gathers its piece of every shard's gradient, steps its slice, keeps its slice of the optimiser's state.</summary>
+/// <remarks>
+/// Reduction, clipping and optimiser are elementwise, and the norm is summed range after range in the order of the parameters, so the bits
+/// are those of one reducer that has everything.
+/// </remarks>
+internal sealed class ParameterRange(IActivation activation, TensorTransfer transfer, IDisk disk, SiloFolders folders, Background background, TimeProvider time, AdjointDpmInstruments instruments)
+{
+    /// <summary>A range that no coordinator has asked for during this time has been taken elsewhere.</summary>
+    private static readonly TimeSpan Orphaned = TimeSpan.FromMinutes(10);
+
+    private readonly Dictionary<int, (string Sha, Task Added)> _shards = [];
+    private readonly Dictionary<string, TensorReference> _offered = [];
+    private RangeLoad? _load;
+    private TrialFiles? _files;
+    private ExperimentSpec? _spec;
+    private byte[] _parameters = [];
+    private float[] _optimizer = [];
+    private RangeRound? _round;
+    private GradientReduction? _reduction;
+    private float[]? _mean;
+    private IDisposable? _keep;
+    private DateTimeOffset _asked;
+
+    public async Task<RangeVersion> LoadAsync(RangeLoad load)
+    {
+        if (_load is { } held && !load.Claim.IsAfter(held.Claim))
+            throw new RangeLostException($"The range is held for {held.Claim}; {load.Claim} is not after it.");
+        Forget();
+        _load = load;
+        _asked = time.GetUtcNow();
+        _keep ??= activation.Every(TimeSpan.FromMinutes(1), TimeSpan.FromMinutes(1), Sweep);
+        var files = new TrialFiles(disk, background, folders.TrialWork(load.Experiment, load.Trial), load.Claim.Epoch);
+        var parameters = load.Untrained is { } untrained ? await transfer.FetchPieceAsync(untrained, load.Range, default) : await files.ReadAsync(load.ParametersSha256!);
+        if (load.Untrained is not null)
+            await files.WriteAsync(parameters);
+        var optimizer = load.OptimizerSha256 is { } sha ? TrialFiles.Floats(await files.ReadAsync(sha)) : [];
+        if (_load != load)
+            throw new RangeLostException("The range was loaded once more meanwhile.");
+        (_files, _spec, _parameters, _optimizer) = (files, ExperimentSpecJson.Deserialize(load.SpecJson), parameters, optimizer);
+        return new RangeVersion(Offer(parameters), load.OptimizerSha256);
+    }
+
+    public Task AddAsync(RangeShard shard)
+    {
+        Require(shard.Round.Claim);
+        if (_round != shard.Round)
+        {
+            if (_round is { } current && shard.Round.Step <= current.Step)
+                throw new RangeLostException($"Step {shard.Round.Step + 1} is over: step {current.Step + 1} has begun.");
+            _shards.Clear();
+            (_round, _mean) = (shard.Round, null);
+            _reduction = new GradientReduction(_spec!.Training.Shards, _parameters.Length / sizeof(float));
+        }
+        // Of a shard that was given out twice the contents come once; a transfer that failed is tried anew.
+        if (_shards.TryGetValue(shard.Shard, out var known) && !known.Added.IsFaulted && !known.Added.IsCanceled)
+            return known.Sha == shard.Gradient.Sha256 ? known.Added : throw new RangeLostException($"Shard {shard.Shard} has come with other contents before: {known.Sha} and {shard.Gradient.Sha256}. A worker computes wrongly; the step is done again.");
+        var added = AddAsync(shard, _reduction!);
+        _shards[shard.Shard] = (shard.Gradient.Sha256, added);
+        return added;
+    }
+
+    public async Task<double> SumOfSquaresAsync(RangeRound round, double before)
+    {
+        var reduction = Require(round);
+        var mean = _mean ??= await background.RunAsync(reduction.Mean);
+        return await background.RunAsync(() => GradientNorm.SumOfSquares(mean, before));
+    }
+
+    public async Task<RangeVersion> StepAsync(RangeRound round, double norm)
+    {
+        Require(round);
+        var (mean, spec, files, before, stateBefore) = (_mean!, _spec!.Optimizer, _files!, _parameters, _optimizer);
+        var (parameters, optimizer) = await background.RunAsync(() => StepUpdate.Stepped(mean, norm, round.Step + 1, spec, before, stateBefore));
+        await files.WriteAsync(parameters);
+        var sha = optimizer.Length == 0 ? null : await files.WriteAsync(TrialFiles.Bytes(optimizer));
+        Require(round);
+        // Gathered and spent: from here on the step is done again only from the disk.
+        (_reduction, _mean) = (null, null);
+        Withdraw();
+        (_parameters, _optimizer) = (parameters, optimizer);
+        return new RangeVersion(Offer(parameters), sha);
+    }
+
+    public async Task<TensorReference> OfferAsync(RangeClaim claim, string sha256)
+    {
+        Require(claim);
+        return _offered.TryGetValue(sha256, out var offered) ? offered : Offer(await _files!.ReadAsync(sha256));
+    }
+
+    public void Require(RangeClaim claim)
+    {
+        if (_load is null || _files is null || _load.Claim != claim)
+            throw new RangeLostException(_load is null ? "The range is not loaded here." : $"The range is held for {_load.Claim}, not {claim}.");
+        _asked = time.GetUtcNow();
+    }
+
+    public void Release(RangeClaim claim)
+    {
+        if (_load?.Claim == claim)
+            Stop();
+    }
+
+    public void Stop()
+    {
+        Forget();
+        _load = null;
+        _keep?.Dispose();
+        _keep = null;
+        activation.Deactivate();
+    }
+
+    private async Task AddAsync(RangeShard shard, GradientReduction reduction)
+    {
+        var bytes = await transfer.FetchPieceAsync(shard.Gradient, _load!.Range, default);
+        // A later round has its own.
+        if (reduction != _reduction)
+            throw new RangeLostException($"The gathering of step {shard.Round.Step + 1} is over.");
+        instruments.GradientReceived(bytes.Length);
+        reduction.Add(shard.Shard, TrialFiles.Floats(bytes), shard.Weight);
+    }
+
+    private GradientReduction Require(RangeRound round)
+    {
+        Require(round.Claim);
+        return _round == round && _reduction is { IsComplete: true } complete ? complete : throw new RangeLostException($"The range has not gathered {round}.");
+    }
+
+    private TensorReference Offer(byte[] bytes)
+    {
+        var reference = transfer.Offer(bytes);
+        if (!_offered.TryAdd(reference.Sha256, reference))
+            transfer.Withdraw(reference);
+        return _offered[reference.Sha256];
+    }
+
+    private void Withdraw()
+    {
+        foreach (var reference in _offered.Values)
+            transfer.Withdraw(reference);
+        _offered.Clear();
+    }
+
+    private void Forget()
+    {
+        Withdraw();
+        _shards.Clear();
+        (_files, _round, _reduction, _mean, _parameters, _optimizer) = (null, null, null, null, [], []);
+    }
+
+    private Task Sweep()
+    {
+        if (time.GetUtcNow() - _asked > Orphaned)
+            Stop();
+        return Task.CompletedTask;
+    }
+}

@@ -1,0 +1,163 @@
+using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Workers;
+using Microsoft.Extensions.Logging;
+
+namespace AdjointDpm.Grains.Trials.Ranges;
+
+/// <summary>Parameters too many for one process: each silo owns ranges of them. The coordinator tells them what to fetch and add, and never sees more than a window.</summary>
+internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInventory inventory, TrialFiles files, TrialAssignment assignment, RangeClaim claim, int pieceBytes, TimeProvider time, ILogger logger) : ITrainedParameters
+{
+    /// <summary>How long a silo that lost a range gets none: membership will say by then whether it is gone.</summary>
+    private static readonly TimeSpan Rest = TimeSpan.FromSeconds(30);
+
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(3);
+
+    private readonly ExperimentSpec _spec = ExperimentSpecJson.Deserialize(assignment.SpecJson);
+    private readonly Dictionary<string, DateTimeOffset> _resting = [];
+    private List<Range> _ranges = [];
+    private (TensorReference Reference, List<Range> Ranges)? _stepped;
+    private TensorReference? _reference;
+    private int _step;
+
+    public TensorReference Reference => _reference ?? throw new RangeLostException("The ranges are not placed yet.");
+
+    public int PieceBytes => pieceBytes;
+
+    /// <summary>Places the untrained parameters on silos, each of which fetches its range from the worker that has read them.</summary>
+    /// <returns>SHA-256 of the whole.</returns>
+    public async Task<string> PlaceAsync(TensorReference untrained)
+    {
+        var pieces = untrained.Pieces?.Count ?? throw new WorkFailedException($"The parameters have {untrained.Length} bytes and were offered as one piece.");
+        var versions = await PlaceAsync([.. Enumerable.Range(0, pieces).Select(range => Load(range) with { Untrained = untrained })], 0);
+        var sha = await files.JoinedAsync(new VersionParts(1, Parts(versions, version => version.Parameters.Sha256)));
+        _reference = Whole(sha, versions);
+        return sha;
+    }
+
+    /// <summary>Places a committed version.</summary>
+    public async Task PlaceAsync(int step, string parameters, string? optimizer)
+    {
+        var (parts, state) = ((await files.PartsAsync(parameters))!.Parts, optimizer is null ? null : (await files.PartsAsync(optimizer))!.Parts);
+        _reference = Whole(parameters, await PlaceAsync([.. parts.Select((part, range) => Load(range) with { ParametersSha256 = part.Sha256, OptimizerSha256 = state?[range].Sha256 })], step));
+    }
+
+    public void Begin(int shards)
+    {
+        // The first gradient of a step begins its gathering in each range; a step that is done again has another claim.
+    }
+
+    public async Task<byte[]?> CollectAsync(WorkResult result, CancellationToken cancellationToken)
+    {
+        Lengths.Require(result, Reference.Length);
+        var round = Round;
+        await EachAsync(async range =>
+        {
+            await range.Grain.AddAsync(new RangeShard(round, result.Token.Shard, result.Weight, result.Blob!));
+            return true;
+        }).WaitAsync(cancellationToken);
+        return null;
+    }
+
+    public void Accept(int shard, WorkResult result, byte[]? gradient)
+    {
+        // The ranges have it already.
+    }
+
+    public async Task<SteppedVersion> StepAsync(int step)
+    {
+        var (round, started, squares) = (Round, time.GetTimestamp(), 0.0);
+        // One after the other: the very additions that one process would do.
+        foreach (var range in _ranges)
+            squares = await OfAsync(range, range.Grain.SumOfSquaresAsync(round, squares));
+        var (norm, seconds) = (Math.Sqrt(squares), time.GetElapsedTime(started).TotalSeconds);
+        if (!double.IsFinite(norm))
+            return new SteppedVersion(norm, "", null, seconds);
+        var stepped = await EachAsync(range => range.Grain.StepAsync(round, norm));
+        var parameters = await files.JoinedAsync(new VersionParts(1, Parts(stepped, version => version.Parameters.Sha256)));
+        var perParameter = ParameterOptimizer.Of(_spec.Optimizer).StatePerParameter;
+        var optimizer = perParameter == 0 ? null : await files.JoinedAsync(new VersionParts(perParameter, Parts(stepped, version => version.OptimizerSha256!)));
+        _stepped = (Whole(parameters, stepped), _ranges);
+        return new SteppedVersion(norm, parameters, optimizer, seconds);
+    }
+
+    public void Committed()
+    {
+        _reference = _stepped!.Value.Reference;
+        _stepped = null;
+        _step++;
+    }
+
+    public async Task<TensorReference> OfferAsync(string sha256)
+    {
+        if (sha256 == Reference.Sha256)
+            return Reference;
+        var parts = (await files.PartsAsync(sha256))!.Parts;
+        var references = await EachAsync(range => range.Grain.OfferAsync(claim, parts[range.Index].Sha256));
+        return new TensorReference(sha256, Reference.Length, "") { Parts = references };
+    }
+
+    public Task CheckAsync() => EachAsync(async range =>
+    {
+        await range.Grain.CheckAsync(claim).WaitAsync(Patience, time);
+        return true;
+    });
+
+    public void Release()
+    {
+        foreach (var range in _ranges)
+            range.Grain.ReleaseAsync(claim).Ignore();
+    }
+
+    private RangeRound Round => new(claim, _step);
+
+    private RangeLoad Load(int range) => new() { Experiment = assignment.Experiment, Trial = assignment.Index, Claim = claim, SpecJson = assignment.SpecJson, Range = range };
+
+    private async Task<RangeVersion[]> PlaceAsync(RangeLoad[] loads, int step)
+    {
+        var now = time.GetUtcNow();
+        var silos = inventory.List(_spec.Resources.Device).Select(WorkerInventory.SiloOf).Distinct().ToList();
+        var ready = silos.Where(silo => !(_resting.TryGetValue(silo, out var until) && until > now)).ToList();
+        if (ready.Count == 0)
+            ready = silos;
+        if (ready.Count == 0)
+            throw new RangeLostException("No silo is there to own a range.");
+        (_reference, _stepped, _step) = (null, null, step);
+        _ranges = [.. loads.Select((_, i) => Make(ready[(i + assignment.Index) % ready.Count], i))];
+        var versions = await EachAsync(range => range.Grain.LoadAsync(loads[range.Index]));
+        LogPlaced(logger, assignment.Experiment, assignment.Index, versions.Length, ready.Count);
+        return versions;
+    }
+
+    private Range Make(string silo, int index) => new(silo, index, grains.GetGrain<IParameterRangeGrain>(FormattableString.Invariant($"{silo}/{assignment.Experiment}:{assignment.Index}:{index}")));
+
+    private static TensorReference Whole(string sha, RangeVersion[] versions) =>
+        new(sha, versions.Sum(version => version.Parameters.Length), "") { Parts = [.. versions.Select(version => version.Parameters)] };
+
+    private static VersionPart[] Parts(RangeVersion[] versions, Func<RangeVersion, string> sha) =>
+        [.. versions.Select(version => new VersionPart(sha(version), (int)(version.Parameters.Length / sizeof(float))))];
+
+    private Task<T[]> EachAsync<T>(Func<Range, Task<T>> call) => Task.WhenAll(_ranges.Select(range => OfAsync(range, call(range))));
+
+    private async Task<T> OfAsync<T>(Range range, Task<T> answer)
+    {
+        try
+        {
+            return await answer;
+        }
+        catch (RangeLostException)
+        {
+            throw;
+        }
+        catch (Exception e) when (e is SiloUnavailableException or Hosting.SiloNotActiveException or TimeoutException or OrleansMessageRejectionException)
+        {
+            _resting[range.Silo] = time.GetUtcNow() + Rest;
+            throw new RangeLostException($"Range {range.Index} on silo '{range.Silo}' does not answer: {e.Message}", e);
+        }
+    }
+
+    private sealed record Range(string Silo, int Index, IParameterRangeGrain Grain);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Trial {Experiment}/{Trial} has its parameters in {Ranges} ranges on {Silos} silos.")]
+    private static partial void LogPlaced(ILogger logger, string experiment, int trial, int ranges, int silos);
+}

@@ -1,0 +1,70 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
+using AdjointDpm.Grains.Audit;
+using AdjointDpm.Grains.Specs;
+
+namespace AdjointDpm.Cluster.Tests;
+
+/// <summary>Parameters owned in ranges by several silos: the bits of one process that has them all.</summary>
+[Collection(RealCluster.OneAtATime)]
+public sealed class RangeTests
+{
+    private const int RangeBytes = 20_000;
+
+    private static readonly ExperimentSpec Spec = FaultTests.Spec with { Checkpoint = new CheckpointSpec { KeepSteps = 1 } };
+
+    [Fact]
+    public async Task ParametersInRanges_GiveTheBitsOfOneProcess_AndEachSiloReceivesItsShare()
+    {
+        await using var cluster = await RealCluster.StartAsync(3, $"--Workers:RangeBytes={RangeBytes}");
+        var ended = await cluster.RunAsync("ranges", Spec);
+        await FaultTests.SameAsCalmAsync(ended);
+
+        var (ranges, bytes) = Version(cluster, "ranges");
+        Assert.True(ranges >= 3, $"{ranges} ranges of {bytes} bytes show nothing.");
+        var received = new List<long>();
+        foreach (var silo in cluster.Silos)
+            received.Add(Received(await silo.GetAsync("/metrics")));
+        // Every number of every shard's gradient arrives once, at the silo that owns it: the coordinator's gets no more than its share.
+        Assert.Equal(0, ended.Trials[0].ShardsReissued);
+        Assert.Equal(5L * 8 * bytes, received.Sum());
+        Assert.All(received, share => Assert.InRange(share, 1, 5L * 8 * RangeBytes * ((ranges + 2) / 3)));
+
+        var replay = await ReplayTests.ReplayAsync(cluster, "ranges", 5);
+        Assert.True(replay.State == ReplayState.Equal, replay.Reason);
+        Assert.Equal(4, replay.From);
+    }
+
+    [Fact]
+    public async Task SiloThatOwnsRanges_IsKilledInMidStep_AndItsRangesGoOnElsewhere_WithTheSameBits()
+    {
+        await using var cluster = await RealCluster.StartAsync(3, $"--Workers:RangeBytes={RangeBytes}");
+        foreach (var victimIsTheCoordinator in new[] { false, true })
+        {
+            var id = victimIsTheCoordinator ? "coordinator" : "owner";
+            await cluster.SubmitAsync(id, Spec);
+            await cluster.WaitAsync(id, snapshot => snapshot.Trials[0].Step is >= 1 and < 4);
+            var coordinator = await FaultTests.CoordinatorAsync(cluster, $"{id}/0");
+            var victim = cluster.Silos.First(silo => victimIsTheCoordinator == (silo.Ready.SiloPort == coordinator));
+            await FaultTests.WaitUntilComputingAsync(victim);
+            await cluster.KillAsync(victim.Name);
+            // The client knows silos by their address.
+            await cluster.AddAsync(victim.Name);
+            await FaultTests.SameAsCalmAsync(await cluster.WaitAsync(id, snapshot => snapshot.Summary.EndedAt is not null));
+            Assert.True(Version(cluster, id).Ranges >= 3);
+            var audit = await (await cluster.ExperimentAsync(id)).AuditAsync(0, TestContext.Current.CancellationToken);
+            Assert.True(audit!.Holds, string.Join('\n', audit.Violations));
+        }
+    }
+
+    /// <summary>Ranges and bytes of the version of the parameters that is kept for replays.</summary>
+    private static (int Ranges, long Bytes) Version(RealCluster cluster, string id)
+    {
+        var files = Directory.GetFiles(Path.Combine(cluster.Folder, "trials", id, "0"), "*.parts").Select(file => JsonNode.Parse(File.ReadAllBytes(file))!);
+        var parts = files.First(file => (int)file["perParameter"]! == 1)["parts"]!.AsArray();
+        return (parts.Count, parts.Sum(part => (long)part!["parameters"]! * sizeof(float)));
+    }
+
+    private static long Received(string metrics) => metrics.Split('\n').Where(line => line.StartsWith("adjointdpm_gradient_bytes_total", StringComparison.Ordinal))
+        .Sum(line => (long)double.Parse(line.Split("} ")[1].Split(' ')[0], CultureInfo.InvariantCulture));
+}
