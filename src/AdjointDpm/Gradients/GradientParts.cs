@@ -34,8 +34,51 @@ internal sealed record GradientParts(string Name, IReadOnlyList<(string Name, Te
         return cat([.. Members.Select(member => (member.Name == GradientCheck.NoiseName ? solved.Noise : solved.Inputs[member.Name]).to(ScalarType.Float64).reshape(-1))]);
     }
 
+    /// <summary>Central difference of the loss of x_0 along a direction of this part, which is put back afterwards.</summary>
+    /// <param name="request">What to sample.</param>
+    /// <param name="loss">Scalar loss of x_0.</param>
+    /// <param name="direction">As one vector.</param>
+    /// <param name="step">Half width in units of the direction.</param>
+    /// <param name="cancellationToken">Looked at before every step.</param>
+    /// <param name="count">Told what each sample cost.</param>
+    public double Difference(SampleRequest request, Func<Tensor, Tensor> loss, Tensor direction, double step, CancellationToken cancellationToken, Action<SolveStatistics>? count = null)
+    {
+        var cut = Cut(direction);
+        var before = Members.Select(member => member.Value.clone()).ToList();
+        try
+        {
+            var above = LossAt(step);
+            return (above - LossAt(-step)) / (2 * step);
+        }
+        finally
+        {
+            Put(before);
+        }
+
+        double LossAt(double by)
+        {
+            using var scope = NewDisposeScope();
+            using var scalar = by.ToScalar();
+            var moved = before.Zip(cut, (value, d) => value.add(d, scalar)).ToList();
+            Put(moved);
+            var noise = Members.ToList().FindIndex(member => member.Name == GradientCheck.NoiseName);
+            using var result = Sampling.Sample(noise < 0 ? request : request with { Noise = moved[noise] }, cancellationToken);
+            count?.Invoke(result.Statistics);
+            using var value = loss(result.Sample);
+            return value.to(ScalarType.Float64).ToDouble();
+        }
+
+        // The request's noise belongs to the caller and is never written to.
+        void Put(List<Tensor> values)
+        {
+            for (var i = 0; i < values.Count; i++)
+                if (Members[i].Name != GradientCheck.NoiseName)
+                    Members[i].Value.copy_(values[i]);
+        }
+    }
+
     /// <summary>A vector cut into tensors of the members' shapes and dtypes, in the current dispose scope.</summary>
-    public IReadOnlyList<Tensor> Cut(Tensor vector)
+    private List<Tensor> Cut(Tensor vector)
     {
         var (tensors, start) = (new List<Tensor>(), 0L);
         foreach (var (_, value) in Members)
@@ -66,10 +109,9 @@ internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, T
         using var grad = no_grad();
         var gradient = part.Vector(unrolled);
         var direction = Unit(CounterNoise.Normal(key with { Draw = _draws++ }, [1, gradient.numel()], ScalarType.Float64).reshape(-1).to(gradient.device)).add(Unit(gradient));
-        var cut = part.Cut(direction);
         // The length of what is moved sets the scale of its steps.
         var scale = Math.Max(1, Math.Sqrt(part.Members.Sum(member => member.Value.to(ScalarType.Float64).Squared().sum().ToDouble() / Math.Max(1, member.Value.numel()))));
-        var estimates = _steps.Select(step => (Step: step * scale, Value: Difference(part, cut, step * scale))).ToList();
+        var estimates = _steps.Select(step => (Step: step * scale, Value: part.Difference(request, loss, direction, step * scale, cancellationToken, cost => Nfe += cost.ForwardNfe))).ToList();
         var best = Enumerable.Range(1, estimates.Count - 1).MinBy(i => Math.Abs(estimates[i].Value - estimates[i - 1].Value));
         return new(part.Name, estimates[best].Value, gradient.dot(direction).ToDouble(), part.Vector(configured).dot(direction).ToDouble(),
             estimates[best].Step, Math.Abs(estimates[best].Value - estimates[best - 1].Value));
@@ -79,40 +121,5 @@ internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, T
     {
         var norm = vector.norm();
         return norm.ToDouble() == 0 ? vector : vector.div(norm);
-    }
-
-    private double Difference(GradientParts part, IReadOnlyList<Tensor> direction, double step)
-    {
-        var before = part.Members.Select(member => member.Value.clone()).ToList();
-        try
-        {
-            var above = LossAt(step);
-            return (above - LossAt(-step)) / (2 * step);
-        }
-        finally
-        {
-            Put(before);
-        }
-
-        double LossAt(double by)
-        {
-            using var scope = NewDisposeScope();
-            using var scalar = by.ToScalar();
-            var moved = before.Zip(direction, (value, d) => value.add(d, scalar)).ToList();
-            Put(moved);
-            var noise = part.Members.ToList().FindIndex(member => member.Name == GradientCheck.NoiseName);
-            using var result = Sampling.Sample(noise < 0 ? request : request with { Noise = moved[noise] }, cancellationToken);
-            Nfe += result.Statistics.ForwardNfe;
-            using var value = loss(result.Sample);
-            return value.to(ScalarType.Float64).ToDouble();
-        }
-
-        // The request's noise belongs to the caller and is never written to.
-        void Put(List<Tensor> values)
-        {
-            for (var i = 0; i < values.Count; i++)
-                if (part.Members[i].Name != GradientCheck.NoiseName)
-                    part.Members[i].Value.copy_(values[i]);
-        }
     }
 }

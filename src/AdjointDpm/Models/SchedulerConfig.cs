@@ -6,7 +6,7 @@ namespace AdjointDpm.Models;
 
 /// <summary>A diffusers <c>scheduler_config.json</c>: the noise schedule a network was trained on, and how its steps are spaced.</summary>
 /// <remarks>Missing fields have the defaults of the class that <c>_class_name</c> names. Clipping of the predicted sample is left out: a clipped pixel has no gradient.</remarks>
-public sealed record SchedulerConfig
+public sealed partial record SchedulerConfig
 {
     /// <summary>The diffusers class, such as <c>DDIMScheduler</c>.</summary>
     [JsonPropertyName("_class_name"), JsonPropertyOrder(-1)]
@@ -27,7 +27,7 @@ public sealed record SchedulerConfig
     /// <summary>The βs themselves, which win over the three fields above. Default: none.</summary>
     public IReadOnlyList<double>? TrainedBetas { get; init; }
 
-    /// <summary><c>epsilon</c>, <c>v_prediction</c> or <c>sample</c>. Default: epsilon.</summary>
+    /// <summary><c>epsilon</c>, <c>v_prediction</c>, <c>sample</c> or <c>flow_prediction</c>. Default: epsilon, but flow_prediction for flow matching.</summary>
     public string PredictionType { get; init; } = "epsilon";
 
     /// <summary><c>leading</c>, <c>trailing</c> or <c>linspace</c>. Default: the class's, mostly leading.</summary>
@@ -63,7 +63,7 @@ public sealed record SchedulerConfig
     /// <summary>Dynamic thresholding, which is not supported. Default: false.</summary>
     public bool Thresholding { get; init; }
 
-    /// <summary>Rescaling to zero terminal signal, which is not supported. Default: false.</summary>
+    /// <summary>The βs are rescaled so that the last trained step has no signal: <see cref="DiscreteVp.WithoutTerminalSignal"/>. Default: false.</summary>
     public bool RescaleBetasZeroSnr { get; init; }
 
     /// <summary>What the network predicts.</summary>
@@ -71,10 +71,12 @@ public sealed record SchedulerConfig
     [JsonIgnore]
     public Prediction Prediction => PredictionType switch
     {
+        _ when ClassName is FlowEuler or FlowHeun => Prediction.Flow,
+        "flow_prediction" => Prediction.Flow,
         "epsilon" => Prediction.Epsilon,
         "v_prediction" => Prediction.Velocity,
         "sample" => Prediction.Sample,
-        _ => throw new ModelConfigException($"prediction_type '{PredictionType}' is not known. Known: epsilon, v_prediction, sample."),
+        _ => throw new ModelConfigException($"prediction_type '{PredictionType}' is not known. Known: epsilon, v_prediction, sample, flow_prediction."),
     };
 
     /// <summary>Reads the file.</summary>
@@ -82,10 +84,10 @@ public sealed record SchedulerConfig
     public static SchedulerConfig Read(string path)
     {
         var config = ModelConfig.Read<SchedulerConfig>(path);
-        if (config.Thresholding || config.RescaleBetasZeroSnr)
-            throw new ModelConfigException($"{path}: {(config.Thresholding ? "thresholding" : "rescale_betas_zero_snr")} is true, which is not supported. Set it to false if the model allows.");
-        if (config.ClassName.StartsWith("Flow", StringComparison.Ordinal))
-            throw new ModelConfigException($"{path}: {config.ClassName} is a flow-matching scheduler; this file format is read for noise schedules only.");
+        if (config.Unsupported() is { } field)
+            throw new ModelConfigException($"{path}: {field} is true, which is not supported. Set it to false if the model allows.");
+        if (config.ClassName.StartsWith("Flow", StringComparison.Ordinal) && !config.IsFlow)
+            throw new ModelConfigException($"{path}: {config.ClassName} is not supported. Flow-matching schedulers that are: {FlowEuler}, {FlowHeun}, and DPM-Solver, DEIS and UniPC with use_flow_sigmas.");
         _ = (config.Prediction, config.Spacing(), config.Schedule());
         return config;
     }
@@ -93,27 +95,37 @@ public sealed record SchedulerConfig
     /// <summary>Writes the file.</summary>
     public void Write(string path) => ModelConfig.Write(path, this);
 
-    /// <summary>The noise schedule.</summary>
+    /// <summary>The noise schedule: <see cref="DiscreteVp"/>, or <see cref="FlowMatching"/>.</summary>
     /// <exception cref="ModelConfigException"><see cref="BetaSchedule"/> is not known.</exception>
     /// <exception cref="ArgumentException">A β lies outside (0, 1).</exception>
-    public DiscreteVp Schedule() => TrainedBetas is { Count: > 0 } betas
-        ? new DiscreteVp([.. betas])
-        : DiscreteVp.Create(
-            BetaSchedule switch
-            {
-                "linear" => Schedules.BetaSchedule.Linear,
-                "scaled_linear" => Schedules.BetaSchedule.ScaledLinear,
-                "squaredcos_cap_v2" => Schedules.BetaSchedule.SquaredCosine,
-                _ => throw new ModelConfigException($"beta_schedule '{BetaSchedule}' is not known. Known: linear, scaled_linear, squaredcos_cap_v2."),
-            },
-            BetaStart, BetaEnd, NumTrainTimesteps);
+    public NoiseSchedule Schedule() => IsFlow ? new FlowMatching(NumTrainTimesteps) : VariancePreserving();
+
+    private DiscreteVp VariancePreserving()
+    {
+        var schedule = TrainedBetas is { Count: > 0 } betas
+            ? new DiscreteVp([.. betas])
+            : DiscreteVp.Create(
+                BetaSchedule switch
+                {
+                    "linear" => Schedules.BetaSchedule.Linear,
+                    "scaled_linear" => Schedules.BetaSchedule.ScaledLinear,
+                    "squaredcos_cap_v2" => Schedules.BetaSchedule.SquaredCosine,
+                    _ => throw new ModelConfigException($"beta_schedule '{BetaSchedule}' is not known. Known: linear, scaled_linear, squaredcos_cap_v2."),
+                },
+                BetaStart, BetaEnd, NumTrainTimesteps);
+        // Where σ/α is interpolated or has a logarithm, diffusers keeps float16's least number of signal.
+        return RescaleBetasZeroSnr ? schedule.WithoutTerminalSignal(TimeGrid.FamilyOf(ClassName) == SchedulerFamily.OneStep ? 0 : Math.Pow(2, -24)) : schedule;
+    }
 
     /// <summary>The steps that the file's scheduler would take.</summary>
     /// <param name="steps">Number of steps, from 1 to <see cref="NumTrainTimesteps"/>.</param>
-    /// <exception cref="ModelConfigException"><see cref="TimestepSpacing"/> is not known.</exception>
+    /// <param name="imageTokens">Number of tokens that the network cuts the image into; read if <see cref="UseDynamicShifting"/>.</param>
+    /// <exception cref="ModelConfigException"><see cref="TimestepSpacing"/> is not known, or <paramref name="imageTokens"/> is needed and was not given.</exception>
     /// <exception cref="ArgumentOutOfRangeException">Too many steps, or an offset that leaves the schedule.</exception>
-    public TimeGrid Grid(int steps)
+    public TimeGrid Grid(int steps, int? imageTokens = null)
     {
+        if (Schedule() is FlowMatching flow)
+            return FlowGrid(flow, steps, imageTokens);
         var family = TimeGrid.FamilyOf(ClassName);
         var endWithoutNoise = family switch
         {
@@ -121,7 +133,7 @@ public sealed record SchedulerConfig
             SchedulerFamily.Interpolated => true,
             _ => SetAlphaToOne ?? ClassName != "PNDMScheduler",
         };
-        return TimeGrid.Diffusers(Schedule(), Spacing(), steps, StepsOffset, endWithoutNoise, family);
+        return TimeGrid.Diffusers(VariancePreserving(), Spacing(), steps, StepsOffset, endWithoutNoise, family);
     }
 
     /// <summary>What standard normal noise is multiplied by to give x_T, so that the run is diffusers'.</summary>
@@ -136,6 +148,8 @@ public sealed record SchedulerConfig
     {
         ("DDIMScheduler" or "EulerDiscreteScheduler", _) => Samplers.Sampler.Ddim,
         ("DDPMScheduler" or "EulerAncestralDiscreteScheduler", _) => Samplers.Sampler.Ddpm,
+        (FlowEuler, _) => Samplers.Sampler.FlowEuler,
+        (FlowHeun, _) => Samplers.Sampler.FlowHeun,
         ("PNDMScheduler", _) => Samplers.Sampler.Plms,
         ("HeunDiscreteScheduler", _) => Samplers.Sampler.Heun,
         ("KDPM2DiscreteScheduler", _) => Samplers.Sampler.Dpm2,

@@ -37,6 +37,8 @@ public sealed class DiscreteVp : NoiseSchedule
         }
     }
 
+    private DiscreteVp(IEnumerable<double> logAlpha) => _logAlpha = [.. logAlpha];
+
     /// <inheritdoc/>
     public override double CleanTime => 0;
 
@@ -77,11 +79,24 @@ public sealed class DiscreteVp : NoiseSchedule
         double AlphaBar(int n) => Math.Pow(Math.Cos(((double)n / trainSteps + 0.008) / 1.008 * Math.PI / 2), 2);
     }
 
+    /// <summary>The same schedule moved and stretched in alpha so that the last trained step has no signal and the first is as it was. Lin et al. (2024), "Common diffusion noise schedules and sample steps are flawed", algorithm 1; diffusers' "rescale_betas_zero_snr".</summary>
+    /// <param name="terminalAlphaSquared">alpha² that is left at the last step: diffusers leaves 2^-24 for schedulers that need a logarithm. Default: 0, so that rho is infinite there.</param>
+    /// <remarks>A network of eps cannot begin without signal; such networks predict <see cref="Samplers.Prediction.Velocity"/>.</remarks>
+    public DiscreteVp WithoutTerminalSignal(double terminalAlphaSquared = 0)
+    {
+        double first = Math.Exp(_logAlpha[0]), last = Math.Exp(_logAlpha[^1]);
+        var logAlpha = _logAlpha.Select(l => Math.Log((Math.Exp(l) - last) * (first / (first - last)))).ToArray();
+        logAlpha[0] = _logAlpha[0];
+        logAlpha[^1] = Math.Log(terminalAlphaSquared) / 2;
+        return new(logAlpha.AsEnumerable());
+    }
+
     /// <inheritdoc/>
     protected override NoiseLevel LevelAtTime(double time)
     {
         var n = Math.Min((int)time, _logAlpha.Length - 2);
-        var logAlpha = _logAlpha[n] + ((time - n) * (_logAlpha[n + 1] - _logAlpha[n]));
+        // Towards no signal log alpha has no end to go to: there alpha is linear.
+        var logAlpha = double.IsInfinity(_logAlpha[n + 1]) ? _logAlpha[n] + Accurate.Log1p(n - time) : _logAlpha[n] + ((time - n) * (_logAlpha[n + 1] - _logAlpha[n]));
         return new(Math.Exp(logAlpha), Math.Sqrt(-Accurate.Expm1(2 * logAlpha)));
     }
 
@@ -100,6 +115,8 @@ public sealed class DiscreteVp : NoiseSchedule
                 high = middle;
         }
 
+        if (double.IsInfinity(_logAlpha[high]))
+            return low - Accurate.Expm1(logAlpha - _logAlpha[low]);
         return low + ((logAlpha - _logAlpha[low]) / (_logAlpha[high] - _logAlpha[low]));
     }
 }

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -74,6 +75,49 @@ public sealed class InputTests
         Assert.Equal(["net.first", "net.condition"], some.Inputs.Keys);
         Assert.All(some.Inputs, i => Assert.True(i.Value.equal(all.Inputs[i.Key]).all().ToBoolean()));
         Assert.Contains("'net.first'", Assert.Throws<ArgumentException>(() => field.With("net", net, "unet.*")).Message, StringComparison.Ordinal);
+    }
+
+    // Factors of low rank: the chain rule from the folded weights on, against differences that fold moved factors and sample again.
+    [Theory]
+    [InlineData("ddim")]
+    [InlineData("dpm++2m")]
+    [InlineData("rk4")]
+    public void Lora_FactorsOfChosenWeights_HaveExactGradients(string sampler)
+    {
+        using var scope = NewDisposeScope();
+        using var net = nn.Sequential(("first", nn.Conv2d(2, 4, 3, padding: 1L)), ("act", nn.SiLU()), ("second", nn.Conv2d(4, 2, 3, padding: 1L)));
+        net.to(ScalarType.Float64);
+        using var frozen = no_grad();
+        foreach (var ((_, weight), n) in net.named_parameters().Select((p, n) => (p, n)))
+            weight.copy_(CounterNoise.Normal(new(41, (uint)n), [1, weight.numel()], ScalarType.Float64).view(weight.shape));
+        using var lora = new Lora(net, name => name == "second.weight", rank: 2, alpha: 3, seed: 4);
+        foreach (var ((_, factor), n) in lora.Parameters.Select((p, n) => (p, n)))
+            factor.copy_(CounterNoise.Normal(new(43, (uint)n), factor.shape, ScalarType.Float64));
+        lora.Fold();
+        using var template = new TinyDenoiser();
+        var request = template.ModerateRequest(Sampler.Named(sampler), "none", out _) with { Field = NoiseField.From((x, _) => net.call(x)).Freeze(net).With("second.weight", lora.Weights[0]) };
+        using var result = Sampling.Differentiate(request, Loss, cancellationToken: Token);
+        Assert.Equal(["second.weight"], result.Inputs.Keys);
+        var gradients = lora.Gradients([result.Inputs["second.weight"]]);
+        foreach (var ((_, factor), gradient) in lora.Parameters.Zip(gradients))
+        {
+            var (before, direction) = (factor.clone(), CounterNoise.Normal(new(44), factor.shape, ScalarType.Float64));
+            double At(double by)
+            {
+                using var step = by.ToScalar();
+                factor.copy_(before.add(direction, step));
+                lora.Fold();
+                using var sample = Sampling.Sample(request, Token);
+                return Loss(sample.Sample).ToDouble();
+            }
+
+            double Difference(double h) => (At(h) - At(-h)) / (2 * h);
+            var expected = ((4 * Difference(5e-5)) - Difference(1e-4)) / 3;
+            factor.copy_(before);
+            lora.Fold();
+            Assert.Equal(expected, gradient.mul(direction).sum().ToDouble(), 1e-7 * gradient.norm().ToDouble() * direction.norm().ToDouble());
+            Assert.True(gradient.norm().ToDouble() > 1e-3);
+        }
     }
 
     private static void Check(SampleRequest request, string name)

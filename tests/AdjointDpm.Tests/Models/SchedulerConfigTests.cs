@@ -36,8 +36,12 @@ public sealed class SchedulerConfigTests
     [InlineData("""{"prediction_type":"score"}""", "score")]
     [InlineData("""{"timestep_spacing":"random"}""", "random")]
     [InlineData("""{"thresholding":true}""", "thresholding")]
-    [InlineData("""{"rescale_betas_zero_snr":true}""", "rescale_betas_zero_snr")]
-    [InlineData("""{"_class_name":"FlowMatchEulerDiscreteScheduler"}""", "FlowMatchEulerDiscreteScheduler")]
+    [InlineData("""{"_class_name":"DPMSolverMultistepScheduler","use_lu_lambdas":true}""", "use_lu_lambdas")]
+    [InlineData("""{"_class_name":"EulerDiscreteScheduler","use_exponential_sigmas":true}""", "use_exponential_sigmas")]
+    [InlineData("""{"_class_name":"EulerDiscreteScheduler","use_beta_sigmas":true}""", "use_beta_sigmas")]
+    [InlineData("""{"_class_name":"FlowMatchEulerDiscreteScheduler","invert_sigmas":true}""", "invert_sigmas")]
+    [InlineData("""{"_class_name":"FlowMatchEulerDiscreteScheduler","stochastic_sampling":true}""", "stochastic_sampling")]
+    [InlineData("""{"_class_name":"FlowMatchLCMScheduler"}""", "FlowMatchLCMScheduler")]
     public void Read_Unsupported_NamesTheValue(string json, string expected) =>
         Assert.Contains(expected, Assert.Throws<ModelConfigException>(() => Read(json)).Message, StringComparison.Ordinal);
 

@@ -22,7 +22,7 @@ public sealed class TinyStableDiffusionTests(ITestOutputHelper output)
         using var golden = SafetensorsFile.Open(Path.Combine(Fixtures, "golden.safetensors"));
         var folder = DiffusersFolder.Open(Folder);
         Assert.Equal(Prediction.Epsilon, folder.ReadScheduler().Prediction);
-        Assert.Equal(1000, folder.ReadScheduler().Schedule().TrainSteps);
+        Assert.Equal(1000, folder.ReadScheduler().NumTrainTimesteps);
 
         using var unet = folder.LoadUNet2DCondition();
         var (x, context) = (golden.Read("unet.sample").requires_grad_(), golden.Read("unet.encoder_hidden_states").requires_grad_());

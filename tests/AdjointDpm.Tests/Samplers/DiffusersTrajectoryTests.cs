@@ -83,7 +83,7 @@ public sealed class DiffusersTrajectoryTests
         _ => throw new ArgumentException(name),
     };
 
-    private static ScalarWalk.Network Network(Prediction prediction) => (x, at, wanted) =>
+    internal static ScalarWalk.Network Network(Prediction prediction) => (x, at, wanted) =>
     {
         var (ofX, ofGiven) = prediction.To(wanted, at.Level);
         return (ofX * x) + (ofGiven * ((0.9 * Math.Tanh(x) * (0.2 + (0.8 * at.Time / 1000))) + (0.05 * Math.Sin(3 * x))));

@@ -51,7 +51,7 @@ internal sealed class LoadedModel : IDisposable
 
     public TrainedPart Part { get; }
 
-    public DiscreteVp Schedule { get; }
+    public NoiseSchedule Schedule { get; }
 
     public Prediction Prediction { get; }
 
