@@ -1,14 +1,18 @@
 using System.ComponentModel.DataAnnotations;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Tools;
 using AdjointDpm.Native;
 using AdjointDpm.Silo;
 using AdjointDpm.Silo.Postgres;
+using AdjointDpm.Silo.Tools;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http.Features;
 
 if (args.Contains(Doctor.Argument))
     return Doctor.Run(Console.Out);
+if (Array.IndexOf(args, ToolJson.Argument) is >= 0 and var tool)
+    return Tool.Run(args.ElementAtOrDefault(tool + 1), Console.Out);
 
 try
 {

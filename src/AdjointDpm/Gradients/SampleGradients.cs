@@ -20,7 +20,7 @@ public sealed class SampleGradients : IDisposable
     /// <summary>∂L/∂x_T, of the noise's shape and dtype.</summary>
     public Tensor Noise { get; }
 
-    /// <summary>∂L/∂input by name, in the order of declaration; each of its input's shape and dtype.</summary>
+    /// <summary>∂L/∂input by name, in the order of declaration; each of its input's shape and dtype, float32 for inputs in half precision.</summary>
     public IReadOnlyDictionary<string, Tensor> Inputs { get; }
 
     /// <summary>∂L/∂x at each point of the requested grid, from x_T to x_0, if <see cref="Objective.KeepStateGradients"/>; otherwise empty. The n-th is the gradient of the n-th of <see cref="Samplers.SampleRequest.Controls"/>. Zero before the steps of a truncated gradient.</summary>

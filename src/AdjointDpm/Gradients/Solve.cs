@@ -191,6 +191,9 @@ internal sealed partial class Solve : IDisposable
         var leaf = x.detach().requires_grad_();
         Tensor[] leaves = intoInputs ? [leaf, .. Leaves!.Inputs] : [leaf];
         Tensor? noise = null;
+        var scale = Leaves is { ScalesCotangents: true } ? ScaleOf(cotangent) : 1;
+        using Scalar up = scale.ToScalar(), down = (1 / scale).ToScalar();
+        cotangent = scale == 1 ? cotangent : cotangent.mul(up);
         foreach (var term in Request.Field.Terms)
         {
             using var graphScope = NewDisposeScope();
@@ -199,6 +202,7 @@ internal sealed partial class Solve : IDisposable
                 eps = term(Request.Field, leaf, at, step, wanted);
             Memory.Look();
             Vjp.Accumulate(eps, cotangent, leaves);
+            Leaves?.Settle(scale);
             var part = eps.detach();
             noise = (noise is null ? part : noise.add(part, One)).MoveToOuterDisposeScope();
         }
@@ -206,10 +210,19 @@ internal sealed partial class Solve : IDisposable
         _backwardNfe++;
         _vjps++;
         var gradient = leaf.grad ?? zeros_like(leaf);
+        gradient = scale == 1 ? gradient : gradient.mul(down);
         Check(gradient, "gradient of the state", step, at.Rho);
         if (_guarded && Leaves!.FirstNonFinite() is { } name)
             throw new NonFiniteException($"gradient of input '{name}'", step, at.Rho);
         return (noise!.MoveToOuterDisposeScope(), gradient.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>The power of two that brings the largest number near one: where float16 has as much room above as below, and without rounding.</summary>
+    private static double ScaleOf(Tensor cotangent)
+    {
+        using var scope = NewDisposeScope();
+        var largest = cotangent.abs().max().to(ScalarType.Float64).ToDouble();
+        return largest > 0 && double.IsFinite(largest) ? Math.ScaleB(1, -Math.ILogB(largest)) : 1;
     }
 
     /// <summary>Before a step of the backward sweep.</summary>

@@ -58,7 +58,7 @@ public sealed class Lora : IDisposable
     /// <summary>The network's own tensors behind <see cref="WeightNames"/>, in order.</summary>
     public IReadOnlyList<Tensor> Weights => [.. _layers.Select(layer => layer.Weight)];
 
-    /// <summary>Trained tensors by name (<c>path.lora_A.weight</c>, <c>path.lora_B.weight</c>), in a fixed order, each of the network's dtype.</summary>
+    /// <summary>Trained tensors by name (<c>path.lora_A.weight</c>, <c>path.lora_B.weight</c>), in a fixed order; float64 for a network in float64, float32 for all others.</summary>
     public IReadOnlyList<(string Name, Tensor Value)> Parameters =>
         [.. _layers.SelectMany(layer => new[] { (layer.Path + ".lora_A.weight", layer.A), (layer.Path + ".lora_B.weight", layer.B) })];
 
@@ -69,7 +69,26 @@ public sealed class Lora : IDisposable
         using var scope = NewDisposeScope();
         using Scalar scale = (Alpha / Rank).ToScalar();
         foreach (var layer in _layers)
-            layer.Weight.copy_(layer.Base.add(layer.Product(), scale));
+            layer.Weight.copy_(layer.Base.to(layer.A.dtype).add(layer.Product(), scale));
+    }
+
+    /// <summary>Adds the adapters' product to another network's weights of the same names, for good; such as to the network in full precision.</summary>
+    /// <param name="network">A network of the same architecture.</param>
+    /// <exception cref="ArgumentException">It lacks an adapted weight, or has it in another shape.</exception>
+    public void AddTo(nn.Module network)
+    {
+        ArgumentNullException.ThrowIfNull(network);
+        using var frozen = no_grad();
+        using var scope = NewDisposeScope();
+        using Scalar scale = (Alpha / Rank).ToScalar();
+        var weights = network.named_parameters().ToDictionary(p => p.name, p => p.parameter);
+        if (_layers.FirstOrDefault(l => !weights.TryGetValue(l.Path + ".weight", out var weight) || !weight.shape.AsSpan().SequenceEqual(l.Weight.shape)) is { } other)
+            throw new ArgumentException($"The network has no weight {other.Path}.weight of shape [{string.Join(", ", other.Weight.shape)}]. Pass one of the same architecture.", nameof(network));
+        foreach (var layer in _layers)
+        {
+            var weight = weights[layer.Path + ".weight"];
+            weight.copy_(weight.to(layer.A.dtype).add(layer.Product().to(weight.device), scale));
+        }
     }
 
     /// <summary>Carries gradients of the folded weights on to the adapters.</summary>
@@ -88,7 +107,7 @@ public sealed class Lora : IDisposable
         {
             using var scope = NewDisposeScope();
             var layer = _layers[i];
-            var g = ofWeights[i].reshape(layer.Weight.shape[0], -1);
+            var g = ofWeights[i].to(layer.A.dtype).reshape(layer.Weight.shape[0], -1);
             var (a, b) = (layer.A.reshape(Rank, -1), layer.B.reshape(-1, Rank));
             gradients.Add(b.t().matmul(g).mul(scale).reshape(layer.A.shape).MoveToOuterDisposeScope());
             gradients.Add(g.matmul(a.t()).mul(scale).reshape(layer.B.shape).MoveToOuterDisposeScope());
@@ -156,8 +175,10 @@ public sealed class Lora : IDisposable
             long[] ofB = [shape[0], rank, .. shape[2..].Select(_ => 1L)];
             // The spread of PEFT's beginning: uniform on ±1/√fan-in has a standard deviation of 1/√(3 fan-in).
             using Scalar spread = (1 / Math.Sqrt(3.0 * shape[1..].Aggregate(1L, (product, n) => product * n))).ToScalar();
-            A = CounterNoise.Normal(key, ofA, weight.dtype, weight.device).mul_(spread).DetachFromDisposeScope();
-            B = zeros(ofB, weight.dtype, weight.device).DetachFromDisposeScope();
+            // Adapters of a network in half precision are float32: steps of an optimiser would be lost below its rounding.
+            var dtype = weight.dtype == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32;
+            A = CounterNoise.Normal(key, ofA, dtype, weight.device).mul_(spread).DetachFromDisposeScope();
+            B = zeros(ofB, dtype, weight.device).DetachFromDisposeScope();
         }
 
         public string Path { get; }

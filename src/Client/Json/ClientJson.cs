@@ -39,4 +39,6 @@ internal static class ClientJson
 [JsonSerializable(typeof(ProofDocument))]
 [JsonSerializable(typeof(ReplayDocument))]
 [JsonSerializable(typeof(DoctorDocument))]
+[JsonSerializable(typeof(InspectionDocument))]
+[JsonSerializable(typeof(FilesDocument))]
 internal sealed partial class ClientJsonContext : JsonSerializerContext;

@@ -3,6 +3,7 @@ using System.Text.Json.Serialization;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Tools;
 
 namespace AdjointDpm.Client.Json;
 
@@ -102,3 +103,20 @@ internal sealed record DoctorDocument(bool Healthy, IReadOnlyList<DoctorCheck> C
 /// <param name="Finding">What was found.</param>
 /// <param name="Advice">What to do when it is not.</param>
 internal sealed record DoctorCheck(string Name, bool Ok, string Finding, string? Advice = null);
+
+internal sealed record InspectionDocument(string Path, string? Kind, IReadOnlyList<ToolFact>? Facts, IReadOnlyDictionary<string, string>? Metadata, IReadOnlyList<ToolTensor>? Tensors)
+{
+    public InspectionDocument(string path, ToolAnswer answer)
+        : this(path, answer.Kind, answer.Facts, answer.Metadata, answer.Tensors)
+    {
+    }
+
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/inspection/v1";
+}
+
+internal sealed record FilesDocument(IReadOnlyList<string> Files, string? Message)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/files/v1";
+}

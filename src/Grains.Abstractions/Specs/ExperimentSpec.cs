@@ -67,7 +67,7 @@ public sealed record ModelSpec
     [Required, ExistingPath(ExistingPathKind.Folder)]
     public required string Path { get; init; }
 
-    /// <summary>Number format of the network: float32 or float64. Default: float32.</summary>
+    /// <summary>Number format of the network's weights and activations. States of the sampler, adapters, and sums of gradients are float32 at least. Default: float32.</summary>
     public NumberFormat Dtype { get; init; } = NumberFormat.Float32;
 }
 
@@ -79,6 +79,13 @@ public enum NumberFormat
 
     /// <summary>IEEE double precision.</summary>
     Float64,
+
+    /// <summary>Eight bits of exponent and seven of fraction: half the memory, the range of float32.</summary>
+    [JsonStringEnumMemberName("bfloat16")]
+    BFloat16,
+
+    /// <summary>IEEE half precision; every cotangent is scaled to fit.</summary>
+    Float16,
 }
 
 /// <summary>What is trained.</summary>

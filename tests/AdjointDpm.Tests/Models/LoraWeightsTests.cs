@@ -3,13 +3,17 @@ using System.Text.Json;
 using AdjointDpm.Formats;
 using AdjointDpm.Models;
 using AdjointDpm.Models.StableDiffusion;
+using AdjointDpm.Samplers;
 using AdjointDpm.Tests.Formats;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Models;
 
 public sealed class LoraWeightsTests
 {
+    private static readonly Scalar Tenth = 0.1;
+
     public static TheoryData<string> Kinds => [.. TinyModels.Kinds];
 
     /// <summary>Every layer of every network adapted, written in both dialects, read back and merged: the weights are those of the folded adapters.</summary>
@@ -133,8 +137,8 @@ public sealed class LoraWeightsTests
 
     private static LoraWeights Adapted(StableDiffusionModel model, out Dictionary<(string Component, string Name), Tensor> folded)
     {
-        manual_seed(5);
         folded = [];
+        var place = 0u;
         var adapters = new Dictionary<string, Lora>();
         foreach (var (component, network) in new LoraNames(model).Networks)
         {
@@ -142,7 +146,7 @@ public sealed class LoraWeightsTests
             using (no_grad())
             {
                 foreach (var (_, value) in lora.Parameters)
-                    value.copy_(randn(value.shape) * 0.1);
+                    value.copy_(CounterNoise.Normal(new NoiseKey(5, place++), value.shape).mul_(Tenth));
             }
 
             lora.Fold();

@@ -3,6 +3,8 @@ using AdjointDpm.Models.Clip;
 using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Models.Vae;
+using AdjointDpm.Samplers;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Models;
@@ -10,11 +12,12 @@ namespace AdjointDpm.Tests.Models;
 /// <summary>Stable Diffusion 1, 2 and XL in small, with random weights and the small vocabulary.</summary>
 internal static class TinyModels
 {
+    private static readonly Scalar One = 1.0;
+
     public static readonly string[] Kinds = ["SD1", "SD2", "SDXL"];
 
     public static StableDiffusionModel Make(string kind, long seed = 1)
     {
-        manual_seed(seed);
         var text = new ClipTextConfig { VocabSize = 747, HiddenSize = 12, IntermediateSize = 24, NumHiddenLayers = 3, NumAttentionHeads = 3, EosTokenId = 2 };
         var second = text with { HiddenSize = 16, IntermediateSize = 20, NumAttentionHeads = 4, HiddenAct = "gelu", ProjectionDim = 10, Architectures = ["CLIPTextModelWithProjection"], NumHiddenLayers = 4 };
         ClipTextConfig[] texts = kind switch
@@ -62,16 +65,29 @@ internal static class TinyModels
         };
         var scheduler = new SchedulerConfig { BetaSchedule = "scaled_linear", BetaStart = 0.00085, BetaEnd = 0.012, StepsOffset = 1, SetAlphaToOne = false, PredictionType = kind == "SD2" ? "v_prediction" : "epsilon" };
         var tokenizers = texts.Select(_ => ClipTokenizer.Load(ReferenceFolder.Of("clip_tokenizer"))).ToArray();
-        var model = new StableDiffusionModel(tokenizers, [.. texts.Select(t => Frozen(new ClipTextModel(t)))], Frozen(new UNet2DConditionModel(unet)), Frozen(new AutoencoderKL(vae)), scheduler) { ZerosForEmptyPrompt = kind == "SDXL" };
+        var model = new StableDiffusionModel(tokenizers, [.. texts.Select((t, i) => Filled(new ClipTextModel(t), seed, i))], Filled(new UNet2DConditionModel(unet), seed, 2), Filled(new AutoencoderKL(vae), seed, 3), scheduler) { ZerosForEmptyPrompt = kind == "SDXL" };
         return model;
     }
 
-    private static T Frozen<T>(T network)
+    /// <summary>Every number its own, none of the values that networks begin with, and the same whatever other tests draw meanwhile.</summary>
+    private static T Filled<T>(T network, long seed, int part)
         where T : nn.Module
     {
+        using var frozen = no_grad();
+        using var scope = NewDisposeScope();
         network.eval();
-        foreach (var parameter in network.parameters())
+        var place = 0u;
+        foreach (var (name, parameter) in network.named_parameters())
+        {
             parameter.requires_grad = false;
+            var shape = parameter.shape;
+            var noise = CounterNoise.Normal(new NoiseKey((ulong)seed, place++, (ushort)part), shape);
+            var spread = shape.Length > 1 ? 1 / Math.Sqrt(shape[1..].Aggregate(1L, (a, b) => a * b)) : 0.1;
+            var middle = shape.Length == 1 && name.EndsWith("weight", StringComparison.Ordinal) ? 1.0 : 0;
+            using var scale = spread.ToScalar();
+            parameter.copy_(noise.mul_(scale).add_(tensor(middle, dtype: float32), One));
+        }
+
         return network;
     }
 }

@@ -25,6 +25,9 @@ public sealed class CommandTests : IDisposable
     [InlineData("replay --help", "replay")]
     [InlineData("doctor --help", "doctor")]
     [InlineData("check --help", "check")]
+    [InlineData("inspect --help", "inspect")]
+    [InlineData("convert --help", "convert")]
+    [InlineData("sample --help", "sample")]
     public async Task Help_ReadsWell(string line, string name)
     {
         Assert.Equal(0, await _adpm.RunAsync(line));

@@ -9,6 +9,13 @@ using AdjointDpm.Tests.Models;
 
 namespace AdjointDpm.Grains.Tests.Workers;
 
+/// <summary>Loads libtorch before the first touch of TorchSharp.</summary>
+internal static class LoadTorch
+{
+    [System.Runtime.CompilerServices.ModuleInitializer]
+    public static void Load() => AdjointDpm.Native.NativeTorch.EnsureLoaded();
+}
+
 /// <summary>The engine on whole Stable Diffusion folders: text, latents, picture, loss, gradient, LoRA file.</summary>
 public sealed class TextModelTests : IDisposable
 {
@@ -86,6 +93,27 @@ public sealed class TextModelTests : IDisposable
         Assert.NotEqual(whole.Sums["loss"], _engine.Evaluate(negative, start, 0, 6, CancellationToken.None).Sums["loss"]);
         var wide = Plan(spec with { Losses = [new LossSpec { Name = LossName.PixelDistance }], Sample = spec.Sample with { Width = 24 } });
         Assert.Equal(0, _engine.Evaluate(wide, start, 0, 1, CancellationToken.None).Sums["loss"], 1e-12);
+    }
+
+    [Theory]
+    [InlineData(NumberFormat.BFloat16)]
+    [InlineData(NumberFormat.Float16)]
+    public void HalfPrecision_TrainsAdaptersInFloat32_AndSavesThemUnrounded(NumberFormat format)
+    {
+        var spec = Spec("SD1") with { Train = new TrainSpec { Target = TrainTarget.Lora, Include = ["*attn2.to_q*"], Rank = 2 } };
+        var half = Plan(spec with { Model = spec.Model with { Dtype = format } });
+        var start = _engine.Prepare(half, CancellationToken.None).Parameters;
+        var theta = Moved(start, 0.05f, null);
+        var (exact, rounded) = (Differentiate(Plan(spec), theta).Gradient, Differentiate(half, theta).Gradient);
+        Assert.True(System.Numerics.Tensors.TensorPrimitives.CosineSimilarity<float>(MemoryMarshal.Cast<byte, float>(exact), MemoryMarshal.Cast<byte, float>(rounded)) > 0.99f);
+        File.WriteAllText(_folder["lines"], """{"step":1,"metrics":{"loss":2},"parametersSha256":""}""" + "\n");
+        var target = Directory.CreateDirectory(_folder["half"]).FullName;
+        _engine.Save(half, Version(start), Version(theta), _folder["lines"], target, CancellationToken.None);
+        using var tuned = StableDiffusionFolder.Open(Path.Combine(target, "model")).Load();
+        using var plain = StableDiffusionFolder.Open(spec.Model.Path).Load();
+        using var lora = LoraWeights.Read(Path.Combine(target, "lora", "lora.safetensors"), plain);
+        lora.Merge(plain);
+        Assert.All(plain.Unet.state_dict(), p => Assert.True(p.Value.allclose(tuned.Unet.state_dict()[p.Key], 1e-6, 1e-7), p.Key));
     }
 
     [Fact]

@@ -129,7 +129,7 @@ internal sealed class GradientEngine : IGradientEngine
         SampleSheet.Write(folder, pictures[0], pictures[1], columns);
         LossCurve.Write(Path.Combine(folder, "loss.svg"), [.. Trials.TrialFiles.ReadMetrics(metricsFile).Select(record => record.Metrics["loss"])]);
         File.Copy(metricsFile, Path.Combine(folder, "metrics.jsonl"));
-        model.Sampled.Save(Path.Combine(folder, "model"));
+        model.Sampled.Save(Path.Combine(folder, "model"), model.Part.Adapters);
         model.Part.SaveBeside(folder, model.Sampled, spec);
     }
 

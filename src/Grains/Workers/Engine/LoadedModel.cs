@@ -17,20 +17,21 @@ internal sealed class LoadedModel : IDisposable
     private static readonly string[] TextParts = ["unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"];
 
     private readonly DiffusersFolder _folder;
-    private readonly ScalarType _dtype;
+    private readonly NumberFormat _format;
     private SampledModel? _frozen;
     private string? _version;
 
     public LoadedModel(ExperimentSpec spec, Device device)
     {
         Device = device;
-        _dtype = DtypeOf(spec);
+        _format = spec.Model.Dtype;
+        Dtype = DtypeOf(spec);
         _folder = DiffusersFolder.Open(spec.Model.Path);
         Sha256 = HashOf(_folder);
         Sampled = _folder.UnetClass switch
         {
             nameof(UNet2DModel) => new PictureModel(_folder, LoadUnet()),
-            nameof(UNet2DConditionModel) => new TextModel(spec.Model.Path, spec.Sample, device, _dtype),
+            nameof(UNet2DConditionModel) => new TextModel(spec.Model.Path, spec.Sample, device, NetworkDtype),
             var other => throw new NotSupportedException($"'{spec.Model.Path}' holds a {other}; experiments train {nameof(UNet2DModel)} networks and the {nameof(UNet2DConditionModel)} of Stable Diffusion 1, 2 and XL."),
         };
         Part = TrainedPart.Of(Network, spec.Train, spec.Training.Seed);
@@ -55,7 +56,16 @@ internal sealed class LoadedModel : IDisposable
 
     public Prediction Prediction { get; }
 
-    public ScalarType Dtype => _dtype;
+    /// <summary>Dtype of states, losses and classifiers.</summary>
+    public ScalarType Dtype { get; }
+
+    private ScalarType NetworkDtype => _format switch
+    {
+        NumberFormat.Float64 => ScalarType.Float64,
+        NumberFormat.BFloat16 => ScalarType.BFloat16,
+        NumberFormat.Float16 => ScalarType.Float16,
+        _ => ScalarType.Float32,
+    };
 
     /// <summary>Shape of a batch of what the sampler draws.</summary>
     public long[] Shape(int samples) => Sampled.Shape(samples);
@@ -117,7 +127,7 @@ internal sealed class LoadedModel : IDisposable
     private UNet2DModel LoadUnet()
     {
         var network = _folder.LoadUNet2D();
-        network.to(Device, _dtype);
+        network.to(Device, NetworkDtype);
         foreach (var parameter in network.parameters())
             parameter.requires_grad_(false);
         return network;

@@ -32,8 +32,25 @@ internal abstract class SampledModel : IDisposable
     /// <summary>Sampled values as pictures in [-1, 1], differentiably.</summary>
     public abstract Tensor Picture(Tensor sample);
 
-    /// <summary>Writes the model with its present weights in the layout it came in.</summary>
-    public abstract void Save(string folder);
+    /// <summary>Writes the model with its present weights in float32 in the layout it came in.</summary>
+    /// <param name="folder">Where to.</param>
+    /// <param name="lora">The adapters that are folded into the weights; null when the weights themselves are trained.</param>
+    public abstract void Save(string folder, Lora? lora);
+
+    /// <summary>Brings the trained weights to a network in float32 that was loaded anew: adapters are added there, where nothing is rounded away.</summary>
+    protected void Bring(nn.Module plain, Lora? lora)
+    {
+        if (lora is not null)
+        {
+            lora.AddTo(plain);
+            return;
+        }
+
+        using var frozen = no_grad();
+        var weights = Network.state_dict();
+        foreach (var (name, value) in plain.state_dict())
+            value.copy_(weights[name]);
+    }
 
     /// <summary>Writes adapters of <see cref="Network"/> as files that other programs load.</summary>
     public abstract void SaveLora(Lora lora, string folder, IReadOnlyDictionary<string, string> about);
@@ -70,15 +87,10 @@ internal sealed class PictureModel(DiffusersFolder folder, UNet2DModel network) 
 
     public override Tensor Picture(Tensor sample) => sample;
 
-    public override void Save(string target)
+    public override void Save(string target, Lora? lora)
     {
         using var plain = folder.LoadUNet2D();
-        using (no_grad())
-        {
-            var weights = network.state_dict();
-            foreach (var (name, value) in plain.state_dict())
-                value.copy_(weights[name]);
-        }
+        Bring(plain, lora);
         DiffusersFolder.Save(target, plain, folder.ReadScheduler());
     }
 

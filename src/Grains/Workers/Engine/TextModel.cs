@@ -75,9 +75,9 @@ internal sealed class TextModel : SampledModel
 
     public override Tensor Picture(Tensor sample) => _model.Decode(sample);
 
-    public override void Save(string folder)
+    public override void Save(string folder, Lora? lora)
     {
-        // In float32 whatever was computed in; parts that were not trained as they came.
+        // Parts that were not trained as they came.
         if (Unet.parameters().First().dtype == ScalarType.Float32)
         {
             StableDiffusionFolder.Save(folder, _model);
@@ -85,12 +85,7 @@ internal sealed class TextModel : SampledModel
         }
 
         using var plain = _folder.Load();
-        using (no_grad())
-        {
-            var weights = Unet.state_dict();
-            foreach (var (name, value) in plain.Unet.state_dict())
-                value.copy_(weights[name]);
-        }
+        Bring(plain.Unet, lora);
         StableDiffusionFolder.Save(folder, plain);
     }
 

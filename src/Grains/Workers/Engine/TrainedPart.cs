@@ -23,6 +23,9 @@ internal abstract class TrainedPart : IDisposable
     /// <summary>Gradients of <see cref="Values"/> from those of a solve, in the current dispose scope.</summary>
     public abstract IReadOnlyList<Tensor> Gradients(SampleGradients solved);
 
+    /// <summary>The adapters that are trained; null when weights themselves are.</summary>
+    public virtual Lora? Adapters => null;
+
     /// <summary>Writes what belongs beside the tuned network.</summary>
     public abstract void SaveBeside(string folder, SampledModel model, ExperimentSpec spec);
 
@@ -79,6 +82,8 @@ internal abstract class TrainedPart : IDisposable
         public override IReadOnlyList<Tensor> Values => [.. lora.Parameters.Select(parameter => parameter.Value)];
 
         public override NoiseField Declare(NoiseField field) => lora.WeightNames.Zip(lora.Weights).Aggregate(field, (f, weight) => f.With(weight.First, weight.Second));
+
+        public override Lora Adapters => lora;
 
         public override void Apply() => lora.Fold();
 

@@ -1,0 +1,65 @@
+using System.CommandLine;
+using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Client.Json;
+using AdjointDpm.Client.Tools;
+using AdjointDpm.Grains.Tools;
+using Spectre.Console;
+
+namespace AdjointDpm.Client.Commands;
+
+internal static class SampleCommand
+{
+    public static Command Create(ClientContext context)
+    {
+        var command = new Command("sample", "Draw pictures from texts with a Stable Diffusion folder, its LoRA files and embeddings. The picture's file says how it was made.");
+        var model = new Argument<string>("MODEL") { Description = "A diffusers folder of Stable Diffusion 1, 2 or XL." };
+        var prompt = new Option<string[]>("--prompt", "-p") { Description = "What to draw. Repeatable: one picture for each.", HelpName = "text", Required = true, Arity = ArgumentArity.OneOrMore };
+        var negative = new Option<string?>("--negative", "-n") { Description = "What to stay away from. Default: what the model takes for no text.", HelpName = "text" };
+        var output = new Option<string>("--output", "-o") { Description = "The picture; several are numbered.", HelpName = "file", DefaultValueFactory = _ => "sample.png" };
+        var steps = new Option<int>("--steps") { Description = "Steps of the sampler.", HelpName = "n", DefaultValueFactory = _ => 20 };
+        var guidance = new Option<double>("--guidance") { Description = "Weight of classifier-free guidance; 1 is none.", HelpName = "w", DefaultValueFactory = _ => 7.5 };
+        var seed = new Option<long>("--seed") { Description = "Seed of the noise.", HelpName = "n", DefaultValueFactory = _ => 1 };
+        var height = new Option<int?>("--height") { Description = "Pixels. Default: what the model was trained on.", HelpName = "n" };
+        var width = new Option<int?>("--width") { Description = "Pixels. Default: what the model was trained on.", HelpName = "n" };
+        var sampler = new Option<string?>("--sampler") { Description = "Name of a sampler, such as ddim, heun or dpm++2m. Default: the folder's.", HelpName = "name" };
+        var lora = new Option<string[]>("--lora") { Description = "A LoRA file of either dialect, with its strength behind a colon. Repeatable.", HelpName = "file[:strength]", Arity = ArgumentArity.OneOrMore };
+        var word = new Option<string[]>("--embedding") { Description = "File of a learnt word. Repeatable.", HelpName = "file", Arity = ArgumentArity.OneOrMore };
+        var device = new Option<string>("--device") { Description = "cpu:0 or cuda:0.", HelpName = "name", DefaultValueFactory = _ => "cpu:0" };
+        var json = SharedOptions.Json();
+        command.Arguments.Add(model);
+        foreach (var option in new Option[] { prompt, negative, output, steps, guidance, seed, height, width, sampler, lora, word, device, json }) command.Options.Add(option);
+        steps.Validators.Add(result =>
+        {
+            if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, out var n) && n is < 1 or > 1000) result.AddError("--steps must be from 1 to 1000.");
+        });
+        seed.Validators.Add(result =>
+        {
+            if (result.Tokens.Count == 1 && long.TryParse(result.Tokens[0].Value, out var n) && n < 0) result.AddError("--seed must be 0 or more.");
+        });
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            string At(string path) => Path.GetFullPath(path, context.CurrentDirectory);
+            var answer = await ToolRun.AskAsync(
+                context,
+                new DrawRequest(At(parsed.GetRequiredValue(model)), parsed.GetRequiredValue(prompt), At(parsed.GetRequiredValue(output)))
+                {
+                    Negative = parsed.GetValue(negative),
+                    Steps = parsed.GetValue(steps),
+                    Guidance = parsed.GetValue(guidance),
+                    Seed = parsed.GetValue(seed),
+                    Height = parsed.GetValue(height),
+                    Width = parsed.GetValue(width),
+                    Sampler = parsed.GetValue(sampler),
+                    Loras = [.. (parsed.GetValue(lora) ?? []).Select(At)],
+                    Words = [.. (parsed.GetValue(word) ?? []).Select(At)],
+                    Device = parsed.GetRequiredValue(device),
+                },
+                cancellationToken);
+            if (parsed.GetValue(json)) context.Terminal.WriteRaw(ClientJson.Text(new FilesDocument(answer.Files ?? [], answer.Message)));
+            foreach (var file in parsed.GetValue(json) ? [] : answer.Files ?? [])
+                context.Terminal.Line(Markup.Escape(context.Short(file)));
+            return ExitCodes.Ok;
+        });
+        return command;
+    }
+}

@@ -1,0 +1,93 @@
+using System.Text.Json.Serialization;
+
+namespace AdjointDpm.Grains.Tools;
+
+/// <summary>Work on files that a silo's program does for whoever started it with <c>--tool</c>: it answers one line of JSON on standard output and ends, and is no silo meanwhile.</summary>
+[JsonPolymorphic(TypeDiscriminatorPropertyName = "tool")]
+[JsonDerivedType(typeof(InspectRequest), "inspect")]
+[JsonDerivedType(typeof(ConvertRequest), "convert")]
+[JsonDerivedType(typeof(DrawRequest), "draw")]
+public abstract record ToolRequest;
+
+/// <summary>Say what a file or folder holds.</summary>
+/// <param name="Path">A safetensors file, a diffusers folder or a PNG picture.</param>
+public sealed record InspectRequest(string Path) : ToolRequest;
+
+/// <summary>Turn a file into another form and read it back.</summary>
+/// <param name="Input">A safetensors file or a diffusers folder.</param>
+/// <param name="Output">A path ending in .safetensors for a file, any other for a folder.</param>
+/// <param name="Model">A diffusers folder of the model the file is for; null when not needed.</param>
+/// <param name="Form">kohya, diffusers or webui; null for the usual one.</param>
+/// <param name="Dtype">float32, float16 or bfloat16; null for float32.</param>
+public sealed record ConvertRequest(string Input, string Output, string? Model = null, string? Form = null, string? Dtype = null) : ToolRequest;
+
+/// <summary>Draw pictures from texts.</summary>
+/// <param name="Model">A diffusers folder of Stable Diffusion 1, 2 or XL.</param>
+/// <param name="Prompts">One picture for each.</param>
+/// <param name="Output">A PNG file; with several prompts their number is put before its extension.</param>
+public sealed record DrawRequest(string Model, IReadOnlyList<string> Prompts, string Output) : ToolRequest
+{
+    /// <summary>Text to guide away from. Default: what the model takes for no text.</summary>
+    public string? Negative { get; init; }
+
+    /// <summary>Steps of the sampler. Default: 20.</summary>
+    public int Steps { get; init; } = 20;
+
+    /// <summary>Weight of classifier-free guidance; 1 is none. Default: 7.5.</summary>
+    public double Guidance { get; init; } = 7.5;
+
+    /// <summary>Seed of the noise. Default: 1.</summary>
+    public long Seed { get; init; } = 1;
+
+    /// <summary>Height in pixels; null for what the model was trained on.</summary>
+    public int? Height { get; init; }
+
+    /// <summary>Width in pixels; null for what the model was trained on.</summary>
+    public int? Width { get; init; }
+
+    /// <summary>Name of a sampler; null for the one of the folder's scheduler.</summary>
+    public string? Sampler { get; init; }
+
+    /// <summary>LoRA files to merge, each with its strength behind a colon where that is not 1. Default: none.</summary>
+    public IReadOnlyList<string> Loras { get; init; } = [];
+
+    /// <summary>Files of learnt words. Default: none.</summary>
+    public IReadOnlyList<string> Words { get; init; } = [];
+
+    /// <summary>Device, such as cpu:0 or cuda:0. Default: cpu:0.</summary>
+    public string Device { get; init; } = "cpu:0";
+}
+
+/// <summary>What a tool answers.</summary>
+/// <param name="Error">Why it could not be done; null when it was.</param>
+public sealed record ToolAnswer(string? Error = null)
+{
+    /// <summary>What a file is, for inspect.</summary>
+    public string? Kind { get; init; }
+
+    /// <summary>What can be said of it, in order, for inspect.</summary>
+    public IReadOnlyList<ToolFact>? Facts { get; init; }
+
+    /// <summary>Strings of the file's header, for inspect.</summary>
+    public IReadOnlyDictionary<string, string>? Metadata { get; init; }
+
+    /// <summary>Every tensor, for inspect.</summary>
+    public IReadOnlyList<ToolTensor>? Tensors { get; init; }
+
+    /// <summary>What was done, in a sentence.</summary>
+    public string? Message { get; init; }
+
+    /// <summary>Files and folders that were written.</summary>
+    public IReadOnlyList<string>? Files { get; init; }
+}
+
+/// <summary>One thing that can be said of a file.</summary>
+/// <param name="Name">What is said.</param>
+/// <param name="Value">The value.</param>
+public sealed record ToolFact(string Name, string Value);
+
+/// <summary>One tensor of a file.</summary>
+/// <param name="Name">Its name.</param>
+/// <param name="Dtype">Its element type as files spell it.</param>
+/// <param name="Shape">Its shape.</param>
+public sealed record ToolTensor(string Name, string Dtype, IReadOnlyList<long> Shape);

@@ -1,0 +1,68 @@
+using System.Text.Json;
+using AdjointDpm.Formats;
+using AdjointDpm.Grains.Tools;
+using AdjointDpm.Models;
+using AdjointDpm.Models.Files;
+using AdjointDpm.Native;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Silo.Tools;
+
+/// <summary>Answers <c>--tool</c>: work on files, in one line of JSON, without opening a port or a folder of a cluster.</summary>
+internal static class Tool
+{
+    public static int Run(string? request, TextWriter output)
+    {
+        var answer = Answer(request);
+        output.WriteLine(ToolJson.Write(answer));
+        return answer.Error is null ? 0 : 1;
+    }
+
+    private static ToolAnswer Answer(string? request)
+    {
+        try
+        {
+            return ToolJson.ReadRequest(request ?? "null") switch
+            {
+                InspectRequest inspect => Inspect(inspect),
+                ConvertRequest convert => Convert(convert),
+                DrawRequest draw => Drawing.Run(draw),
+                var other => new ToolAnswer($"There is no tool for {other.GetType().Name}."),
+            };
+        }
+        catch (JsonException e)
+        {
+            return new ToolAnswer($"The request is not one that this silo knows ({e.Message}). Use the silo that came with this adpm.");
+        }
+        catch (Exception e) when (e is SafetensorsException or ModelConfigException or NativeLoadException or InvalidDataException or IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            return new ToolAnswer(e.Message);
+        }
+    }
+
+    private static ToolAnswer Inspect(InspectRequest request)
+    {
+        var report = ModelFile.Inspect(request.Path);
+        return new ToolAnswer
+        {
+            Kind = report.Kind,
+            Facts = [.. report.Facts.Select(f => new ToolFact(f.Key, f.Value))],
+            Metadata = report.Metadata,
+            Tensors = [.. report.Tensors.Select(t => new ToolTensor(t.Name, t.Dtype, t.Shape))],
+        };
+    }
+
+    private static ToolAnswer Convert(ConvertRequest request)
+    {
+        NativeTorch.EnsureLoaded();
+        ScalarType? dtype = request.Dtype switch
+        {
+            null => null,
+            "float32" => ScalarType.Float32,
+            "float16" => ScalarType.Float16,
+            "bfloat16" => ScalarType.BFloat16,
+            var other => throw new ArgumentException($"'{other}' is no dtype of weights here. Choose float32, float16 or bfloat16."),
+        };
+        return new ToolAnswer { Message = ModelConversion.Convert(request.Input, request.Output, new(request.Model, request.Form, dtype)), Files = [request.Output] };
+    }
+}

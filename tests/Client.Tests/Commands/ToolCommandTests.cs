@@ -1,0 +1,105 @@
+using System.Text.Json;
+using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Grains.Tools;
+
+namespace AdjointDpm.Client.Tests.Commands;
+
+/// <summary>inspect, convert and sample, with a script in the place of the silo's program.</summary>
+[Collection("processes")] // a file just written cannot be run while another thread forks
+public sealed class ToolCommandTests : IDisposable
+{
+    private readonly Adpm _adpm = new();
+
+    public void Dispose() => _adpm.Dispose();
+
+    [Fact]
+    public async Task Inspect_ShowsFactsAndMetadataOnOneLineEach()
+    {
+        Silo(new ToolAnswer
+        {
+            Kind = "LoRA",
+            Facts = [new("dialect", "kohya"), new("rank", "4")],
+            Metadata = new Dictionary<string, string> { ["ss_comment"] = "two\nlines \u001b[31m" },
+            Tensors = [new("lora_unet_a.alpha", "F32", []), new("lora_unet_a.lora_down.weight", "F16", [4, 320])],
+        });
+        Assert.Equal(0, await _adpm.RunAsync("inspect a.safetensors --tensors"));
+        Assert.Equal("LoRA\n  dialect          kohya\n  rank             4\nmetadata\n  ss_comment: two ⏎ lines  [31m\nF32   [] lora_unet_a.alpha\nF16   [4, 320] lora_unet_a.lora_down.weight\n", _adpm.Out.ToString());
+        Assert.Equal(new InspectRequest(Path.Combine(_adpm.Folder, "a.safetensors")), Asked());
+    }
+
+    [Fact]
+    public async Task Inspect_Json_HasASchema()
+    {
+        Silo(new ToolAnswer { Kind = "weights" });
+        Assert.Equal(0, await _adpm.RunAsync("inspect a --json"));
+        using var json = JsonDocument.Parse(_adpm.Out.ToString());
+        Assert.Equal(("adjointdpm.dev/inspection/v1", "weights"), (json.RootElement.GetProperty("schema").GetString(), json.RootElement.GetProperty("kind").GetString()));
+    }
+
+    [Fact]
+    public async Task Convert_AsksWithWholePaths_AndTellsWhatWasCompared()
+    {
+        Silo(new ToolAnswer { Message = "A LoRA of 2 layers as kohya; read back, what it adds to each weight is the same.", Files = ["b.safetensors"] });
+        Assert.Equal(0, await _adpm.RunAsync("convert a.safetensors b.safetensors --model sd --as kohya"));
+        Assert.Equal("b.safetensors: A LoRA of 2 layers as kohya; read back, what it adds to each weight is the same.\n", _adpm.Out.ToString());
+        Assert.Equal(new ConvertRequest(At("a.safetensors"), At("b.safetensors"), At("sd"), "kohya"), Asked());
+    }
+
+    [Fact]
+    public async Task Sample_PassesEveryOption()
+    {
+        Silo(new ToolAnswer { Files = [At("out-1.png"), At("out-2.png")] });
+        Assert.Equal(0, await _adpm.RunAsync("sample sd -p cat -p dog -n blurry -o out.png --steps 7 --guidance 3 --seed 5 --height 64 --width 32 --sampler heun --lora l.safetensors:0.5 --embedding e.safetensors"));
+        Assert.Equal("out-1.png\nout-2.png\n", _adpm.Out.ToString());
+        var asked = Assert.IsType<DrawRequest>(Asked());
+        Assert.Equal(["cat", "dog"], asked.Prompts);
+        Assert.Equal((At("sd"), At("out.png"), "blurry", 7, 3.0, 5L), (asked.Model, asked.Output, asked.Negative, asked.Steps, asked.Guidance, asked.Seed));
+        Assert.Equal((64, 32, "heun"), (asked.Height, asked.Width, asked.Sampler));
+        Assert.Equal((At("l.safetensors:0.5"), At("e.safetensors")), (asked.Loras[0], asked.Words[0]));
+    }
+
+    [Theory]
+    [InlineData("sample sd", "'--prompt' is required")]
+    [InlineData("sample sd -p a --steps 0", "--steps must be from 1 to 1000.")]
+    [InlineData("sample sd -p a --seed -1", "--seed must be 0 or more.")]
+    [InlineData("convert a", "Required argument 'OUT' missing")]
+    public async Task WrongUsage_Exits2(string line, string expected)
+    {
+        Assert.Equal(ExitCodes.Invalid, await _adpm.RunAsync(line));
+        Assert.Contains(expected, _adpm.Error.ToString().Replace('\n', ' '));
+    }
+
+    [Fact]
+    public async Task Failure_IsTheToolsOwnSentence()
+    {
+        Silo(new ToolAnswer("a.safetensors: this is a pickled checkpoint."), exitCode: 1);
+        Assert.Equal(ExitCodes.Failed, await _adpm.RunAsync("inspect a.safetensors"));
+        Assert.Contains("a.safetensors: this is a pickled checkpoint.", _adpm.Error.ToString());
+    }
+
+    [Fact]
+    public async Task NoAnswer_TellsTheLastWord()
+    {
+        Script("echo 'Unhandled exception.' >&2; exit 134");
+        Assert.Equal(ExitCodes.Failed, await _adpm.RunAsync("inspect a"));
+        Assert.Contains("gave no answer: Unhandled exception.", _adpm.Error.ToString().Replace('\n', ' '));
+    }
+
+    private string At(string name) => Path.Combine(_adpm.Folder, name);
+
+    private ToolRequest Asked() => ToolJson.ReadRequest(File.ReadAllText(At("asked")));
+
+    private void Silo(ToolAnswer answer, int exitCode = 0)
+    {
+        File.WriteAllText(At("answer"), ToolJson.Write(answer) + "\n");
+        Script($"printf '%s' \"$2\" >'{At("asked")}'; cat '{At("answer")}'; exit {exitCode}");
+    }
+
+    private void Script(string script)
+    {
+        var file = At("silo.sh");
+        File.WriteAllText(file, "#!/bin/sh\n" + script + "\n");
+        if (!OperatingSystem.IsWindows()) File.SetUnixFileMode(file, UnixFileMode.UserRead | UnixFileMode.UserExecute);
+        _adpm.Variables["ADJOINTDPM_SILO"] = file;
+    }
+}
