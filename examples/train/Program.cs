@@ -1,4 +1,5 @@
 using System.CommandLine;
+using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Native;
 using AdjointDpm.Train;
 using TorchSharp;
@@ -74,4 +75,7 @@ text.SetAction(p =>
     TextToImageTraining.Run(p.GetValue(tokenizer)!, folder, p.GetValue(pictures), p.GetValue(iterations), p.GetValue(batch), p.GetValue(rate), p.GetValue(seed), p.GetValue(curve) ?? Path.Combine(folder, "curve.csv"));
 });
 
-return new RootCommand("Trains the models in examples/models.") { source, classifier, dpm, evaluate, reference, text }.Parse(args).Invoke();
+var shape = new Command("shape-reference", "Draws the reference picture of the recolouring example.") { picture };
+shape.SetAction(p => Picture.Write(p.GetValue(picture)!, Shapes.Orange()));
+
+return new RootCommand("Trains the models in examples/models.") { source, classifier, dpm, evaluate, reference, text, shape }.Parse(args).Invoke();

@@ -27,17 +27,30 @@ internal static class Shapes
             captions[n] = string.Format(Templates[random.Next(Templates.Length)], Colours[colour].Name, Kinds[kind], Grounds[ground].Name);
             var (radius, shade) = (0.35f + 0.25f * random.NextSingle(), 0.9f + 0.1f * random.NextSingle());
             var (cx, cy) = ((1 - radius) * 0.7f * (2 * random.NextSingle() - 1), (1 - radius) * 0.7f * (2 * random.NextSingle() - 1));
-            for (var i = 0; i < Size * Size; i++)
-            {
-                var (x, y) = ((i % Size + 0.5f) / Size * 2 - 1 - cx, (i / Size + 0.5f) / Size * 2 - 1 - cy);
-                // One inside, zero outside, a pixel of ramp between.
-                var cover = Math.Clamp(Inside(kind, x, y, radius) * Size / 2 + 0.5f, 0, 1);
-                for (var c = 0; c < 3; c++)
-                    pixels[((n * 3 + c) * Size * Size) + i] = 2 * (cover * shade * Colours[colour].Rgb[c] + (1 - cover) * Grounds[ground].Grey) - 1;
-            }
+            Paint(pixels.AsSpan(n * 3 * Size * Size, 3 * Size * Size), kind, [.. Colours[colour].Rgb.Select(c => c * shade)], Grounds[ground].Grey, radius, cx, cy);
         }
 
         return (tensor(pixels, [count, 3, Size, Size]), captions);
+    }
+
+    /// <summary>The reference of the recolouring example: a square in a colour that no caption has, on the dark ground. [3, 64, 64].</summary>
+    public static Tensor Orange()
+    {
+        var pixels = new float[3 * Size * Size];
+        Paint(pixels, 0, [0.95f, 0.45f, 0.1f], Grounds[1].Grey, 0.55f, 0, 0);
+        return tensor(pixels, [3, Size, Size]);
+    }
+
+    private static void Paint(Span<float> pixels, int kind, float[] colour, float ground, float radius, float cx, float cy)
+    {
+        for (var i = 0; i < Size * Size; i++)
+        {
+            var (x, y) = ((i % Size + 0.5f) / Size * 2 - 1 - cx, (i / Size + 0.5f) / Size * 2 - 1 - cy);
+            // One inside, zero outside, a pixel of ramp between.
+            var cover = Math.Clamp(Inside(kind, x, y, radius) * Size / 2 + 0.5f, 0, 1);
+            for (var c = 0; c < 3; c++)
+                pixels[(c * Size * Size) + i] = 2 * (cover * colour[c] + (1 - cover) * ground) - 1;
+        }
     }
 
     /// <summary>Distance to the edge, positive inside.</summary>

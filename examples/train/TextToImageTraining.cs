@@ -5,7 +5,6 @@ using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Models.Vae;
 using AdjointDpm.Samplers;
-using SkiaSharp;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -142,7 +141,7 @@ internal static class TextToImageTraining
 
     private static double Smooth(double mean, double now) => double.IsNaN(mean) ? now : mean + 0.02 * (now - mean);
 
-    /// <summary>One sample of every caption, six in a row.</summary>
+    /// <summary>One sample of every caption, four in a row.</summary>
     private static void WriteSheet(StableDiffusionFolder folder, string path, int seed)
     {
         using var frozen = no_grad();
@@ -152,20 +151,9 @@ internal static class TextToImageTraining
         using var prompts = model.Encode(captions);
         using var nothing = model.EncodeNothing(captions.Count);
         using var drawn = Sampling.Sample(model.Request(model.Field(prompts, nothing, 3), model.Noise(captions.Count, Shapes.Size, Shapes.Size, new NoiseKey((ulong)seed)), 20));
-        var values = model.Decode(drawn.Sample).clamp(-1, 1).contiguous().data<float>().ToArray();
         const int Columns = 4;
-        using var sheet = new SKBitmap(Columns * Shapes.Size, captions.Count / Columns * Shapes.Size);
-        for (var n = 0; n < captions.Count; n++)
-        {
-            for (var i = 0; i < Shapes.Size * Shapes.Size; i++)
-            {
-                byte At(int channel) => (byte)Math.Round((values[((n * 3 + channel) * Shapes.Size * Shapes.Size) + i] + 1) * 127.5);
-                sheet.SetPixel(n % Columns * Shapes.Size + i % Shapes.Size, n / Columns * Shapes.Size + i / Shapes.Size, new SKColor(At(0), At(1), At(2)));
-            }
-        }
-
-        using var file = File.Create(path);
-        sheet.Encode(file, SKEncodedImageFormat.Png, 100);
+        var pictures = model.Decode(drawn.Sample).reshape(captions.Count / Columns, Columns, 3, Shapes.Size, Shapes.Size);
+        Picture.Write(path, pictures.permute(2, 0, 3, 1, 4).reshape(3, captions.Count / Columns * Shapes.Size, Columns * Shapes.Size));
     }
 
     private static class Scalars

@@ -1,0 +1,67 @@
+using System.Diagnostics;
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Tools;
+
+namespace AdjointDpm.Cluster.Tests;
+
+/// <summary>The small Stable Diffusion of the examples in real processes: text, picture, loss, gradient, LoRA file, and pictures drawn with that.</summary>
+[Collection(RealCluster.OneAtATime)]
+public sealed class TextToImageTests
+{
+    private static readonly string Examples = Path.GetDirectoryName(DigitsSpecs.Models)!;
+
+    [Fact]
+    public async Task Example_TrainsALora_WhoseFilesAreReadAndDrawnWith()
+    {
+        var read = ExperimentDocument.Load(Path.Combine(Examples, "recolour-shapes.yaml"));
+        Assert.Empty(read.Problems.Where(problem => problem.Severity == SpecSeverity.Error));
+        var spec = read.Document!.Spec with { Training = read.Document.Spec.Training with { Steps = 3 }, Sample = read.Document.Spec.Sample with { Steps = 4 }, HeldOut = new HeldOutSpec { Samples = 2 }, Checkpoint = new CheckpointSpec { SheetRows = 1 } };
+        await using var cluster = await RealCluster.StartAsync(1);
+        var snapshot = await cluster.RunAsync("shapes", spec);
+        Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason + cluster.Silos[0].Log);
+        var trial = Assert.Single(snapshot.Trials);
+        Assert.True(trial.Metrics["loss.after"] < trial.Metrics["loss.before"]);
+        var artefacts = trial.ArtifactFolder!;
+        foreach (var file in new[] { "before-after.png", "model/model_index.json", "model/vae/config.json", "model/text_encoder/model.safetensors", "model/tokenizer/vocab.json", "lora/pytorch_lora_weights.safetensors" })
+            Assert.True(File.Exists(Path.Combine(artefacts, file)), file);
+
+        var kohya = Path.Combine(artefacts, "lora", "lora.safetensors");
+        var inspected = await AskAsync(new InspectRequest(kohya));
+        Assert.Equal("LoRA", inspected.Kind);
+        Assert.Contains(new ToolFact("rank", "4"), inspected.Facts!);
+        Assert.Equal("shapes-sd", inspected.Metadata!["ss_sd_model_name"]);
+        var (plain, tuned) = (await DrawAsync("plain.png"), await DrawAsync("tuned.png", kohya));
+        Assert.NotEqual(await File.ReadAllBytesAsync(plain, TestContext.Current.CancellationToken), await File.ReadAllBytesAsync(tuned, TestContext.Current.CancellationToken));
+        var picture = await AskAsync(new InspectRequest(tuned));
+        Assert.StartsWith("a red square on a dark ground\nSteps: 4, Sampler: ddim, CFG scale: 3, Seed: 5, Size: 64x64", picture.Metadata!["parameters"], StringComparison.Ordinal);
+        Assert.Contains("lora.safetensors", picture.Metadata["adjointdpm"], StringComparison.Ordinal);
+
+        var single = await AskAsync(new ConvertRequest(Path.Combine(artefacts, "model"), Path.Combine(cluster.Folder, "shapes.safetensors"), Dtype: "float16"));
+        Assert.Contains("Stable Diffusion 1 as a single file; read back, all 1124 tensors equal.", single.Message, StringComparison.Ordinal);
+
+        async Task<string> DrawAsync(string name, params string[] loras)
+        {
+            var drawn = await AskAsync(new DrawRequest(spec.Model.Path, ["a red square on a dark ground"], Path.Combine(cluster.Folder, name)) { Steps = 4, Guidance = 3, Seed = 5, Loras = loras });
+            return Assert.Single(drawn.Files!);
+        }
+    }
+
+    [Fact]
+    public async Task Tool_ThatCannot_SaysWhy()
+    {
+        var answer = await AskAsync(new InspectRequest("/no/such/file.safetensors"), code: 1);
+        Assert.Contains("no such file", answer.Error, StringComparison.Ordinal);
+        answer = await AskAsync(new DrawRequest(DigitsSpecs.Small.Model.Path, ["a cat"], "x.png"), code: 1);
+        Assert.Contains("model_index.json", answer.Error, StringComparison.Ordinal);
+    }
+
+    private static async Task<ToolAnswer> AskAsync(ToolRequest request, int code = 0)
+    {
+        using var process = Process.Start(new ProcessStartInfo("dotnet", [SiloProcess.Program, ToolJson.Argument, ToolJson.Write(request)]) { RedirectStandardOutput = true })!;
+        var answer = ToolJson.ReadAnswer(await process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken));
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+        Assert.True(process.ExitCode == code, answer.Error ?? answer.Message);
+        return answer;
+    }
+}
