@@ -15,7 +15,7 @@ public sealed class TextToImageTests
     public async Task Example_TrainsALora_WhoseFilesAreReadAndDrawnWith()
     {
         var read = ExperimentDocument.Load(Path.Combine(Examples, "recolour-shapes.yaml"));
-        Assert.Empty(read.Problems.Where(problem => problem.Severity == SpecSeverity.Error));
+        Assert.DoesNotContain(read.Problems, problem => problem.Severity == SpecSeverity.Error);
         var spec = read.Document!.Spec with { Training = read.Document.Spec.Training with { Steps = 3 }, Sample = read.Document.Spec.Sample with { Steps = 4 }, HeldOut = new HeldOutSpec { Samples = 2 }, Checkpoint = new CheckpointSpec { SheetRows = 1 } };
         await using var cluster = await RealCluster.StartAsync(1);
         var snapshot = await cluster.RunAsync("shapes", spec);
