@@ -45,7 +45,7 @@ internal sealed class PlaneMixture(int samples)
         var variance = tensor(v);
         var toMean = _means.mul(alpha).sub(x.unsqueeze(1));
         var prior = tensor(Weights.Zip(v, (w, q) => Math.Log(w) - Math.Log(q)).ToArray());
-        var posterior = prior.add(toMean.square().sum(-1).div(variance), half).softmax(-1);
+        var posterior = prior.add(toMean.mul(toMean).sum(-1).div(variance), half).softmax(-1);
         return posterior.div(variance).unsqueeze(-1).mul(toMean).sum(1).neg().mul(sigma);
     }
 }

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -87,7 +88,7 @@ public sealed class ClosedFormTests
         using Scalar half = (-0.5 / v).ToScalar(), own = (s2 / v).ToScalar(), other = (rho * rho / v).ToScalar();
         var weights = cat([full(1, Math.Log(0.3), ScalarType.Float64), full(1, Math.Log(0.7), ScalarType.Float64)], 0);
         var distance = x.unsqueeze(-1).sub(means);
-        var posterior = weights.add(distance.square(), half).softmax(-1);
+        var posterior = weights.add(distance.Squared(), half).softmax(-1);
         return posterior.mul(x.unsqueeze(-1).mul(own).add(means, other)).sum(-1);
     }
 

@@ -47,6 +47,50 @@ public sealed class PlaneMixtureTableTests
         Assert.Equal(cosine, agreement[0].Cosine, 1e-5);
     }
 
+    // The exact gradient of a coarse solve against differences of that very solve.
+    [Theory]
+    [InlineData("ddim")]
+    [InlineData("midpoint")]
+    [InlineData("heun")]
+    [InlineData("rk4-38")]
+    public void Discrete_CoarseGrid_EqualsFiniteDifferences(string sampler)
+    {
+        using var scope = NewDisposeScope();
+        var grid = TimeGrid.LogSnr(new LinearVp(), 10);
+        using var exact = Gradient(Sampler.Named(sampler), grid, GradientMethod.Discrete);
+        var request = Request(Sampler.Named(sampler), grid);
+        foreach (var (name, gradient) in exact.Inputs.Append(new(GradientCheck.NoiseName, exact.Noise)))
+        {
+            var differences = gradient.reshape(-1).data<double>().Select((_, i) =>
+            {
+                var direction = zeros_like(gradient).reshape(-1);
+                direction[i] = 1;
+                double wide = Difference(2e-4), narrow = Difference(1e-4);
+                return ((4 * narrow) - wide) / 3;
+                double Difference(double step) => GradientCheck.FiniteDifference(request, Loss, name, direction.reshape(gradient.shape), step, TestContext.Current.CancellationToken);
+            }).ToArray();
+            Assert.InRange(Error(gradient, differences), 0, 7e-10);
+        }
+    }
+
+    [Theory]
+    [InlineData("ddim", 1)]
+    [InlineData("midpoint", 2)]
+    [InlineData("heun", 2)]
+    [InlineData("rk4-38", 4)]
+    public void Discrete_GridsRefined_ConvergesToTheFlowsGradientWithTheOrder(string sampler, int order)
+    {
+        using var scope = NewDisposeScope();
+        int[] steps = order == 4 ? [80, 160] : [160, 320];
+        var errors = steps.Select(n =>
+        {
+            using var result = Gradient(Sampler.Named(sampler), TimeGrid.LogSnr(new LinearVp(), n), GradientMethod.Discrete);
+            return (Noise: Error(result.Noise, OfNoise), Means: Error(result.Inputs["means"], OfMeans));
+        }).ToArray();
+        double ofNoise = Math.Log2(errors[0].Noise / errors[1].Noise), ofMeans = Math.Log2(errors[0].Means / errors[1].Means);
+        Assert.True(Math.Abs(ofNoise - order) < 0.15 && Math.Abs(ofMeans - order) < 0.15, $"orders {ofNoise:f2} at x_T, {ofMeans:f2} at the means");
+    }
+
     [Fact]
     public void Gradient_FineGrid_IsThatOfTheFlow()
     {
@@ -70,21 +114,25 @@ public sealed class PlaneMixtureTableTests
     }
 
     internal static SampleGradients Gradient(Sampler sampler, TimeGrid grid, GradientMethod method)
+        => Sampling.Differentiate(Request(sampler, grid), Loss, method, TestContext.Current.CancellationToken);
+
+    private static SampleRequest Request(Sampler sampler, TimeGrid grid)
+    {
+        var means = tensor(PlaneMixtureTests.Means, ScalarType.Float64).reshape(3, 2);
+        return new()
+        {
+            // A snapped stage is told the grid point's own time.
+            Field = NoiseField.From((x, t) => PlaneMixtureTests.Noise(x, grid.Schedule.At(t), means)).With("means", means),
+            Noise = tensor(PlaneMixtureTests.Start, ScalarType.Float64).unsqueeze(0),
+            Grid = grid,
+            Sampler = sampler,
+        };
+    }
+
+    private static Tensor Loss(Tensor x)
     {
         using var half = 0.5.ToScalar();
-        Tensor means = tensor(PlaneMixtureTests.Means, ScalarType.Float64).reshape(3, 2), target = tensor(PlaneMixtureTests.Target, ScalarType.Float64);
-        // A snapped stage is told the grid point's own time.
-        return Sampling.Differentiate(
-            new()
-            {
-                Field = NoiseField.From((x, t) => PlaneMixtureTests.Noise(x, grid.Schedule.At(t), means)).With("means", means),
-                Noise = tensor(PlaneMixtureTests.Start, ScalarType.Float64).unsqueeze(0),
-                Grid = grid,
-                Sampler = sampler,
-            },
-            x => x.sub(target).square().sum().mul(half),
-            method,
-            TestContext.Current.CancellationToken);
+        return x.sub(tensor(PlaneMixtureTests.Target, ScalarType.Float64)).square().sum().mul(half);
     }
 
     private static double Error(Tensor gradient, double[] exact)

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -47,7 +48,7 @@ public sealed class PlaneMixtureTests
         var variance = tensor(v, ScalarType.Float64);
         var toMean = means.mul(alpha).sub(x.unsqueeze(1));
         var prior = tensor(Weights.Zip(v, (w, q) => Math.Log(w) - Math.Log(q)).ToArray(), ScalarType.Float64);
-        var posterior = prior.add(toMean.square().sum(-1).div(variance), half).softmax(-1);
+        var posterior = prior.add(toMean.Squared().sum(-1).div(variance), half).softmax(-1);
         return posterior.div(variance).unsqueeze(-1).mul(toMean).sum(1).neg().mul(sigma);
     }
 }
