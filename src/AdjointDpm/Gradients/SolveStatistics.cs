@@ -31,7 +31,7 @@ public sealed record SolveStatistics
     public long PeakLiveTensors { get; init; }
 
     /// <summary>Most bytes in use on the native heap at an evaluation with a graph, above those before; null where the C library does not tell.</summary>
-    /// <remarks>Counts the whole process: other work at the same time shows in it.</remarks>
+    /// <remarks>Counts the whole process: other work at the same time shows in it. The peak inside a backward pass is somewhat higher: <see cref="MemoryModel"/> predicts that one.</remarks>
     public long? PeakLiveBytes { get; init; }
 
     /// <summary>Time from noise to sample.</summary>

@@ -59,6 +59,39 @@ public sealed class StepCostTests
         Assert.Equal(sums + 1 + sums, handles);
     }
 
+    // The gradient's own reads are those of the loss and of the checks of what comes out: none for a step.
+    [Theory]
+    [InlineData("ddim", 1)]
+    [InlineData("heun", 2)]
+    [InlineData("rk4", 4)]
+    [InlineData("dpm++2m", 1)]
+    public void Discrete_CostsOneEvaluationAndProductMorePerEvaluationAndReadsNothing(string sampler, int evaluations)
+    {
+        var (few, many) = (Differentiated(3), Differentiated(11));
+        Assert.Equal(few, many);
+
+        long Differentiated(int steps)
+        {
+            using var scope = NewDisposeScope();
+            using Scalar slope = 0.3.ToScalar();
+            var weight = ones(1, ScalarType.Float64);
+            var request = new SampleRequest
+            {
+                Field = NoiseField.From((x, _) => x.mul(weight).sin()).With("weight", weight),
+                Noise = CounterNoise.Normal(new(2), [2, 3], ScalarType.Float64),
+                Grid = TimeGrid.LogSnr(VarianceExploding(), steps, 0.1, 10),
+                Sampler = Sampler.Named(sampler),
+            };
+            using var sample = Sampling.Sample(request, TestContext.Current.CancellationToken);
+            var reads = Tally.Reads;
+            using var result = Sampling.Differentiate(request, x => x.mul(slope).sum(), GradientMethod.Discrete, TestContext.Current.CancellationToken);
+            var n = evaluations * steps;
+            Assert.Equal((n, 0, 0), (sample.Statistics.ForwardNfe, sample.Statistics.BackwardNfe, sample.Statistics.Vjps));
+            Assert.Equal((n, n, n, 0), (result.Statistics.ForwardNfe, result.Statistics.BackwardNfe, result.Statistics.Vjps, result.Statistics.Recomputed));
+            return Tally.Reads - reads;
+        }
+    }
+
     private static VarianceExploding VarianceExploding() => new();
 
     private static (double Operations, double Reads) PerStep(Sampler sampler, NoiseSchedule schedule)
