@@ -149,7 +149,7 @@ public sealed partial record SchedulerConfig
         ("DDIMScheduler" or "EulerDiscreteScheduler", _) => Samplers.Sampler.Ddim,
         ("DDPMScheduler" or "EulerAncestralDiscreteScheduler", _) => Samplers.Sampler.Ddpm,
         (FlowEuler, _) => Samplers.Sampler.FlowEuler,
-        (FlowHeun, _) => Samplers.Sampler.FlowHeun,
+        (FlowHeun, _) => new RungeKutta("flow-heun", ButcherTableau.Heun, Coordinates.Flow) { EulerToNoNoise = true },
         ("PNDMScheduler", _) => Samplers.Sampler.Plms,
         ("HeunDiscreteScheduler", _) => Samplers.Sampler.Heun,
         ("KDPM2DiscreteScheduler", _) => Samplers.Sampler.Dpm2,

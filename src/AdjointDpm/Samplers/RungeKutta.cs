@@ -9,6 +9,9 @@ namespace AdjointDpm.Samplers;
 /// <remarks>A step that starts or ends where the coordinates are not regular is DDIM's: in rho, a step to no noise, as in Karras et al. (2022), algorithm 1, and a step from pure noise.</remarks>
 public sealed class RungeKutta(string name, ButcherTableau tableau, Coordinates? coordinates = null) : Sampler
 {
+    /// <summary>Whether a step to no noise is DDIM's also where the coordinates are regular there, as in diffusers' FlowMatchHeunDiscreteScheduler: the network is then never evaluated without noise. Default: false.</summary>
+    public bool EulerToNoNoise { get; init; }
+
     /// <inheritdoc/>
     public override string Name => name;
 
@@ -25,7 +28,7 @@ public sealed class RungeKutta(string name, ButcherTableau tableau, Coordinates?
     public override StepPlan Plan(TimeGrid grid, int step)
     {
         var (from, to) = (grid.Points[step], grid.Points[step + 1]);
-        if (!Coordinates.IsRegular(from.Level) || !Coordinates.IsRegular(to.Level))
+        if (!Coordinates.IsRegular(from.Level) || !Coordinates.IsRegular(to.Level) || (EulerToNoNoise && to.Level.Sigma == 0))
             return Ddim(from, to);
         var h = Coordinates.Variable(to.Level) - Coordinates.Variable(from.Level);
         // A last stage that serves only the error estimate is not evaluated on a fixed grid.

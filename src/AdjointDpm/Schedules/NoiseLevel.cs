@@ -12,10 +12,10 @@ public readonly record struct NoiseLevel(double Alpha, double Sigma)
     public double Lambda => Math.Log(Alpha / Sigma);
 
     /// <summary>The variance-preserving level (alpha² + sigma² = 1) with this rho.</summary>
-    /// <param name="rho">sigma / alpha, not negative: alpha = 1 / sqrt(1 + rho²), sigma = rho alpha.</param>
+    /// <param name="rho">sigma / alpha, not negative, infinite for pure noise: alpha = 1 / sqrt(1 + rho²), sigma = rho alpha.</param>
     public static NoiseLevel VariancePreserving(double rho)
     {
         var alpha = 1 / Math.Sqrt(1 + (rho * rho));
-        return new(alpha, rho * alpha);
+        return new(alpha, double.IsPositiveInfinity(rho) ? 1 : rho * alpha);
     }
 }

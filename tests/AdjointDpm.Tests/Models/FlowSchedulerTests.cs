@@ -39,10 +39,38 @@ public sealed class FlowSchedulerTests
         Assert.Equal(steps, grid.Steps);
         Assert.All(firstTimes.Zip(grid.Points), t => Assert.Equal(t.First, t.Second.Time, 6e-4));
         Assert.Equal(lastTime, grid.Points[^2].Time, 6e-4);
-        // diffusers computes in float32, and its Heun takes the last step, which is small, by Euler's method.
+        // diffusers computes in float32.
         var scale = config.NoiseScale(grid);
         foreach (var (x, end) in Starts.Zip(ends))
             Assert.Equal(end, ScalarWalk.Run(config.Sampler(), grid, scale * x, DiffusersTrajectoryTests.Network(config.Prediction)), 5e-5);
+    }
+
+    // x + (sigma' - sigma) v, and Heun's correction for all steps but the last, where there is no noise to evaluate at.
+    [Theory]
+    [InlineData("FlowMatchEulerDiscreteScheduler", 5)]
+    [InlineData("FlowMatchHeunDiscreteScheduler", 9)]
+    public void FlowMatch_EveryStep_IsDiffusersFormula(string className, int evaluations)
+    {
+        var config = Read($$"""{"_class_name":"{{className}}","shift":3.0}""");
+        var grid = config.Grid(5);
+        static double Velocity(double x, double time) => Math.Tanh(x) + (0.3 * Math.Sin(time / 200));
+        var counted = 0;
+        var actual = ScalarWalk.Run(config.Sampler(), grid, 0.8, (x, at, wanted) =>
+        {
+            counted++;
+            Assert.True(at.Level.Sigma > 0);
+            var (ofX, ofFlow) = Prediction.Flow.To(wanted, at.Level);
+            return (ofX * x) + (ofFlow * Velocity(x, at.Time));
+        });
+        var expected = 0.8;
+        for (var n = 0; n < grid.Steps; n++)
+        {
+            double from = grid.Points[n].Time, to = grid.Points[n + 1].Time, h = (to - from) / 1000, first = Velocity(expected, from), euler = expected + (h * first);
+            expected = evaluations > 5 && to > 0 ? expected + (h * (first + Velocity(euler, to)) / 2) : euler;
+        }
+
+        Assert.Equal(expected, actual, 1e-13);
+        Assert.Equal(evaluations, counted);
     }
 
     [Fact]
@@ -52,6 +80,7 @@ public sealed class FlowSchedulerTests
         var after = before.WithoutTerminalSignal();
         double first = before.At(0).Alpha, last = before.At(999).Alpha;
         Assert.Equal(new NoiseLevel(0, 1), after.At(999));
+        Assert.Equal(new GridPoint(999, new(0, 1)), after.PointAt(double.PositiveInfinity));
         foreach (var n in (int[])[0, 1, 10, 500, 998])
         {
             Assert.Equal((before.At(n).Alpha - last) * first / (first - last), after.At(n).Alpha, 1e-14);
