@@ -97,7 +97,8 @@ public sealed class GaussianGradientTests
     private static void Digits(double expected, int digits, double actual)
         => Assert.True(Math.Abs(actual - expected) <= 0.51 * Math.Pow(10, Math.Floor(Math.Log10(expected)) + 1 - digits), $"expected {expected:e2}, got {actual:e4}");
 
-    private static SampleRequest Rotated(TimeGrid grid, Sampler sampler, out Tensor axes, out Tensor cotangent)
+    // Data of deviations along rotated axes.
+    internal static SampleRequest Rotated(TimeGrid grid, Sampler sampler, out Tensor axes, out Tensor cotangent)
     {
         // The orthogonal factor of a full matrix: no axis is a coordinate's.
         var q = linalg.qr(CounterNoise.Normal(new(31), [3, 3], ScalarType.Float64)).Q;
