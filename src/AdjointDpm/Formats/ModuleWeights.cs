@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using TorchSharp;
 
 namespace AdjointDpm.Formats;
@@ -37,10 +38,11 @@ public static class ModuleWeights
         var missing = wanted.Keys.Where(k => !source.ContainsKey(k)).ToList();
         ThrowIfUnfit(path, module, missing, unexpected, mismatched, "Check that config.json belongs to this file.");
         using var frozen = torch.no_grad();
+        var modules = Layers.ByPath(module);
         foreach (var (target, name) in source)
         {
             using var value = file.Read(name);
-            wanted[target].copy_(value);
+            Layers.Set(modules, target, wanted[target], value);
         }
     }
 

@@ -1,24 +1,19 @@
 using System.Buffers.Binary;
-using System.IO.MemoryMappedFiles;
+using Microsoft.Win32.SafeHandles;
 using TorchSharp;
 
 namespace AdjointDpm.Formats;
 
-/// <summary>An open safetensors file. The header is checked when it is opened; tensors are copied out of a memory map one by one, so that a large file never lies in memory twice.</summary>
+/// <summary>An open safetensors file. The header is checked when it is opened; tensors are read one by one into their own memory, so that a large file never lies in memory twice, not even as pages of a map.</summary>
 public sealed class SafetensorsFile : IDisposable
 {
     private readonly SafetensorsHeader _header;
-    private readonly MemoryMappedFile? _map;
-    private readonly MemoryMappedViewAccessor? _view;
+    private readonly SafeFileHandle _handle;
     private readonly long _dataStart;
 
-    private SafetensorsFile(string path, SafetensorsHeader header, MemoryMappedFile? map, long dataStart, long dataLength)
+    private SafetensorsFile(string path, SafetensorsHeader header, SafeFileHandle handle, long dataStart)
     {
-        Path = path;
-        _header = header;
-        _map = map;
-        _dataStart = dataStart;
-        _view = dataLength > 0 ? map?.CreateViewAccessor(0, dataStart + dataLength, MemoryMappedFileAccess.Read) : null;
+        (Path, _header, _handle, _dataStart) = (path, header, handle, dataStart);
         Names = [.. header.Entries.Keys.Order(StringComparer.Ordinal)];
     }
 
@@ -58,8 +53,7 @@ public sealed class SafetensorsFile : IDisposable
         var dataStart = 8 + (long)length;
         var dataLength = stream.Length - dataStart;
         var header = SafetensorsHeader.Parse(path, json, dataLength);
-        var map = MemoryMappedFile.CreateFromFile(path, FileMode.Open, null, 0, MemoryMappedFileAccess.Read);
-        return new SafetensorsFile(path, header, map, dataStart, dataLength);
+        return new SafetensorsFile(path, header, File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete), dataStart);
     }
 
     /// <summary>Whether the file holds a tensor of this name.</summary>
@@ -76,7 +70,7 @@ public sealed class SafetensorsFile : IDisposable
     /// <summary>Copies a tensor out of the file, on the CPU, in the file's own dtype.</summary>
     /// <returns>A new tensor in the current dispose scope; it does not require grad and outlives the file.</returns>
     /// <exception cref="SafetensorsException">The file has no tensor of this name, or it holds 2 GiB or more.</exception>
-    public unsafe torch.Tensor Read(string name)
+    public torch.Tensor Read(string name)
     {
         var entry = Entry(name);
         var tensor = torch.empty(entry.Shape, dtype: SafetensorsHeader.TypeOf(entry.Dtype));
@@ -85,16 +79,15 @@ public sealed class SafetensorsFile : IDisposable
             return tensor;
         if (bytes > int.MaxValue)
             throw new SafetensorsException(Path, name, $"holds {bytes} bytes; single tensors of 2 GiB and more are not read. Split it.");
-        byte* start = null;
-        var handle = _view!.SafeMemoryMappedViewHandle;
-        handle.AcquirePointer(ref start);
-        try
+        var target = tensor.bytes;
+        var at = _dataStart + entry.Begin;
+        while (target.Length > 0)
         {
-            new ReadOnlySpan<byte>(start + _dataStart + entry.Begin, (int)bytes).CopyTo(tensor.bytes);
-        }
-        finally
-        {
-            handle.ReleasePointer();
+            var read = RandomAccess.Read(_handle, target, at);
+            if (read == 0)
+                throw new SafetensorsException(Path, name, "ends before its last byte. The file was cut while it was open: get it again.");
+            target = target[read..];
+            at += read;
         }
 
         GC.KeepAlive(tensor);
@@ -102,11 +95,7 @@ public sealed class SafetensorsFile : IDisposable
     }
 
     /// <summary>Closes the file. Tensors that were read stay valid.</summary>
-    public void Dispose()
-    {
-        _view?.Dispose();
-        _map?.Dispose();
-    }
+    public void Dispose() => _handle.Dispose();
 
     private SafetensorsEntry Entry(string name) =>
         _header.Entries.TryGetValue(name, out var entry)

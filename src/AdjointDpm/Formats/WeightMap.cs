@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Formats;
@@ -70,15 +71,17 @@ internal sealed class WeightMap
     public void Fill(WeightFiles file)
     {
         using var frozen = no_grad();
+        var modules = Layers.ByPath(_network);
         foreach (var entry in _entries)
         {
             using var scope = NewDisposeScope();
             var theirs = file.Read(entry.Theirs);
-            _tensors[entry.Ours].copy_(entry.Form switch
+            Layers.Set(modules, entry.Ours, _tensors[entry.Ours], entry.Form switch
             {
                 WeightForm.Pointwise => theirs.reshape(_tensors[entry.Ours].shape),
-                WeightForm.Transposed => theirs.t(),
-                WeightForm.Query or WeightForm.Key or WeightForm.Value => theirs.chunk(3, 0)[entry.Form - WeightForm.Query],
+                WeightForm.Transposed => theirs.t().contiguous(),
+                // A third with memory of its own: the whole would be held three times over.
+                WeightForm.Query or WeightForm.Key or WeightForm.Value => theirs.chunk(3, 0)[entry.Form - WeightForm.Query].clone(),
                 _ => theirs,
             });
         }

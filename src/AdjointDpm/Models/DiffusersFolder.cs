@@ -49,12 +49,12 @@ public sealed class DiffusersFolder
     /// <returns>The network, owned by the caller; its parameters require grad.</returns>
     /// <exception cref="ModelConfigException">The configuration is missing or for another class.</exception>
     /// <exception cref="SafetensorsException">The weights are missing or do not fit.</exception>
-    public UNet2DModel LoadUNet2D() => Fill(new UNet2DModel(UNet2DConfig.Read(System.IO.Path.Combine(UnetFolder, ConfigFile))));
+    public UNet2DModel LoadUNet2D() => Fill(UNet2DConfig.Read(System.IO.Path.Combine(UnetFolder, ConfigFile)), c => new UNet2DModel(c));
 
     /// <summary>Loads the network as a <see cref="UNet2DConditionModel"/>, in float32 on the CPU and in evaluation mode.</summary>
     /// <inheritdoc cref="LoadUNet2D" path="/returns"/>
     /// <inheritdoc cref="LoadUNet2D" path="/exception"/>
-    public UNet2DConditionModel LoadUNet2DCondition() => Fill(new UNet2DConditionModel(UNet2DConditionConfig.Read(System.IO.Path.Combine(UnetFolder, ConfigFile))));
+    public UNet2DConditionModel LoadUNet2DCondition() => Fill(UNet2DConditionConfig.Read(System.IO.Path.Combine(UnetFolder, ConfigFile)), c => new UNet2DConditionModel(c));
 
     /// <summary>The schedule the network was trained on.</summary>
     /// <exception cref="ModelConfigException">The folder has none, or it is malformed or not supported.</exception>
@@ -87,9 +87,10 @@ public sealed class DiffusersFolder
         scheduler.Write(System.IO.Path.Combine(path, "scheduler", SchedulerFile));
     }
 
-    private T Fill<T>(T model)
+    private T Fill<TConfig, T>(TConfig config, Func<TConfig, T> make)
         where T : nn.Module
     {
+        var model = Layers.Blank(ScalarType.Float32, () => make(config));
         // Files written before diffusers 0.12 name the attention of UNet2DModel differently.
         ModuleWeights.Load(model, WeightFiles.Find(UnetFolder, "diffusion_pytorch_model"), AttentionNames.Current);
         model.eval();

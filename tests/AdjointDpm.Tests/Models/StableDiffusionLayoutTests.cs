@@ -67,6 +67,16 @@ public sealed class StableDiffusionLayoutTests
         Equal("xl.file", Shapes(() => new UNet2DConditionModel(xl.Unet)).ToDictionary(p => SingleFileNames.Unet + SingleFileNames.OfUnet(p.Key, xl.Unet), p => p.Value), 1680);
     }
 
+    /// <summary>Names and shapes of ViT-L/14, whose count is published: 303,179,776, and 786,432 more of the projection.</summary>
+    [Fact]
+    public void VisionTower_OfL14_HasThePublishedSize()
+    {
+        var shapes = Shapes(() => new ClipVisionModel(new() { HiddenSize = 1024, IntermediateSize = 4096, NumHiddenLayers = 24, NumAttentionHeads = 16, PatchSize = 14, ProjectionDim = 768 }));
+        Assert.Equal(303_179_776 + 786_432, shapes.Values.Sum(s => s.Aggregate(1L, (a, b) => a * b)));
+        Assert.Equal([257L, 1024], shapes["vision_model.embeddings.position_embedding.weight"]);
+        Assert.Contains("vision_model.pre_layrnorm.weight", shapes.Keys);
+    }
+
     /// <summary>Full-size single files, whose data are holes on the disk: every name is found and every shape fits, in what would be read and in what would be written.</summary>
     [Theory]
     [InlineData(SingleFileKind.Sd1, 686 + 248 + 196)]

@@ -1,5 +1,3 @@
-using AdjointDpm.Models.Unet;
-using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -19,7 +17,7 @@ public sealed class ClipTextModel : nn.Module<Tensor, Tensor>
     {
         Config = config;
         text_model = new TextTransformer(config);
-        text_projection = config.Projects ? nn.Linear(config.HiddenSize, config.ProjectionDim, hasBias: false) : null;
+        text_projection = config.Projects ? Layers.Linear(config.HiddenSize, config.ProjectionDim, hasBias: false) : null;
         RegisterComponents();
     }
 
@@ -79,14 +77,14 @@ public sealed record ClipTextStates(IReadOnlyList<Tensor> HiddenStates, Tensor L
 internal sealed class TextTransformer : nn.Module
 {
     private readonly TextEmbeddings embeddings;
-    private readonly TextEncoder encoder;
+    private readonly ClipEncoder encoder;
     private readonly LayerNorm final_layer_norm;
 
     public TextTransformer(ClipTextConfig config)
         : base(nameof(TextTransformer))
     {
         embeddings = new TextEmbeddings(config);
-        encoder = new TextEncoder(config);
+        encoder = new ClipEncoder(LayerShape.Of(config), config.NumHiddenLayers);
         final_layer_norm = nn.LayerNorm(config.HiddenSize, config.LayerNormEps);
         RegisterComponents();
     }
@@ -109,8 +107,8 @@ internal sealed class TextEmbeddings : nn.Module
     public TextEmbeddings(ClipTextConfig config)
         : base(nameof(TextEmbeddings))
     {
-        token_embedding = nn.Embedding(config.VocabSize, config.HiddenSize);
-        position_embedding = nn.Embedding(config.MaxPositionEmbeddings, config.HiddenSize);
+        token_embedding = Layers.Embedding(config.VocabSize, config.HiddenSize);
+        position_embedding = Layers.Embedding(config.MaxPositionEmbeddings, config.HiddenSize);
         RegisterComponents();
     }
 
@@ -119,112 +117,4 @@ internal sealed class TextEmbeddings : nn.Module
     public Tensor Look(Tensor ids) => token_embedding.call(ids);
 
     public Tensor AddPositions(Tensor tokens) => tokens.Plus(position_embedding.weight!.narrow(0, 0, tokens.shape[1]));
-}
-
-/// <summary>transformers' <c>CLIPEncoder</c>: the stack of layers.</summary>
-internal sealed class TextEncoder : nn.Module
-{
-    private readonly ModuleList<TextLayer> layers;
-
-    public TextEncoder(ClipTextConfig config)
-        : base(nameof(TextEncoder))
-    {
-        layers = nn.ModuleList([.. Enumerable.Range(0, config.NumHiddenLayers).Select(_ => new TextLayer(config))]);
-        RegisterComponents();
-    }
-
-    public List<Tensor> Run(Tensor x)
-    {
-        var states = new List<Tensor> { x };
-        foreach (var layer in layers)
-            states.Add(x = layer.call(x));
-        return states;
-    }
-}
-
-/// <summary>transformers' <c>CLIPEncoderLayer</c>: causal self-attention and a feed-forward layer, each behind a normalisation. Shape [B, N, C].</summary>
-internal sealed class TextLayer : nn.Module<Tensor, Tensor>
-{
-    private readonly TextAttention self_attn;
-    private readonly LayerNorm layer_norm1;
-    private readonly TextFeedForward mlp;
-    private readonly LayerNorm layer_norm2;
-
-    public TextLayer(ClipTextConfig config)
-        : base(nameof(TextLayer))
-    {
-        self_attn = new TextAttention(config);
-        layer_norm1 = nn.LayerNorm(config.HiddenSize, config.LayerNormEps);
-        mlp = new TextFeedForward(config);
-        layer_norm2 = nn.LayerNorm(config.HiddenSize, config.LayerNormEps);
-        RegisterComponents();
-    }
-
-    public override Tensor forward(Tensor x)
-    {
-        using var scope = NewDisposeScope();
-        x = self_attn.call(layer_norm1.call(x)).Plus(x);
-        return mlp.call(layer_norm2.call(x)).Plus(x).MoveToOuterDisposeScope();
-    }
-}
-
-/// <summary>transformers' <c>CLIPAttention</c> with a causal mask.</summary>
-internal sealed class TextAttention : nn.Module<Tensor, Tensor>
-{
-    private static readonly Scalar Never = double.NegativeInfinity;
-    private readonly Linear k_proj;
-    private readonly Linear v_proj;
-    private readonly Linear q_proj;
-    private readonly Linear out_proj;
-    private readonly long _heads;
-    private readonly Scalar _scale;
-
-    public TextAttention(ClipTextConfig config)
-        : base(nameof(TextAttention))
-    {
-        long width = config.HiddenSize;
-        _heads = config.NumAttentionHeads;
-        if (_heads <= 0 || width % _heads != 0)
-            throw new ModelConfigException($"num_attention_heads {_heads} does not divide hidden_size {width}.");
-        _scale = 1 / Math.Sqrt((double)width / _heads);
-        k_proj = nn.Linear(width, width);
-        v_proj = nn.Linear(width, width);
-        q_proj = nn.Linear(width, width);
-        out_proj = nn.Linear(width, width);
-        RegisterComponents();
-    }
-
-    public override Tensor forward(Tensor x)
-    {
-        using var scope = NewDisposeScope();
-        var (q, k, v) = (Split(q_proj.call(x)), Split(k_proj.call(x)), Split(v_proj.call(x)));
-        var future = ones(x.shape[1], x.shape[1], dtype: ScalarType.Bool, device: x.device).triu(1);
-        var weights = q.mul(_scale).matmul(k.transpose(-1, -2)).masked_fill(future, Never).softmax(-1);
-        return out_proj.call(weights.matmul(v).transpose(1, 2).reshape(x.shape)).MoveToOuterDisposeScope();
-    }
-
-    private Tensor Split(Tensor x) => x.reshape(x.shape[0], x.shape[1], _heads, -1).transpose(1, 2);
-}
-
-/// <summary>transformers' <c>CLIPMLP</c>.</summary>
-internal sealed class TextFeedForward : nn.Module<Tensor, Tensor>
-{
-    private readonly Linear fc1;
-    private readonly Linear fc2;
-    private readonly Func<Tensor, Tensor> _activation;
-
-    public TextFeedForward(ClipTextConfig config)
-        : base(nameof(TextFeedForward))
-    {
-        _activation = Activation.Named(config.HiddenAct, "hidden_act");
-        fc1 = nn.Linear(config.HiddenSize, config.IntermediateSize);
-        fc2 = nn.Linear(config.IntermediateSize, config.HiddenSize);
-        RegisterComponents();
-    }
-
-    public override Tensor forward(Tensor x)
-    {
-        using var scope = NewDisposeScope();
-        return fc2.call(_activation(fc1.call(x))).MoveToOuterDisposeScope();
-    }
 }

@@ -44,9 +44,9 @@ public static class SingleFileCheckpoint
         var parts = new List<nn.Module>();
         try
         {
-            var unet = Made(new UNet2DConditionModel(config.Unet));
-            var autoencoder = Made(new AutoencoderKL(config.Autoencoder));
-            var encoders = config.TextEncoders.Select(c => Made(new ClipTextModel(c))).ToArray();
+            var unet = Made(() => new UNet2DConditionModel(config.Unet));
+            var autoencoder = Made(() => new AutoencoderKL(config.Autoencoder));
+            var encoders = config.TextEncoders.Select(c => Made(() => new ClipTextModel(c))).ToArray();
             var maps = Maps(kind, encoders, unet, autoencoder, Prefix(file)).ToList();
             // All are checked before the first is filled.
             foreach (var (map, prefix, unused) in maps)
@@ -61,9 +61,10 @@ public static class SingleFileCheckpoint
             throw;
         }
 
-        T Made<T>(T network)
+        T Made<T>(Func<T> make)
             where T : nn.Module
         {
+            var network = Layers.Blank(ScalarType.Float32, make);
             parts.Add(network);
             network.eval();
             foreach (var parameter in network.parameters())

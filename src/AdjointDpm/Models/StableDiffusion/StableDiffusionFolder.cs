@@ -88,17 +88,13 @@ public sealed class StableDiffusionFolder
 
     /// <summary>Loads a text encoder, in float32 on the CPU, without gradients of its own.</summary>
     /// <param name="encoder">Which, from 0.</param>
-    public ClipTextModel LoadTextEncoder(int encoder = 0)
-    {
-        var part = Texts[encoder].Encoder;
-        return Fill(new ClipTextModel(ReadTextConfig(part)), part, TextStem, ClipNames.Current);
-    }
+    public ClipTextModel LoadTextEncoder(int encoder = 0) => LoadTextEncoder(encoder, ScalarType.Float32);
 
     /// <summary>Loads the diffusion network, in float32 on the CPU, without gradients of its own.</summary>
-    public UNet2DConditionModel LoadUnet() => Fill(new UNet2DConditionModel(UNet2DConditionConfig.Read(In(UnetPart, ConfigFile))), UnetPart, DiffusersStem, AttentionNames.Current);
+    public UNet2DConditionModel LoadUnet() => LoadUnet(ScalarType.Float32);
 
     /// <summary>Loads the autoencoder, in float32 on the CPU, without gradients of its own.</summary>
-    public AutoencoderKL LoadAutoencoder() => Fill(new AutoencoderKL(AutoencoderKLConfig.Read(In(VaePart, ConfigFile))), VaePart, DiffusersStem, AttentionNames.Current);
+    public AutoencoderKL LoadAutoencoder() => LoadAutoencoder(dtype: null);
 
     /// <summary>Loads everything.</summary>
     /// <param name="device">Where to. Default: the CPU.</param>
@@ -113,10 +109,9 @@ public sealed class StableDiffusionFolder
             // What is small and most often wrong comes first.
             var scheduler = ReadScheduler();
             var tokenizers = Enumerable.Range(0, TextEncoderCount).Select(LoadTokenizer).ToArray();
-            var encoders = Enumerable.Range(0, TextEncoderCount).Select(i => Place(LoadTextEncoder(i), dtype)).ToArray();
-            var autoencoder = LoadAutoencoder();
-            Place(autoencoder, dtype == ScalarType.Float16 && autoencoder.Config.ForceUpcast ? ScalarType.Float32 : dtype);
-            var unet = Place(LoadUnet(), dtype);
+            var encoders = Enumerable.Range(0, TextEncoderCount).Select(i => Place(LoadTextEncoder(i, dtype))).ToArray();
+            var autoencoder = Place(LoadAutoencoder(dtype));
+            var unet = Place(LoadUnet(dtype));
             return new StableDiffusionModel(tokenizers, encoders, unet, autoencoder, scheduler) { ZerosForEmptyPrompt = ZerosForEmptyPrompt };
         }
         catch
@@ -125,12 +120,10 @@ public sealed class StableDiffusionFolder
             throw;
         }
 
-        T Place<T>(T network, ScalarType its)
+        T Place<T>(T network)
             where T : nn.Module
         {
             loaded.Add(network);
-            if (its != ScalarType.Float32)
-                network.to(its);
             if (device is not null)
                 network.to(device);
             return network;
@@ -180,13 +173,36 @@ public sealed class StableDiffusionFolder
 
     private string In(params string[] names) => System.IO.Path.Combine([Path, .. names]);
 
-    private T Fill<T>(T network, string part, string stem, Func<string, string?> rename)
+    private ClipTextModel LoadTextEncoder(int encoder, ScalarType dtype)
+    {
+        var part = Texts[encoder].Encoder;
+        var config = ReadTextConfig(part);
+        return Fill(() => new ClipTextModel(config), dtype, part, TextStem, ClipNames.Current);
+    }
+
+    private UNet2DConditionModel LoadUnet(ScalarType dtype)
+    {
+        var config = UNet2DConditionConfig.Read(In(UnetPart, ConfigFile));
+        return Fill(() => new UNet2DConditionModel(config), dtype, UnetPart, DiffusersStem, AttentionNames.Current);
+    }
+
+    private AutoencoderKL LoadAutoencoder(ScalarType? dtype)
+    {
+        var config = AutoencoderKLConfig.Read(In(VaePart, ConfigFile));
+        var its = dtype is null || (dtype == ScalarType.Float16 && config.ForceUpcast) ? ScalarType.Float32 : dtype.Value;
+        return Fill(() => new AutoencoderKL(config), its, VaePart, DiffusersStem, AttentionNames.Current);
+    }
+
+    private T Fill<T>(Func<T> make, ScalarType dtype, string part, string stem, Func<string, string?> rename)
         where T : nn.Module
     {
+        var network = Layers.Blank(dtype, make);
         try
         {
             ModuleWeights.Load(network, WeightFiles.Find(In(part), stem, _variant), rename);
             network.eval();
+            // What was not made in it: normalisations.
+            network.to(dtype);
             foreach (var parameter in network.parameters())
                 parameter.requires_grad = false;
             return network;

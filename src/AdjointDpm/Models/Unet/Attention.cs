@@ -25,10 +25,10 @@ internal sealed class Attention : nn.Module<Tensor, Tensor, Tensor>
         (_heads, _upcast) = (heads, upcast);
         _scale = 1 / Math.Sqrt(headDim);
         var inner = heads * headDim;
-        to_q = nn.Linear(channels, inner, hasBias: bias);
-        to_k = nn.Linear(contextChannels, inner, hasBias: bias);
-        to_v = nn.Linear(contextChannels, inner, hasBias: bias);
-        to_out = nn.ModuleList<nn.Module<Tensor, Tensor>>(nn.Linear(inner, channels), nn.Dropout(dropout));
+        to_q = Layers.Linear(channels, inner, hasBias: bias);
+        to_k = Layers.Linear(contextChannels, inner, hasBias: bias);
+        to_v = Layers.Linear(contextChannels, inner, hasBias: bias);
+        to_out = nn.ModuleList<nn.Module<Tensor, Tensor>>(Layers.Linear(inner, channels), nn.Dropout(dropout));
         RegisterComponents();
     }
 

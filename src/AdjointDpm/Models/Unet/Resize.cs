@@ -14,7 +14,7 @@ internal sealed class Downsample : nn.Module<Tensor, Tensor>
     {
         // Padding 0 means padding on the right and below only.
         _padAfter = padding == 0;
-        conv = nn.Conv2d(channels, channels, 3, stride: 2, padding: padding);
+        conv = Layers.Conv2d(channels, channels, 3, stride: 2, padding: padding);
         RegisterComponents();
     }
 
@@ -35,7 +35,7 @@ internal sealed class Upsample : nn.Module<Tensor, long[], Tensor>
     public Upsample(long channels)
         : base(nameof(Upsample))
     {
-        conv = nn.Conv2d(channels, channels, 3, padding: 1);
+        conv = Layers.Conv2d(channels, channels, 3, padding: 1);
         RegisterComponents();
     }
 

@@ -44,12 +44,12 @@ internal sealed class ResnetBlock : nn.Module<Tensor, Tensor?, Tensor>
         _scaleShift = options.ScaleShift;
         _outputScale = outputScale == 1 ? null : 1 / outputScale;
         norm1 = new GroupNorm(options.Groups, inChannels, options.Eps);
-        conv1 = nn.Conv2d(inChannels, outChannels, 3, padding: 1);
-        time_emb_proj = options.TimeWidth is { } width ? nn.Linear(width, options.ScaleShift ? 2 * outChannels : outChannels) : null;
+        conv1 = Layers.Conv2d(inChannels, outChannels, 3, padding: 1);
+        time_emb_proj = options.TimeWidth is { } width ? Layers.Linear(width, options.ScaleShift ? 2 * outChannels : outChannels) : null;
         norm2 = new GroupNorm(options.Groups, outChannels, options.Eps);
         dropout = nn.Dropout(options.Dropout);
-        conv2 = nn.Conv2d(outChannels, outChannels, 3, padding: 1);
-        conv_shortcut = inChannels == outChannels ? null : nn.Conv2d(inChannels, outChannels, 1);
+        conv2 = Layers.Conv2d(outChannels, outChannels, 3, padding: 1);
+        conv_shortcut = inChannels == outChannels ? null : Layers.Conv2d(inChannels, outChannels, 1);
         RegisterComponents();
     }
 

@@ -31,10 +31,10 @@ internal sealed class SpatialAttention : nn.Module<Tensor, Tensor>
         _scale = 1 / Math.Sqrt(headDim);
         _outputScale = outputScale == 1 ? null : 1 / outputScale;
         group_norm = groups is { } n ? new GroupNorm(n, channels, eps) : null;
-        to_q = nn.Linear(channels, channels);
-        to_k = nn.Linear(channels, channels);
-        to_v = nn.Linear(channels, channels);
-        to_out = nn.ModuleList<nn.Module<Tensor, Tensor>>(nn.Linear(channels, channels), nn.Dropout(0));
+        to_q = Layers.Linear(channels, channels);
+        to_k = Layers.Linear(channels, channels);
+        to_v = Layers.Linear(channels, channels);
+        to_out = nn.ModuleList<nn.Module<Tensor, Tensor>>(Layers.Linear(channels, channels), nn.Dropout(0));
         RegisterComponents();
     }
 

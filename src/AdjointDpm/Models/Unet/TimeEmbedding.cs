@@ -75,8 +75,8 @@ internal sealed class TimeEmbedding : nn.Module<Tensor, Tensor>
         : base(nameof(TimeEmbedding))
     {
         _activation = Activation.Named(activation);
-        linear_1 = nn.Linear(channels, width);
-        linear_2 = nn.Linear(width, width);
+        linear_1 = Layers.Linear(channels, width);
+        linear_2 = Layers.Linear(width, width);
         RegisterComponents();
     }
 

@@ -46,7 +46,7 @@ internal sealed class Transformer : nn.Module<Tensor, Tensor, Tensor>
         return h.Plus(x).MoveToOuterDisposeScope();
     }
 
-    private nn.Module<Tensor, Tensor> Projection(long channels) => _linear ? nn.Linear(channels, channels) : nn.Conv2d(channels, channels, 1);
+    private nn.Module<Tensor, Tensor> Projection(long channels) => _linear ? Layers.Linear(channels, channels) : Layers.Conv2d(channels, channels, 1);
 
     private static Tensor Sequence(Tensor map) => map.flatten(2).transpose(1, 2);
 
@@ -97,7 +97,7 @@ internal sealed class FeedForward : nn.Module<Tensor, Tensor>
         : base(nameof(FeedForward))
     {
         var inner = 4 * channels;
-        net = nn.ModuleList<nn.Module<Tensor, Tensor>>(new GatedProjection(channels, inner), nn.Dropout(0), nn.Linear(inner, channels));
+        net = nn.ModuleList<nn.Module<Tensor, Tensor>>(new GatedProjection(channels, inner), nn.Dropout(0), Layers.Linear(inner, channels));
         RegisterComponents();
     }
 
@@ -114,7 +114,7 @@ internal sealed class FeedForward : nn.Module<Tensor, Tensor>
         public GatedProjection(long channels, long inner)
             : base(nameof(GatedProjection))
         {
-            proj = nn.Linear(channels, 2 * inner);
+            proj = Layers.Linear(channels, 2 * inner);
             RegisterComponents();
         }
 

@@ -41,7 +41,7 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
         var options = new ResnetOptions(width, config.NormNumGroups, config.NormEps, config.ActFn, config.Dropout, UNet2DModel.ScaleShift(config.ResnetTimeScaleShift));
         _activation = Activation.Named(config.ActFn);
 
-        conv_in = nn.Conv2d(config.InChannels, channels[0], config.ConvInKernel, padding: (config.ConvInKernel - 1) / 2);
+        conv_in = Layers.Conv2d(config.InChannels, channels[0], config.ConvInKernel, padding: (config.ConvInKernel - 1) / 2);
         time_proj = new SinusoidalTimes(channels[0], config.FlipSinToCos, config.FreqShift);
         time_embedding = new TimeEmbedding(channels[0], width, config.ActFn);
         switch (config.AdditionEmbedType)
@@ -68,7 +68,7 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
         };
         up_blocks = nn.ModuleList([.. Enumerable.Range(0, stages).Select(i => Up(config, options, i))]);
         conv_norm_out = new GroupNorm(config.NormNumGroups, channels[0], config.NormEps);
-        conv_out = nn.Conv2d(channels[0], config.OutChannels, config.ConvOutKernel, padding: (config.ConvOutKernel - 1) / 2);
+        conv_out = Layers.Conv2d(channels[0], config.OutChannels, config.ConvOutKernel, padding: (config.ConvOutKernel - 1) / 2);
         RegisterComponents();
     }
 

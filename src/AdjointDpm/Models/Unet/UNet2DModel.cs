@@ -32,7 +32,7 @@ public sealed class UNet2DModel : nn.Module<Tensor, Tensor, Tensor?, Tensor>
         var options = new ResnetOptions(width, config.NormNumGroups, config.NormEps, config.ActFn, config.Dropout, ScaleShift(config.ResnetTimeScaleShift));
         _activation = Activation.Named(config.ActFn);
 
-        conv_in = nn.Conv2d(config.InChannels, channels[0], 3, padding: 1);
+        conv_in = Layers.Conv2d(config.InChannels, channels[0], 3, padding: 1);
         (time_proj, var inputs) = config.TimeEmbeddingType switch
         {
             "positional" => ((nn.Module<Tensor, Tensor>)new SinusoidalTimes(channels[0], config.FlipSinToCos, config.FreqShift), channels[0]),
@@ -43,7 +43,7 @@ public sealed class UNet2DModel : nn.Module<Tensor, Tensor, Tensor?, Tensor>
         class_embedding = (config.ClassEmbedType, config.NumClassEmbeds) switch
         {
             (null, null) => null,
-            (null, { } count) => nn.Embedding(count, width),
+            (null, { } count) => Layers.Embedding(count, width),
             ("timestep", _) => new TimeEmbedding(inputs, width, config.ActFn),
             ("identity", _) => nn.Identity(),
             var (other, _) => throw new ModelConfigException($"class_embed_type '{other}' is not known. Known: null, timestep, identity."),
@@ -58,7 +58,7 @@ public sealed class UNet2DModel : nn.Module<Tensor, Tensor, Tensor?, Tensor>
             new ResnetBlock(last, last, options, config.MidBlockScaleFactor));
         up_blocks = nn.ModuleList([.. Enumerable.Range(0, stages).Select(i => Up(config, options, i))]);
         conv_norm_out = new GroupNorm(config.NormNumGroups, channels[0], config.NormEps);
-        conv_out = nn.Conv2d(channels[0], config.OutChannels, 3, padding: 1);
+        conv_out = Layers.Conv2d(channels[0], config.OutChannels, 3, padding: 1);
         RegisterComponents();
     }
 

@@ -29,8 +29,8 @@ public sealed class AutoencoderKL : nn.Module<Tensor, Tensor>
         var z = config.LatentChannels;
         encoder = new Encoder(config);
         decoder = new Decoder(config);
-        quant_conv = config.UseQuantConv ? nn.Conv2d(2 * z, 2 * z, 1) : null;
-        post_quant_conv = config.UsePostQuantConv ? nn.Conv2d(z, z, 1) : null;
+        quant_conv = config.UseQuantConv ? Layers.Conv2d(2 * z, 2 * z, 1) : null;
+        post_quant_conv = config.UsePostQuantConv ? Layers.Conv2d(z, z, 1) : null;
         RegisterComponents();
 
         void Check(IReadOnlyList<string> types, string supported, string field)

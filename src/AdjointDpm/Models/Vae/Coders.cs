@@ -21,12 +21,12 @@ internal sealed class Encoder : nn.Module<Tensor, Tensor>
     {
         var channels = config.BlockOutChannels;
         _activation = Activation.Named(config.ActFn);
-        conv_in = nn.Conv2d(config.InChannels, channels[0], 3, padding: 1);
+        conv_in = Layers.Conv2d(config.InChannels, channels[0], 3, padding: 1);
         down_blocks = nn.ModuleList([.. Enumerable.Range(0, channels.Count).Select(i => new CoderStage(
             config, channels[Math.Max(i - 1, 0)], channels[i], config.LayersPerBlock, down: i < channels.Count - 1, up: false))]);
         mid_block = CoderStage.Middle(config);
         conv_norm_out = new GroupNorm(config.NormNumGroups, channels[^1], CoderStage.Eps);
-        conv_out = nn.Conv2d(channels[^1], 2 * config.LatentChannels, 3, padding: 1);
+        conv_out = Layers.Conv2d(channels[^1], 2 * config.LatentChannels, 3, padding: 1);
         RegisterComponents();
     }
 
@@ -56,12 +56,12 @@ internal sealed class Decoder : nn.Module<Tensor, Tensor>
     {
         var channels = config.BlockOutChannels.Reverse().ToArray();
         _activation = Activation.Named(config.ActFn);
-        conv_in = nn.Conv2d(config.LatentChannels, channels[0], 3, padding: 1);
+        conv_in = Layers.Conv2d(config.LatentChannels, channels[0], 3, padding: 1);
         mid_block = CoderStage.Middle(config);
         up_blocks = nn.ModuleList([.. Enumerable.Range(0, channels.Length).Select(i => new CoderStage(
             config, channels[Math.Max(i - 1, 0)], channels[i], config.LayersPerBlock + 1, down: false, up: i < channels.Length - 1))]);
         conv_norm_out = new GroupNorm(config.NormNumGroups, channels[^1], CoderStage.Eps);
-        conv_out = nn.Conv2d(channels[^1], config.OutChannels, 3, padding: 1);
+        conv_out = Layers.Conv2d(channels[^1], config.OutChannels, 3, padding: 1);
         RegisterComponents();
     }
 
