@@ -32,7 +32,20 @@ public sealed class OptimisationTests
     public void Sphere_BestNoiseOfALength_IsAlongTheGradient()
     {
         using var scope = NewDisposeScope();
-        var request = GaussianGradientTests.Rotated(TimeGrid.LogSnr(DiscreteVp.StableDiffusion, 15), Sampler.Heun, out _, out var wanted);
+        double[] deviations = [0.05, 0.4, 1.3];
+        Tensor axes = linalg.qr(CounterNoise.Normal(new(31), [3, 3], ScalarType.Float64)).Q, mean = CounterNoise.Normal(new(32), [3], ScalarType.Float64), wanted = CounterNoise.Normal(new(33), [3], ScalarType.Float64);
+        var request = new SampleRequest
+        {
+            Field = NoiseField.From((x, t) =>
+            {
+                var level = DiscreteVp.StableDiffusion.At(t);
+                using var toZ = (1 / level.Alpha).ToScalar();
+                return x.mul(toZ).sub(mean).matmul(axes).mul(tensor([.. deviations.Select(s => level.Rho / ((s * s) + (level.Rho * level.Rho)))])).matmul(axes.t());
+            }),
+            Noise = CounterNoise.Normal(new(34), [3], ScalarType.Float64),
+            Grid = TimeGrid.LogSnr(DiscreteVp.StableDiffusion, 15),
+            Sampler = Sampler.Heun,
+        };
         using var slope = Sampling.Differentiate(request, x => x.mul(wanted).sum(), cancellationToken: Token);
         Tensor best = OnSphere(slope.Noise.unsqueeze(0)), others = OnSphere(CounterNoise.Normal(new(51), [500, 3], ScalarType.Float64));
         using var sampled = Sampling.Sample(request with { Noise = cat([best, others], 0) }, Token);
