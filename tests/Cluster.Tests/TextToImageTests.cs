@@ -48,6 +48,23 @@ public sealed class TextToImageTests
     }
 
     [Fact]
+    public async Task Plan_OfTheExample_TellsMethodsApart()
+    {
+        var spec = ExperimentDocument.Load(Path.Combine(Examples, "recolour-shapes.yaml")).Document!.Spec;
+        var memory = (await AskAsync(new PlanRequest(ExperimentSpecJson.Serialize(spec), Budget: 10_000_000_000))).Memory!;
+        Assert.Equal((2, 8), (memory.Samples, memory.Steps));
+        // 1,118,163 numbers in float32, and the adapters of rank 4.
+        Assert.Equal(4 * 1_118_163, memory.WeightBytes);
+        Assert.Equal(12 * memory.TrainedNumbers, memory.OptimizerBytes);
+        var byMethod = memory.Methods.ToDictionary(method => method.Method);
+        Assert.True(memory.Methods[0] is { Method: "discrete", IsConfigured: true, Evaluations: 16 });
+        Assert.True(byMethod["store-all"].IsChosen);
+        Assert.True(byMethod["store-all"].PeakBytes > 2 * byMethod["discrete"].PeakBytes);
+        var answer = await AskAsync(new PlanRequest(ExperimentSpecJson.Serialize(spec), Budget: 5_000_000), code: 1);
+        Assert.Contains("No exact gradient", answer.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Tool_ThatCannot_SaysWhy()
     {
         var answer = await AskAsync(new InspectRequest("/no/such/file.safetensors"), code: 1);

@@ -41,4 +41,5 @@ internal static class ClientJson
 [JsonSerializable(typeof(DoctorDocument))]
 [JsonSerializable(typeof(InspectionDocument))]
 [JsonSerializable(typeof(FilesDocument))]
+[JsonSerializable(typeof(MemoryDocument))]
 internal sealed partial class ClientJsonContext : JsonSerializerContext;

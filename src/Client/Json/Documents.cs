@@ -120,3 +120,14 @@ internal sealed record FilesDocument(IReadOnlyList<string> Files, string? Messag
     [JsonPropertyOrder(-1)]
     public string Schema { get; } = "adjointdpm.dev/files/v1";
 }
+
+internal sealed record MemoryDocument(int Samples, int Steps, long WeightBytes, long TrainedNumbers, long OptimizerBytes, IReadOnlyList<MethodMemory> Methods)
+{
+    public MemoryDocument(ShardMemory m)
+        : this(m.Samples, m.Steps, m.WeightBytes, m.TrainedNumbers, m.OptimizerBytes, m.Methods)
+    {
+    }
+
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/memory/v1";
+}

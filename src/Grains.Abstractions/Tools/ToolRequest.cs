@@ -7,6 +7,7 @@ namespace AdjointDpm.Grains.Tools;
 [JsonDerivedType(typeof(InspectRequest), "inspect")]
 [JsonDerivedType(typeof(ConvertRequest), "convert")]
 [JsonDerivedType(typeof(DrawRequest), "draw")]
+[JsonDerivedType(typeof(PlanRequest), "plan")]
 public abstract record ToolRequest;
 
 /// <summary>Say what a file or folder holds.</summary>
@@ -58,6 +59,11 @@ public sealed record DrawRequest(string Model, IReadOnlyList<string> Prompts, st
     public string Device { get; init; } = "cpu:0";
 }
 
+/// <summary>Say how much memory a shard of an experiment will take, by gradient method. Nothing is trained.</summary>
+/// <param name="SpecJson">Canonical JSON of the spec.</param>
+/// <param name="Budget">Bytes that the weights and a shard's gradient may take together; null for no limit.</param>
+public sealed record PlanRequest(string SpecJson, long? Budget = null) : ToolRequest;
+
 /// <summary>What a tool answers.</summary>
 /// <param name="Error">Why it could not be done; null when it was.</param>
 public sealed record ToolAnswer(string? Error = null)
@@ -73,6 +79,9 @@ public sealed record ToolAnswer(string? Error = null)
 
     /// <summary>Every tensor, for inspect.</summary>
     public IReadOnlyList<ToolTensor>? Tensors { get; init; }
+
+    /// <summary>The memory of an experiment, for plan.</summary>
+    public ShardMemory? Memory { get; init; }
 
     /// <summary>What was done, in a sentence.</summary>
     public string? Message { get; init; }
@@ -91,3 +100,29 @@ public sealed record ToolFact(string Name, string Value);
 /// <param name="Dtype">Its element type as files spell it.</param>
 /// <param name="Shape">Its shape.</param>
 public sealed record ToolTensor(string Name, string Dtype, IReadOnlyList<long> Shape);
+
+/// <summary>Memory of a worker and of a trial's coordinator, in bytes of main memory.</summary>
+/// <param name="Samples">Samples of a shard.</param>
+/// <param name="Steps">Steps of the sampler.</param>
+/// <param name="WeightBytes">Weights of all networks of the model, held throughout.</param>
+/// <param name="TrainedNumbers">Numbers that are trained.</param>
+/// <param name="OptimizerBytes">Parameters and the optimiser's state, held by the coordinator.</param>
+/// <param name="Methods">A shard's gradient above the weights, by method: the spec's own first.</param>
+public sealed record ShardMemory(int Samples, int Steps, long WeightBytes, long TrainedNumbers, long OptimizerBytes, IReadOnlyList<MethodMemory> Methods);
+
+/// <summary>What one gradient method holds at its highest moment, above the weights. The parts add up to the peak.</summary>
+/// <param name="Method">Name of the method.</param>
+/// <param name="PeakBytes">All parts.</param>
+/// <param name="StateBytes">States of the sampler.</param>
+/// <param name="NetworkBytes">Graphs of the network and the product's own tensors.</param>
+/// <param name="LossBytes">The loss with its graph, a decoder included.</param>
+/// <param name="GradientBytes">Gradients of what is trained.</param>
+/// <param name="Evaluations">Evaluations of the network, on both ways.</param>
+public sealed record MethodMemory(string Method, long PeakBytes, long StateBytes, long NetworkBytes, long LossBytes, long GradientBytes, int Evaluations)
+{
+    /// <summary>Whether this is the spec's own method.</summary>
+    public bool IsConfigured { get; init; }
+
+    /// <summary>Whether this is the exact method with the fewest evaluations that fits the budget.</summary>
+    public bool IsChosen { get; init; }
+}

@@ -1,6 +1,8 @@
 using System.Text.Json;
 using AdjointDpm.Formats;
+using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tools;
+using AdjointDpm.Grains.Workers.Engine;
 using AdjointDpm.Models;
 using AdjointDpm.Models.Files;
 using AdjointDpm.Native;
@@ -27,6 +29,7 @@ internal static class Tool
                 InspectRequest inspect => Inspect(inspect),
                 ConvertRequest convert => Convert(convert),
                 DrawRequest draw => Drawing.Run(draw),
+                PlanRequest plan => new ToolAnswer { Memory = ExperimentMemory.Plan(ExperimentSpecJson.Deserialize(plan.SpecJson), plan.Budget) },
                 var other => new ToolAnswer($"There is no tool for {other.GetType().Name}."),
             };
         }
@@ -34,7 +37,7 @@ internal static class Tool
         {
             return new ToolAnswer($"The request is not one that this silo knows ({e.Message}). Use the silo that came with this adpm.");
         }
-        catch (Exception e) when (e is SafetensorsException or ModelConfigException or NativeLoadException or InvalidDataException or IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        catch (Exception e) when (e is SafetensorsException or ModelConfigException or NativeLoadException or InvalidDataException or IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException or InsufficientMemoryException or SpecException)
         {
             return new ToolAnswer(e.Message);
         }

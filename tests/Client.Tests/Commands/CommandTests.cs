@@ -28,6 +28,7 @@ public sealed class CommandTests : IDisposable
     [InlineData("inspect --help", "inspect")]
     [InlineData("convert --help", "convert")]
     [InlineData("sample --help", "sample")]
+    [InlineData("plan --help", "plan")]
     public async Task Help_ReadsWell(string line, string name)
     {
         Assert.Equal(0, await _adpm.RunAsync(line));

@@ -58,7 +58,27 @@ public sealed class ToolCommandTests : IDisposable
         Assert.Equal((At("l.safetensors:0.5"), At("e.safetensors")), (asked.Loras[0], asked.Words[0]));
     }
 
+    [Fact]
+    public async Task Plan_ShowsMethodsPartByPart()
+    {
+        Silo(new ToolAnswer
+        {
+            Memory = new ShardMemory(4, 8, 1_720_000_000, 797_184, 9_566_208, [
+                new("discrete", 2_500_000_000, 1_000_000, 2_300_000_000, 0, 199_000_000, 16) { IsConfigured = true },
+                new("store-all", 18_400_000_000, 500, 18_399_999_500, 0, 0, 8) { IsChosen = true },
+            ]),
+        });
+        Assert.Equal(0, await _adpm.RunAsync($"plan {SpecFiles.Write(_adpm.Folder)} --budget 40GiB"));
+        Assert.Equal(
+            "Weights 1.7 GB; 797,184 trained numbers, 9.6 MB with the optimiser's state, on the coordinator.\nA shard of 4 samples, 8 steps; above the weights:\n\n"
+            + "  method                  peak    states   network      loss gradients evaluations\n"
+            + "  discrete              2.5 GB    1.0 MB    2.3 GB       0 B    199 MB          16  of the spec\n"
+            + "  store-all            18.4 GB     500 B   18.4 GB       0 B       0 B           8  fits best\n", _adpm.Out.ToString());
+        Assert.Equal(40L << 30, Assert.IsType<PlanRequest>(Asked()).Budget);
+    }
+
     [Theory]
+    [InlineData("plan x.yaml --budget much", "--budget: 'much' is no size. Write it like 8GB or 512MB.")]
     [InlineData("sample sd", "'--prompt' is required")]
     [InlineData("sample sd -p a --steps 0", "--steps must be from 1 to 1000.")]
     [InlineData("sample sd -p a --seed -1", "--seed must be 0 or more.")]

@@ -1,6 +1,7 @@
 using AdjointDpm.Gradients;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Tools;
 using AdjointDpm.Models.Classifiers;
 using AdjointDpm.Native;
 using AdjointDpm.Samplers;
@@ -94,6 +95,33 @@ internal sealed class GradientEngine : IGradientEngine
             if (plan.Spec.Model.Dtype != NumberFormat.Float64)
                 Forget(KeyOf(spec));
         }
+    }
+
+    /// <summary>What a shard's gradient would hold, measured with a few evaluations of the model itself.</summary>
+    public ShardMemory Memory(ExperimentSpec spec, long? budget, CancellationToken cancellationToken)
+    {
+        using var threads = ThreadCount.Enter(spec.Resources.Threads);
+        var model = Load(new TrialPlan(spec, ""));
+        using var scope = NewDisposeScope();
+        var samples = spec.Training.SamplesPerShard;
+        var key = new NoiseKey((ulong)spec.Training.Seed);
+        var labels = Labels(model, spec, 0, samples);
+        var request = Request(spec, model, model.Sampled, labels, CounterNoise.Normal(key, model.Shape(samples), model.Dtype, _device)) with { Key = key };
+        using var loss = Loss(spec, model, labels, request);
+        var measured = MemoryModel.Measure(request with { Field = model.Part.Declare(request.Field.Freeze(model.Network)) }, loss.Mean);
+        cancellationToken.ThrowIfCancellationRequested();
+        var weights = model.Sampled.Networks.Sum(network => network.state_dict().Values.Sum(value => value.numel() * value.element_size()));
+        var own = measured.Plan(SolveMethods.Gradient(spec.Gradient));
+        var chosen = budget is { } most ? measured.Choose(most - weights) : null;
+        var rows = new[] { own, chosen, measured.Plan(GradientMethod.Discrete), measured.Plan(GradientMethod.Checkpointed(1)), measured.Plan(GradientMethod.StoreAll) }
+            .Where(plan => plan is not null).DistinctBy(plan => plan!.Method.Name).Select(plan => new MethodMemory(plan!.Method.Name, plan.PeakBytes, plan.States, plan.NetworkGraphs, plan.LossGraph, plan.InputGradients, plan.Evaluations)
+            {
+                IsConfigured = plan.Method.Name == own.Method.Name,
+                IsChosen = plan.Method.Name == chosen?.Method.Name,
+            });
+        long trained = model.Initial().Length / sizeof(float);
+        // Parameters in float32 and, of AdamW, two moments.
+        return new ShardMemory(samples, spec.Sample.Steps, weights, trained, trained * sizeof(float) * (spec.Optimizer.Name == OptimizerName.AdamW ? 3 : 1), [.. rows]);
     }
 
     public Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken)
@@ -280,4 +308,18 @@ internal sealed class GradientEngine : IGradientEngine
 internal sealed class GradientEngineFactory : IGradientEngineFactory
 {
     public IGradientEngine Create(string device) => new GradientEngine(device);
+}
+
+/// <summary>Plans for experiments outside any cluster.</summary>
+public static class ExperimentMemory
+{
+    /// <summary>What a shard of an experiment would hold on this machine, by gradient method.</summary>
+    /// <param name="spec">Spec; a search over it is left out.</param>
+    /// <param name="budget">Bytes for weights and gradient together; null for no limit.</param>
+    /// <param name="cancellationToken">Looked at between measurements.</param>
+    public static ShardMemory Plan(ExperimentSpec spec, long? budget, CancellationToken cancellationToken = default)
+    {
+        using var engine = new GradientEngine("cpu:0");
+        return engine.Memory(spec, budget, cancellationToken);
+    }
 }

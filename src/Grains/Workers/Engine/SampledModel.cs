@@ -12,6 +12,9 @@ internal abstract class SampledModel : IDisposable
     /// <summary>The network whose weights are trained.</summary>
     public abstract nn.Module Network { get; }
 
+    /// <summary>All networks that are held, the trained one included.</summary>
+    public abstract IEnumerable<nn.Module> Networks { get; }
+
     /// <summary>Channels of the pictures.</summary>
     public abstract int Channels { get; }
 
@@ -62,6 +65,8 @@ internal abstract class SampledModel : IDisposable
 internal sealed class PictureModel(DiffusersFolder folder, UNet2DModel network) : SampledModel
 {
     public override nn.Module Network => network;
+
+    public override IEnumerable<nn.Module> Networks => [network];
 
     public override int Channels => network.Config.InChannels;
 

@@ -43,6 +43,8 @@ internal sealed class TextModel : SampledModel
 
     public override nn.Module Network => Unet;
 
+    public override IEnumerable<nn.Module> Networks => [.. _model.TextEncoders, Unet, _model.Autoencoder];
+
     public override int Channels => _model.Autoencoder.Config.OutChannels;
 
     private UNet2DConditionModel Unet => _model.Unet;
