@@ -1,5 +1,6 @@
 using AdjointDpm.Formats;
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
@@ -62,8 +63,8 @@ public sealed class AdaptiveContinuousTests
         using var net = new TinyDenoiser();
         var request = net.Request(new AdaptiveSampler(ButcherTableau.Dopri5, new() { Relative = 1e-6, Absolute = 1e-6 }), "none", out _, 1);
         var control = new StepControl { Relative = 1e-5, Absolute = 1e-5 };
-        using var full = Sampling.Differentiate(request, x => x.square().sum(), GradientMethod.Continuous(control, seminorm: false), TestContext.Current.CancellationToken);
-        using var part = Sampling.Differentiate(request, x => x.square().sum(), GradientMethod.Continuous(control), TestContext.Current.CancellationToken);
+        using var full = Sampling.Differentiate(request, x => x.Squared().sum(), GradientMethod.Continuous(control, seminorm: false), TestContext.Current.CancellationToken);
+        using var part = Sampling.Differentiate(request, x => x.Squared().sum(), GradientMethod.Continuous(control), TestContext.Current.CancellationToken);
         Assert.True(part.Statistics.BackwardNfe < full.Statistics.BackwardNfe, $"{part.Statistics.BackwardNfe} against {full.Statistics.BackwardNfe}");
     }
 

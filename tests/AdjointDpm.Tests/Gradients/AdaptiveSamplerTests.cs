@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -134,5 +135,5 @@ public sealed class AdaptiveSamplerTests
         Assert.Contains("float32", Assert.Throws<StepSizeException>(() => Sampling.Sample(request with { Sampler = new AdaptiveSampler(ButcherTableau.Tsit5, new() { Relative = 1e-12, Absolute = 1e-12, MaxSteps = 100 }) }, TestContext.Current.CancellationToken)).Message);
     }
 
-    private static Tensor Loss(Tensor sample) => sample.sin().square().mean();
+    private static Tensor Loss(Tensor sample) => sample.sin().Squared().mean();
 }

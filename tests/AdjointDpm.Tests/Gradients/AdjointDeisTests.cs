@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using AdjointDpm.Tests.Samplers;
@@ -27,8 +28,8 @@ public sealed class AdjointDeisTests
         var request = net.ModerateRequest(Sampler.Named(sampler), "sequential", out _);
         var objective = new Objective
         {
-            OnSample = x => x.square().mean().log(),
-            OnStates = ImmutableSortedDictionary<int, Func<Tensor, Tensor>>.Empty.Add(0, x => x.cos().mean()).Add(3, x => x.square().mean()),
+            OnSample = x => x.Squared().mean().log(),
+            OnStates = ImmutableSortedDictionary<int, Func<Tensor, Tensor>>.Empty.Add(0, x => x.cos().mean()).Add(3, x => x.Squared().mean()),
             KeepStateGradients = true,
         };
         using var expected = Sampling.Differentiate(request, objective, GradientMethod.Continuous(ButcherTableau.Euler), Token);
@@ -44,8 +45,8 @@ public sealed class AdjointDeisTests
         using var scope = NewDisposeScope();
         using var net = new TinyDenoiser();
         var request = net.ModerateRequest(Sampler.Ddim, "none", out _);
-        using var expected = Sampling.Differentiate(request, x => x.square().sum(), GradientMethod.AdjointDeis(2), Token);
-        using var actual = Sampling.Differentiate(request with { Sampler = Sampler.FlowEuler }, x => x.square().sum(), GradientMethod.AdjointDeis(2), Token);
+        using var expected = Sampling.Differentiate(request, x => x.Squared().sum(), GradientMethod.AdjointDeis(2), Token);
+        using var actual = Sampling.Differentiate(request with { Sampler = Sampler.FlowEuler }, x => x.Squared().sum(), GradientMethod.AdjointDeis(2), Token);
         Assert.All(GradientCheck.Compare(actual, expected), a => Assert.InRange(a.RelativeError, 0, 1e-12));
     }
 
@@ -116,7 +117,7 @@ public sealed class AdjointDeisTests
         using var scope = NewDisposeScope();
         using var net = new TinyDenoiser();
         var request = field == "network" ? Network(net) : Mixture();
-        Func<Tensor, Tensor> loss = field == "network" ? x => x.square().mean() : x => x.sub(Target).square().sum();
+        Func<Tensor, Tensor> loss = field == "network" ? x => x.Squared().mean() : x => x.sub(Target).Squared().sum();
         using var exact = Sampling.Differentiate(request(Sampler.Rk4, field == "network" ? 60 : 120), loss, cancellationToken: Token);
         int[] steps = [40, 80, 160];
         var errors = steps.Select(n =>
@@ -174,11 +175,11 @@ public sealed class AdjointDeisTests
             Sampler = path,
             Key = new(4),
         };
-        using var exact = Sampling.Differentiate(Request(1024), x => x.sub(Target).square().sum(), cancellationToken: Token);
+        using var exact = Sampling.Differentiate(Request(1024), x => x.sub(Target).Squared().sum(), cancellationToken: Token);
         int[] steps = [16, 32, 64];
         var errors = steps.Select(n =>
         {
-            using var result = Sampling.Differentiate(Request(n), x => x.sub(Target).square().sum(), GradientMethod.AdjointDeis(order), Token);
+            using var result = Sampling.Differentiate(Request(n), x => x.sub(Target).Squared().sum(), GradientMethod.AdjointDeis(order), Token);
             return GradientCheck.Compare(result, exact)[0].RelativeError;
         }).ToArray();
         AssertOrder(1, steps, errors, "x_T");
@@ -199,7 +200,7 @@ public sealed class AdjointDeisTests
         Assert.All(coarse.Zip(fine), a => Assert.InRange(a.Second.RelativeError, 0, a.First.RelativeError / 1.5));
 
         IReadOnlyList<GradientAgreement> Agreement(int steps)
-            => GradientCheck.Run(net.Request(Named(sampler), "none", out _) with { Grid = TimeGrid.LogSnr(DiscreteVp.StableDiffusion, steps, 0.4, 1.2), Key = new(9) }, x => x.square().mean(), GradientMethod.AdjointDeis(), GradientMethod.Discrete, Token);
+            => GradientCheck.Run(net.Request(Named(sampler), "none", out _) with { Grid = TimeGrid.LogSnr(DiscreteVp.StableDiffusion, steps, 0.4, 1.2), Key = new(9) }, x => x.Squared().mean(), GradientMethod.AdjointDeis(), GradientMethod.Discrete, Token);
     }
 
     [Fact]
@@ -208,10 +209,10 @@ public sealed class AdjointDeisTests
         using var scope = NewDisposeScope();
         using var net = new TinyDenoiser();
         var request = net.ModerateRequest(Sampler.Heun, "sequential", out _, steps: 7);
-        using var result = Sampling.Differentiate(request, x => x.square().mean(), GradientMethod.AdjointDeis(2), Token);
+        using var result = Sampling.Differentiate(request, x => x.Squared().mean(), GradientMethod.AdjointDeis(2), Token);
         Assert.Equal((7, 14, 7, 7, 0), (result.Statistics.Steps, result.Statistics.ForwardNfe, result.Statistics.BackwardNfe, result.Statistics.Vjps, result.Statistics.Recomputed));
         Assert.Equal(("adjoint-deis-1", "adjoint-deis-2m"), (GradientMethod.AdjointDeis().Name, GradientMethod.AdjointDeis(2).Name));
-        using var again = Sampling.Differentiate(request, x => x.square().mean(), GradientMethod.AdjointDeis(2), Token);
+        using var again = Sampling.Differentiate(request, x => x.Squared().mean(), GradientMethod.AdjointDeis(2), Token);
         Assert.Equal(result.Noise.data<double>().ToArray(), again.Noise.data<double>().ToArray());
     }
 

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -29,9 +30,9 @@ public sealed class CheckpointTests
         using var scope = NewDisposeScope();
         using var net = new TinyDenoiser();
         var request = net.Request(Sampler.Named(sampler), "none", out _);
-        using var expected = Sampling.Differentiate(request, x => x.square().mean(), cancellationToken: Token);
+        using var expected = Sampling.Differentiate(request, x => x.Squared().mean(), cancellationToken: Token);
         var before = DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount;
-        var actual = Sampling.Differentiate(request, x => x.square().mean(), GradientMethod.Checkpointed(slots), Token);
+        var actual = Sampling.Differentiate(request, x => x.Squared().mean(), GradientMethod.Checkpointed(slots), Token);
         Assert.True(actual.Noise.equal(expected.Noise).all().ToBoolean());
         Assert.All(expected.Inputs, i => Assert.True(actual.Inputs[i.Key].equal(i.Value).all().ToBoolean(), i.Key));
         Assert.Equal(expected.Statistics.Vjps, actual.Statistics.Vjps);
@@ -109,18 +110,18 @@ public sealed class CheckpointTests
         using var scope = NewDisposeScope();
         using var net = new TinyDenoiser();
         var request = net.Request(Sampler.Named(sampler), "sequential", out _, steps: 7);
-        using var truncated = Sampling.Differentiate(request, x => x.square().mean(), GradientMethod.Truncated(3), Token);
+        using var truncated = Sampling.Differentiate(request, x => x.Squared().mean(), GradientMethod.Truncated(3), Token);
 
         var points = request.Grid.Points;
         using var head = Sampling.Sample(request with { Grid = new(request.Grid.Schedule, [.. points.Take(5)]) }, Token);
-        using var tail = Sampling.Differentiate(request with { Grid = new(request.Grid.Schedule, [.. points.Skip(4)]), Noise = head.Sample }, x => x.square().mean(), GradientMethod.StoreAll, Token);
+        using var tail = Sampling.Differentiate(request with { Grid = new(request.Grid.Schedule, [.. points.Skip(4)]), Noise = head.Sample }, x => x.Squared().mean(), GradientMethod.StoreAll, Token);
         Assert.InRange(TestScalars.RelativeError(truncated.Sample, tail.Sample), 0, 1e-13);
         Assert.All(tail.Inputs, i => Assert.InRange(TestScalars.RelativeError(truncated.Inputs[i.Key], i.Value), 0, 1e-12));
         Assert.Equal(0, truncated.Noise.norm().ToDouble());
         Assert.Equal(truncated.Statistics.ForwardNfe / 7 * 3, truncated.Statistics.BackwardNfe);
 
-        using var whole = Sampling.Differentiate(request, x => x.square().mean(), GradientMethod.Discrete, Token);
-        using var covered = Sampling.Differentiate(request, x => x.square().mean(), GradientMethod.Truncated(99), Token);
+        using var whole = Sampling.Differentiate(request, x => x.Squared().mean(), GradientMethod.Discrete, Token);
+        using var covered = Sampling.Differentiate(request, x => x.Squared().mean(), GradientMethod.Truncated(99), Token);
         Assert.True(whole.Noise.equal(covered.Noise).all().ToBoolean());
     }
 

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -81,7 +82,7 @@ public sealed class ClassifierGuidanceTests
         var total = variances.Select(v => (level.Alpha * level.Alpha * v) + (level.Sigma * level.Sigma)).ToArray();
         using var alpha = level.Alpha.ToScalar();
         Tensor logs = tensor(weights.Zip(total, (w, v) => Math.Log(w / v)).ToArray(), ScalarType.Float64), scales = tensor(total.Select(v => -0.5 / v).ToArray(), ScalarType.Float64);
-        var distance = x.unsqueeze(1).sub(means.mul(alpha)).square().sum(dim: -1);
+        var distance = x.unsqueeze(1).sub(means.mul(alpha)).Squared().sum(dim: -1);
         return distance.mul(scales).add(logs, TestScalars.One).log_softmax(-1).select(1, 1);
     }
 

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -40,5 +41,5 @@ public sealed class DiscreteAdjointTests
         }
     }
 
-    private static Tensor Loss(Tensor sample) => sample.sin().square().mean();
+    private static Tensor Loss(Tensor sample) => sample.sin().Squared().mean();
 }

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -16,7 +17,7 @@ public sealed class GradientCheckTests
         using var scope = NewDisposeScope();
         using var net = new TinyDenoiser();
         var request = net.Request(Sampler.Named(sampler), "sequential", out var c, steps: 4);
-        static Tensor Loss(Tensor x) => x.square().mean();
+        static Tensor Loss(Tensor x) => x.Squared().mean();
         using var result = Sampling.Differentiate(request, Loss, cancellationToken: TestContext.Current.CancellationToken);
         foreach (var (name, gradient) in result.Inputs.Select(i => (i.Key, i.Value)).Prepend((GradientCheck.NoiseName, result.Noise)))
         {
@@ -33,10 +34,10 @@ public sealed class GradientCheckTests
         using var scope = NewDisposeScope();
         using var net = new TinyDenoiser();
         var request = net.Request(Sampler.Ddim, "none", out _);
-        var discrete = GradientCheck.Run(request, x => x.square().mean(), GradientMethod.Discrete, cancellationToken: TestContext.Current.CancellationToken);
+        var discrete = GradientCheck.Run(request, x => x.Squared().mean(), GradientMethod.Discrete, cancellationToken: TestContext.Current.CancellationToken);
         Assert.Equal(["x_T", "conditioning", "net.first", "net.second", "net.time", "net.condition"], discrete.Select(a => a.Name));
         Assert.All(discrete, a => Assert.True(Math.Abs(a.Cosine - 1) < 1e-12 && Math.Abs(a.NormRatio - 1) < 1e-12 && a.RelativeError < 1e-12));
-        var continuous = GradientCheck.Run(request, x => x.square().mean(), GradientMethod.Continuous(), cancellationToken: TestContext.Current.CancellationToken);
+        var continuous = GradientCheck.Run(request, x => x.Squared().mean(), GradientMethod.Continuous(), cancellationToken: TestContext.Current.CancellationToken);
         Assert.All(continuous, a => Assert.True(a.RelativeError > 1e-2));
     }
 

@@ -130,5 +130,5 @@ public sealed class InputTests
         Assert.True(gradient.norm().ToDouble() > 1e-4, name);
     }
 
-    private static Tensor Loss(Tensor x) => x.square().mean().log();
+    private static Tensor Loss(Tensor x) => x.Squared().mean().log();
 }

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -132,7 +133,7 @@ public sealed class PlaneMixtureTableTests
     private static Tensor Loss(Tensor x)
     {
         using var half = 0.5.ToScalar();
-        return x.sub(tensor(PlaneMixtureTests.Target, ScalarType.Float64)).square().sum().mul(half);
+        return x.sub(tensor(PlaneMixtureTests.Target, ScalarType.Float64)).Squared().sum().mul(half);
     }
 
     private static double Error(Tensor gradient, double[] exact)

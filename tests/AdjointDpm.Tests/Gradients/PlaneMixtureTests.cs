@@ -34,7 +34,7 @@ public sealed class PlaneMixtureTests
             Grid = TimeGrid.LogSnr(schedule, steps),
             Sampler = Sampler.Named(sampler),
         };
-        using var result = Sampling.Differentiate(request, x => x.sub(target).square().sum().mul(half), method == "discrete" ? GradientMethod.Discrete : GradientMethod.Continuous(), TestContext.Current.CancellationToken);
+        using var result = Sampling.Differentiate(request, x => x.sub(target).Squared().sum().mul(half), method == "discrete" ? GradientMethod.Discrete : GradientMethod.Continuous(), TestContext.Current.CancellationToken);
         Assert.Equal(loss, result.Loss, 1e-10);
         Assert.All(result.Noise.data<double>().Zip(ofNoise), g => Assert.Equal(g.Second, g.First, 1e-10));
         Assert.All(result.Inputs["means"].data<double>().Zip(ofMeans), g => Assert.Equal(g.Second, g.First, 1e-10));

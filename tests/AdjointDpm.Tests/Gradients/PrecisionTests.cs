@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -39,5 +40,5 @@ public sealed class PrecisionTests
         }
     }
 
-    private static Tensor Loss(Tensor sample) => sample.sin().square().mean();
+    private static Tensor Loss(Tensor sample) => sample.sin().Squared().mean();
 }

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -179,5 +180,5 @@ public sealed class PredictionGradientTests
     private static bool Same(SampleGradients a, SampleGradients b)
         => a.Loss.Equals(b.Loss) && a.Sample.equal(b.Sample).all().ToBoolean() && a.Noise.equal(b.Noise).all().ToBoolean() && a.Inputs.All(i => i.Value.equal(b.Inputs[i.Key]).all().ToBoolean());
 
-    private static Tensor Loss(Tensor sample) => sample.sin().square().mean();
+    private static Tensor Loss(Tensor sample) => sample.sin().Squared().mean();
 }

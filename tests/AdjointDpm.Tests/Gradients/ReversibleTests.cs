@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -149,5 +150,5 @@ public sealed class ReversibleTests
     // Random weights do not denoise: over a wide range they contract by far more than any network does.
     private static TimeGrid Moderate(int steps) => TimeGrid.LogSnr(DiscreteVp.StableDiffusion, steps, rhoMin: 0.2, rhoMax: 2);
 
-    private static Tensor Loss(Tensor sample) => sample.sin().square().mean();
+    private static Tensor Loss(Tensor sample) => sample.sin().Squared().mean();
 }

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -16,8 +17,8 @@ public sealed class StateGradientTests
 
     private static Objective Everything => new()
     {
-        OnSample = x => x.square().mean().log(),
-        OnStates = ImmutableSortedDictionary<int, Func<Tensor, Tensor>>.Empty.Add(0, x => x.cos().mean()).Add(3, x => x.square().mean().log()),
+        OnSample = x => x.Squared().mean().log(),
+        OnStates = ImmutableSortedDictionary<int, Func<Tensor, Tensor>>.Empty.Add(0, x => x.cos().mean()).Add(3, x => x.Squared().mean().log()),
         KeepStateGradients = true,
     };
 

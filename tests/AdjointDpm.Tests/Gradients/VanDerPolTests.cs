@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -70,7 +71,7 @@ public sealed class VanDerPolTests
     private static Tensor Field(Tensor y, Tensor mu)
     {
         var (a, b) = (y.narrow(1, 0, 1), y.narrow(1, 1, 1));
-        var damping = ones_like(a).sub(a.square()).mul(b).mul(mu);
+        var damping = ones_like(a).sub(a.Squared()).mul(b).mul(mu);
         return cat([b, damping.sub(a)], 1);
     }
 }

@@ -1,4 +1,5 @@
 using AdjointDpm.Losses;
+using AdjointDpm.Models;
 using AdjointDpm.Models.Classifiers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -88,7 +89,7 @@ public sealed class SampleLossTests
         }
 
         var wanted = Gram(reference).mean([0]);
-        var expected = 2 * (Gram(x)[0] - wanted).square().sum().ToDouble() / wanted.square().sum().ToDouble();
+        var expected = 2 * (Gram(x)[0] - wanted).Squared().sum().ToDouble() / wanted.Squared().sum().ToDouble();
         Assert.Equal(expected, loss.Mean(x).ToDouble(), 1e-10);
     }
 

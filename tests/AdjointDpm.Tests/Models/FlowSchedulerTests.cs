@@ -111,7 +111,7 @@ public sealed class FlowSchedulerTests
             Sampler = config.Sampler(),
         };
         Assert.Equal(double.PositiveInfinity, request.Grid.Start.Rho);
-        Assert.All(GradientCheck.Run(request, x => x.square().sum(), GradientMethod.Discrete, cancellationToken: TestContext.Current.CancellationToken), a => Assert.InRange(a.RelativeError, 0, 1e-13));
+        Assert.All(GradientCheck.Run(request, x => x.Squared().sum(), GradientMethod.Discrete, cancellationToken: TestContext.Current.CancellationToken), a => Assert.InRange(a.RelativeError, 0, 1e-13));
     }
 
     [Fact]

@@ -88,7 +88,7 @@ public sealed class LoraTests
         Assert.Contains("widen the patterns", error.Message, StringComparison.Ordinal);
     }
 
-    private static Tensor Loss(nn.Module<Tensor, Tensor> network, Tensor x) => network.call(x).square().sum();
+    private static Tensor Loss(nn.Module<Tensor, Tensor> network, Tensor x) => network.call(x).Squared().sum();
 
     private static nn.Module<Tensor, Tensor> Network()
     {

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using AdjointDpm.Tests.Gradients;
@@ -81,8 +82,8 @@ public sealed class ConvergenceTests
         using var scope = NewDisposeScope();
         using var net = new TinyDenoiser();
         var request = net.Request(sampler, "none", out _, steps) with { Grid = TimeGrid.LogSnr(new LinearVp(), steps, rhoMin: 0.5, rhoMax: 1.5) };
-        using var discrete = Sampling.Differentiate(request, x => x.square().mean(), cancellationToken: TestContext.Current.CancellationToken);
-        using var continuous = Sampling.Differentiate(request, x => x.square().mean(), GradientMethod.Continuous(), TestContext.Current.CancellationToken);
+        using var discrete = Sampling.Differentiate(request, x => x.Squared().mean(), cancellationToken: TestContext.Current.CancellationToken);
+        using var continuous = Sampling.Differentiate(request, x => x.Squared().mean(), GradientMethod.Continuous(), TestContext.Current.CancellationToken);
         return Math.Max(TestScalars.RelativeError(continuous.Noise, discrete.Noise), TestScalars.RelativeError(continuous.Inputs["conditioning"], discrete.Inputs["conditioning"]));
     }
 }

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using AdjointDpm.Tests.Gradients;
@@ -91,7 +92,7 @@ public sealed class IdentityTests
         using var scope = NewDisposeScope();
         using var net = new TinyDenoiser();
         var request = net.Request(Sampler.Ddim, "none", out var c) with { Grid = TimeGrid.LogSnr(DiscreteVp.StableDiffusion, 8, 0.05, 10) };
-        using var result = Sampling.Differentiate(request, x => x.square().sum(), GradientMethod.Continuous(), TestContext.Current.CancellationToken);
+        using var result = Sampling.Differentiate(request, x => x.Squared().sum(), GradientMethod.Continuous(), TestContext.Current.CancellationToken);
         using var grad = no_grad();
         using var two = 2.0.ToScalar();
         var a = result.Sample.mul(two);

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using AdjointDpm.Tests.Gradients;
@@ -88,7 +89,7 @@ public sealed class MultistepTests
         using var scope = NewDisposeScope();
         using var net = new TinyDenoiser();
         var request = net.Request(Sampler.DpmSolver2M, "none", out _) with { Grid = TimeGrid.LogSnr(new LinearVp(), 80, rhoMin: 0.5, rhoMax: 1.5) };
-        var agreement = GradientCheck.Run(request, x => x.square().mean(), GradientMethod.Continuous(ButcherTableau.Heun), cancellationToken: Token);
+        var agreement = GradientCheck.Run(request, x => x.Squared().mean(), GradientMethod.Continuous(ButcherTableau.Heun), cancellationToken: Token);
         Assert.All(agreement, a => Assert.InRange(a.RelativeError, 1e-9, 5e-3));
     }
 
