@@ -9,7 +9,7 @@ internal enum WeightForm
     /// <summary>As it is.</summary>
     Same,
 
-    /// <summary>A 1×1 convolution's weight [o, i, 1, 1] that is a linear layer's [o, i] here.</summary>
+    /// <summary>A 1×1 convolution's weight [o, i, 1, 1] that is a linear layer's [o, i] here; read from files that have [o, i], too.</summary>
     Pointwise,
 
     /// <summary>Transposed.</summary>
@@ -58,7 +58,7 @@ internal sealed class WeightMap
         {
             if (!names.Contains(entry.Theirs))
                 missing.Add(entry.Theirs);
-            else if (!file.Shape(entry.Theirs).SequenceEqual(ShapeOfTheirs(entry)))
+            else if (!file.Shape(entry.Theirs).SequenceEqual(ShapeOfTheirs(entry)) && !(entry.Form == WeightForm.Pointwise && file.Shape(entry.Theirs).SequenceEqual(_tensors[entry.Ours].shape)))
                 mismatched.Add($"{entry.Theirs}: file [{string.Join(", ", file.Shape(entry.Theirs))}], network [{string.Join(", ", ShapeOfTheirs(entry))}]");
         }
 

@@ -53,6 +53,23 @@ public sealed class SingleFileTests
         Assert.Contains("time_embed.0.bias", message, StringComparison.Ordinal);
     }
 
+    /// <summary>Merges and conversions have spellings of their own: texts without a level, attention of the autoencoder as linear layers.</summary>
+    [Fact]
+    public void Checkpoint_OfOtherTools_Loads()
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var saved = TinyModels.Make("SD1");
+        SingleFileCheckpoint.Save(folder["plain.safetensors"], saved);
+        var tensors = Tensors(folder["plain.safetensors"]).ToDictionary(
+            p => p.Key.Replace("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer.", StringComparison.Ordinal),
+            p => p.Key.Contains("attn_1", StringComparison.Ordinal) && p.Value.dim() == 4 ? p.Value.squeeze(-1).squeeze(-1) : p.Value);
+        SafetensorsWriter.Write(folder["other.safetensors"], tensors);
+        using var loaded = SingleFileCheckpoint.Load(folder["other.safetensors"], saved.Tokenizers, StableDiffusionConfig.Of(saved));
+        foreach (var (a, b) in StableDiffusionFolderTests.Networks(saved).Zip(StableDiffusionFolderTests.Networks(loaded)))
+            Assert.All(a.state_dict(), p => Assert.True(p.Value.Equals(b.state_dict()[p.Key]), p.Key));
+    }
+
     [Theory]
     [InlineData("model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias", "Stable Diffusion 3")]
     [InlineData("double_blocks.0.img_attn.norm.key_norm.scale", "FLUX")]

@@ -23,6 +23,8 @@ public enum SingleFileKind
 /// <remarks>Pickled checkpoints (.ckpt) are not read. Averaged weights (<c>model_ema.</c>) and constants of the sampler are passed over. SD2's last text layer, which it does not use, is left out on reading and absent from written files.</remarks>
 public static class SingleFileCheckpoint
 {
+    private const string FirstText = "cond_stage_model.transformer.", TextLevel = "text_model.";
+
     /// <summary>Which model a file holds.</summary>
     /// <exception cref="SafetensorsException">The file is none, or holds a model that is not supported; the message names it.</exception>
     public static SingleFileKind Detect(string path)
@@ -47,7 +49,9 @@ public static class SingleFileCheckpoint
             var unet = Made(() => new UNet2DConditionModel(config.Unet));
             var autoencoder = Made(() => new AutoencoderKL(config.Autoencoder));
             var encoders = config.TextEncoders.Select(c => Made(() => new ClipTextModel(c))).ToArray();
-            var maps = Maps(kind, encoders, unet, autoencoder, Prefix(file)).ToList();
+            // Merges made with old versions of transformers lack a level in the names of Stable Diffusion 1's texts.
+            var level = kind == SingleFileKind.Sd1 && !Has(file, FirstText + TextLevel) ? "" : TextLevel;
+            var maps = Maps(kind, encoders, unet, autoencoder, Prefix(file), level).ToList();
             // All are checked before the first is filled.
             foreach (var (map, prefix, unused) in maps)
                 map.Check(file, prefix, unused);
@@ -90,18 +94,18 @@ public static class SingleFileCheckpoint
     internal static SingleFileKind KindOf(StableDiffusionModel model) => StableDiffusionConfig.Of(model).Kind;
 
     internal static IEnumerable<(WeightMap Map, string Prefix, Func<string, bool> MayBeLeft)> Maps(
-        SingleFileKind kind, IReadOnlyList<ClipTextModel> encoders, UNet2DConditionModel unet, AutoencoderKL autoencoder, string autoencoderPrefix)
+        SingleFileKind kind, IReadOnlyList<ClipTextModel> encoders, UNet2DConditionModel unet, AutoencoderKL autoencoder, string autoencoderPrefix, string textLevel = TextLevel)
     {
         yield return (new WeightMap(unet, n => new(n, SingleFileNames.Unet + SingleFileNames.OfUnet(n, unet.Config), WeightForm.Same)), SingleFileNames.Unet, _ => false);
         yield return (new WeightMap(autoencoder, n => SingleFileNames.OfAutoencoder(n, autoencoder.Config, autoencoderPrefix)), autoencoderPrefix, n => n.StartsWith(autoencoderPrefix + "loss.", StringComparison.Ordinal));
         var texts = kind switch
         {
-            SingleFileKind.Sd1 => new[] { (Prefix: "cond_stage_model.transformer.", Open: false) },
+            SingleFileKind.Sd1 => new[] { (Prefix: FirstText, Open: false) },
             SingleFileKind.Sd2 => [("cond_stage_model.model.", true)],
             _ => [("conditioner.embedders.0.transformer.", false), ("conditioner.embedders.1.model.", true)],
         };
         foreach (var (encoder, (prefix, open)) in encoders.Zip(texts))
-            yield return (new WeightMap(encoder, n => open ? SingleFileNames.OfOpenClip(n, prefix) : new(n, prefix + n, WeightForm.Same)), prefix, n => SingleFileNames.UnusedText(n, encoder.Config));
+            yield return (new WeightMap(encoder, n => open ? SingleFileNames.OfOpenClip(n, prefix) : new(n, n.StartsWith(TextLevel, StringComparison.Ordinal) ? prefix + textLevel + n[TextLevel.Length..] : prefix + n, WeightForm.Same)), prefix, n => SingleFileNames.UnusedText(n, encoder.Config));
     }
 
     internal static string Prefix(WeightFiles file) => Has(file, SingleFileNames.Autoencoder) ? SingleFileNames.Autoencoder : SingleFileNames.AutoencoderAlone;
@@ -119,7 +123,7 @@ public static class SingleFileCheckpoint
             throw new SafetensorsException(file.Path, null, $"holds no tensor '{SingleFileNames.Unet}…', so it is no single-file checkpoint of Stable Diffusion. For a diffusers folder open the folder.");
         return Has(file, "conditioner.embedders.1.model.") ? SingleFileKind.Xl
             : Has(file, "cond_stage_model.model.") ? SingleFileKind.Sd2
-            : Has(file, "cond_stage_model.transformer.") ? SingleFileKind.Sd1
+            : Has(file, FirstText) ? SingleFileKind.Sd1
             : throw new SafetensorsException(file.Path, null, "holds a diffusion network without its text encoder. Use a whole checkpoint, or a diffusers folder with all parts.");
     }
 
