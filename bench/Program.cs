@@ -1,12 +1,21 @@
 // Read the ratios, not the seconds.
 // dotnet run --project bench -c Release -- [steps,steps,… [size]]                 gradient methods on one UNet; default: 5,10,20,40 and 16 x 16 latents
 // dotnet run --project bench -c Release -- side-by-side [steps,steps,… [size]]    against PyTorch and torchdiffeq; default: 10,20 and 16 x 16 latents
+// dotnet run --project bench -c Release -- trials [number [at once]]               what a trial costs the cluster that computes nothing; default: 10000 8
 using System.Globalization;
 using AdjointDpm.Bench;
 using AdjointDpm.Native;
 using static TorchSharp.torch;
 
 CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
+if (args is ["trials", ..])
+{
+    Console.WriteLine("| trials | at once | a second | p50 ms | p99 ms | processor ms a trial | KB a trial | one flush, ms |");
+    Console.WriteLine("|---|---|---|---|---|---|---|---|");
+    await NoOpTrials.RunAsync(args.Length > 1 ? int.Parse(args[1]) : 10_000, args.Length > 2 ? int.Parse(args[2]) : 8);
+    return;
+}
+
 NativeTorch.EnsureLoaded();
 set_num_threads(1);
 var sideBySide = args is ["side-by-side", ..];

@@ -36,8 +36,8 @@ internal static class AuditCommand
             {
                 var experiment = await ExperimentLookup.FindAsync(cluster, text, cancellationToken);
                 var audits = new List<TrialAudit>();
-                foreach (var trial in experiment.Trials)
-                    if (await cluster.AuditAsync(experiment.Summary.Id, trial.Index, cancellationToken) is { } audit)
+                for (var trial = 0; trial < experiment.Summary.Trials; trial++)
+                    if (await cluster.AuditAsync(experiment.Summary.Id, trial, cancellationToken) is { } audit)
                         audits.Add(audit);
                 return (experiment.Summary.Id, audits);
             }

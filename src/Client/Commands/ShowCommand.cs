@@ -1,7 +1,9 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Client.Connection;
 using AdjointDpm.Client.Json;
 using AdjointDpm.Client.Rendering;
+using AdjointDpm.Grains.Experiments;
 using Spectre.Console;
 
 namespace AdjointDpm.Client.Commands;
@@ -14,6 +16,15 @@ internal static class ShowCommand
         var id = SharedOptions.ExperimentId();
         command.Arguments.Add(id);
         var target = new TargetOptions(command);
+        var skip = new Option<int>("--skip") { Description = "Show trials from this index on.", HelpName = "n" };
+        var limit = new Option<int?>("--limit") { Description = $"Show at most this many trials. An experiment with more than {ExperimentSnapshot.MostTrials} shows those that run, the best and the first others.", HelpName = "n" };
+        foreach (var option in new Option[] { skip, limit })
+            option.Validators.Add(result =>
+            {
+                if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, out var n) && n < 0) result.AddError($"{option.Name} must not be negative.");
+            });
+        command.Options.Add(skip);
+        command.Options.Add(limit);
         var json = SharedOptions.Json();
         command.Options.Add(json);
         command.SetAction(async (parsed, cancellationToken) =>
@@ -22,6 +33,8 @@ internal static class ShowCommand
             await using (cluster)
             {
                 var experiment = await ExperimentLookup.FindAsync(cluster, parsed.GetRequiredValue(id), cancellationToken);
+                if (parsed.GetValue(limit) is not null || parsed.GetValue(skip) > 0)
+                    experiment = experiment with { Trials = await PageAsync(cluster, experiment.Summary.Id, parsed.GetValue(skip), parsed.GetValue(limit) ?? int.MaxValue, cancellationToken) };
                 if (parsed.GetValue(json))
                 {
                     context.Terminal.WriteRaw(ClientJson.Text(ExperimentDocumentJson.Of(experiment)));
@@ -29,11 +42,21 @@ internal static class ShowCommand
                 }
 
                 ExperimentView.Show(context.Terminal, experiment, context.Time);
+                if (experiment.Trials.Count < experiment.Summary.Trials)
+                    context.Terminal.Note($"{experiment.Trials.Count} of {Words.Count(experiment.Summary.Trials, "trial")} shown. Page with --skip and --limit.");
                 context.Terminal.Line();
                 context.Terminal.Line($"Artefacts: {Markup.Escape(context.Short(experiment.ArtifactFolder))}");
                 return ExitCodes.Ok;
             }
         });
         return command;
+    }
+
+    private static async Task<IReadOnlyList<TrialSnapshot>> PageAsync(IClusterConnection cluster, string id, int skip, int limit, CancellationToken cancellationToken)
+    {
+        var trials = new List<TrialSnapshot>();
+        while (trials.Count < limit && await cluster.GetTrialsAsync(id, skip + trials.Count, Math.Min(ExperimentSnapshot.MostTrials, limit - trials.Count), cancellationToken) is { Count: > 0 } page)
+            trials.AddRange(page);
+        return trials;
     }
 }

@@ -10,6 +10,8 @@ internal interface IClusterConnection : IAsyncDisposable
 
     Task<ExperimentSnapshot?> GetSnapshotAsync(string id, CancellationToken cancellationToken);
 
+    Task<IReadOnlyList<TrialSnapshot>> GetTrialsAsync(string id, int skip, int take, CancellationToken cancellationToken);
+
     Task<bool> CancelAsync(string id, CancellationToken cancellationToken);
 
     IAsyncEnumerable<ExperimentEvent> WatchAsync(string id, long afterSequence, CancellationToken cancellationToken);

@@ -60,6 +60,9 @@ internal sealed class OrleansConnection : IClusterConnection
     public Task<ExperimentSnapshot?> GetSnapshotAsync(string id, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetSnapshotAsync(cancellationToken));
 
+    public Task<IReadOnlyList<TrialSnapshot>> GetTrialsAsync(string id, int skip, int take, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetTrialsAsync(skip, take, cancellationToken));
+
     public Task<bool> CancelAsync(string id, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentGrain>(id).CancelAsync(cancellationToken));
 

@@ -16,7 +16,7 @@ internal sealed class ExperimentProgress(TimeProvider time)
 
     public int StepsDone => Snapshot?.Trials.Where(trial => trial.State is not (RunState.Failed or RunState.Cancelled)).Sum(trial => Step(trial)) ?? 0;
 
-    public int TrialsEnded => Snapshot?.Trials.Count(trial => trial.EndedAt is not null || Rendering.Words.Ended(trial.State)) ?? 0;
+    public int TrialsEnded => Snapshot?.Summary.TrialsEnded ?? 0;
 
     /// <summary>Time to the end at the speed seen so far; null before the first step.</summary>
     public TimeSpan? Remaining

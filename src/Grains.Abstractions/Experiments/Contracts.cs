@@ -10,9 +10,16 @@ public interface IExperimentGrain : IGrainWithStringKey
     [Alias("Submit")]
     Task<SubmitReceipt> SubmitAsync(ExperimentSubmission submission, CancellationToken cancellationToken = default);
 
-    /// <summary>State of the experiment and of all its trials; null when no such experiment was submitted.</summary>
+    /// <summary>State of the experiment and of its trials, at most <see cref="ExperimentSnapshot.MostTrials"/> of them; null when no such experiment was submitted.</summary>
     [Alias("GetSnapshot")]
     Task<ExperimentSnapshot?> GetSnapshotAsync(CancellationToken cancellationToken = default);
+
+    /// <summary>A page of its trials by index; empty when no such experiment was submitted.</summary>
+    /// <param name="skip">Index of the first.</param>
+    /// <param name="take">At most this many, and at most <see cref="ExperimentSnapshot.MostTrials"/>.</param>
+    /// <param name="cancellationToken">Gives up waiting.</param>
+    [Alias("GetTrials")]
+    Task<IReadOnlyList<TrialSnapshot>> GetTrialsAsync(int skip, int take, CancellationToken cancellationToken = default);
 
     /// <summary>Stops all trials after the step in hand. False when the experiment had ended already or does not exist.</summary>
     [Alias("Cancel")]
@@ -119,7 +126,10 @@ public sealed record ExperimentSnapshot
     /// <summary>SHA-256 of the canonical JSON.</summary>
     [Id(2)] public required string SpecSha256 { get; init; }
 
-    /// <summary>All trials by index.</summary>
+    /// <summary>Trials in one snapshot or one page.</summary>
+    public const int MostTrials = 1000;
+
+    /// <summary>Trials by index: all, or of an experiment with more than <see cref="MostTrials"/> those that run, the best, and the first others. Ask <see cref="IExperimentGrain.GetTrialsAsync"/> for the rest.</summary>
     [Id(3)] public required IReadOnlyList<TrialSnapshot> Trials { get; init; }
 
     /// <summary>Index of the best trial by the objective, once one has succeeded.</summary>
@@ -166,7 +176,7 @@ public sealed record TrialSnapshot
     /// <summary>Why it failed or was cancelled.</summary>
     [Id(8)] public string? Reason { get; init; }
 
-    /// <summary>Training loss of every committed step (at most the newest 2,000).</summary>
+    /// <summary>Training loss of every committed step: at most the newest 2,000, and less when there are more than a hundred trials.</summary>
     [Id(9)] public required IReadOnlyList<double> LossHistory { get; init; }
 
     /// <summary>When it began (UTC).</summary>

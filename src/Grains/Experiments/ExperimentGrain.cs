@@ -31,6 +31,8 @@ internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGr
 
     public Task<ExperimentSnapshot?> GetSnapshotAsync(CancellationToken cancellationToken = default) => Task.FromResult(_run.Snapshot());
 
+    public Task<IReadOnlyList<TrialSnapshot>> GetTrialsAsync(int skip, int take, CancellationToken cancellationToken = default) => Task.FromResult(_run.Trials(skip, take));
+
     public Task<bool> CancelAsync(CancellationToken cancellationToken = default) => _run.CancelAsync();
 
     public Task<GradientProofReport?> GetGradientProofAsync(int trial, CancellationToken cancellationToken = default) => _run.GetGradientProofAsync(trial);

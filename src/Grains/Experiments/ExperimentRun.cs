@@ -105,12 +105,14 @@ internal sealed partial class ExperimentRun(
             Summary = Summary(),
             SpecJson = State.Submission!.SpecJson,
             SpecSha256 = State.Submission.SpecSha256,
-            Trials = [.. Enumerable.Range(0, _trials.Count).Select(_trials.WithLosses)],
+            Trials = _trials.Told(),
             BestTrial = _trials.Best(),
             ArtifactFolder = folders.Experiment(Id),
             Reason = State.Reason,
             Sequence = _events.Count,
         };
+
+    public IReadOnlyList<TrialSnapshot> Trials(int skip, int take) => _trials?.Page(skip, take) ?? [];
 
     public async Task<bool> CancelAsync()
     {
@@ -176,7 +178,8 @@ internal sealed partial class ExperimentRun(
         if (TrialTable.IsEnded(report.Snapshot.State) && known >= report.Snapshot.Step && !TrialTable.IsEnded(_trials[trial].State))
         {
             Emit(EventKind.TrialEnded, Ending(report.Snapshot), trial, report.Snapshot.Step, report.Snapshot.Metrics, report.Snapshot, report.Totals, durable: true);
-            await PumpAsync();
+            // Those that run already are awake; the pump asks after them now and then.
+            await AdvanceAsync(wakeAll: false);
         }
         return known;
     }
@@ -206,7 +209,9 @@ internal sealed partial class ExperimentRun(
         _pump ??= activation.Every(TimeSpan.Zero, TimeSpan.FromSeconds(2), PumpAsync);
 
     /// <summary>Makes what should be true true: running trials awake, free places filled, the end written. Safe to call at any time.</summary>
-    private async Task PumpAsync()
+    private Task PumpAsync() => AdvanceAsync(wakeAll: true);
+
+    private async Task AdvanceAsync(bool wakeAll)
     {
         if (_trials is null || IsEnded || _ending)
             return;
@@ -215,15 +220,13 @@ internal sealed partial class ExperimentRun(
             await ListAsync();
         if (State.CancelRequested)
         {
-            foreach (var trial in _trials.InState(RunState.Queued).ToArray())
+            foreach (var trial in _trials.Queued.ToArray())
                 Emit(EventKind.TrialEnded, "Cancelled before it began.", trial, final: _trials[trial] with { State = RunState.Cancelled, Reason = "It was cancelled.", EndedAt = time.GetUtcNow() });
         }
-        else
-        {
-            foreach (var trial in _trials.InState(RunState.Queued).Take(_spec!.MaxConcurrentTrials - _trials.InState(RunState.Running).Count()).ToArray())
-                EmitStarted(trial);
-        }
-        await Task.WhenAll(_trials.InState(RunState.Running).ToArray().Select(WakeAsync));
+        var started = State.CancelRequested ? [] : _trials.Queued.Take(_spec!.MaxConcurrentTrials - _trials.Running.Count).ToArray();
+        foreach (var trial in started)
+            EmitStarted(trial);
+        await Task.WhenAll((wakeAll ? [.. _trials.Running] : started).Select(WakeAsync));
         if (_trials.Ended == _trials.Count)
             await EndAsync();
     }

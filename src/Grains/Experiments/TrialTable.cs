@@ -10,40 +10,51 @@ internal sealed class TrialTable
     /// <summary>Losses that a snapshot carries of one trial.</summary>
     private const int MostLosses = 2000;
 
-    private readonly Row[] _rows;
-    private readonly ObjectiveSpec _objective;
+    private readonly Row?[] _rows;
+    private readonly int[] _counts = new int[Enum.GetValues<RunState>().Length];
+    private readonly SortedSet<int> _running = [];
+    private readonly ExperimentSpec _spec;
+    private readonly Search _search;
+    private int _firstQueued;
 
     public TrialTable(ExperimentSpec spec, Search search)
     {
-        _objective = spec.Objective;
+        (_spec, _search) = (spec, search);
+        // A row is made when something happens in its trial: a grid of 100,000 costs nothing while it waits.
         _rows = new Row[search.Trials];
-        for (var i = 0; i < _rows.Length; i++)
-            _rows[i] = new Row
-            {
-                Snapshot = new TrialSnapshot
-                {
-                    Index = i, State = RunState.Queued, Parameters = search.ValuesOf(i), Step = 0, Steps = spec.Training.Steps,
-                    Metrics = new Dictionary<string, double>(), LossHistory = [],
-                },
-            };
+        _counts[(int)RunState.Queued] = _rows.Length;
     }
 
     public int Count => _rows.Length;
 
-    public int Ended => _rows.Count(row => IsEnded(row.Snapshot.State));
+    public int Ended => _counts[(int)RunState.Succeeded] + _counts[(int)RunState.Failed] + _counts[(int)RunState.Cancelled];
 
-    public int Succeeded => _rows.Count(row => row.Snapshot.State == RunState.Succeeded);
+    public int Succeeded => _counts[(int)RunState.Succeeded];
 
-    public TrialSnapshot this[int trial] => _rows[trial].Snapshot;
+    public TrialSnapshot this[int trial] => _rows[trial]?.Snapshot ?? Untouched(trial);
 
-    public IEnumerable<int> InState(RunState state) => Enumerable.Range(0, _rows.Length).Where(trial => _rows[trial].Snapshot.State == state);
+    /// <summary>Trials under way, by index.</summary>
+    public IReadOnlyCollection<int> Running => _running;
 
-    public int StepOf(int trial) => _rows[trial].Step;
+    /// <summary>Trials that wait, by index.</summary>
+    public IEnumerable<int> Queued
+    {
+        get
+        {
+            while (_firstQueued < _rows.Length && StateOf(_firstQueued) != RunState.Queued)
+                _firstQueued++;
+            for (var trial = _firstQueued; trial < _rows.Length; trial++)
+                if (StateOf(trial) == RunState.Queued)
+                    yield return trial;
+        }
+    }
 
-    public TrialTotals TotalsOf(int trial) => _rows[trial].Totals;
+    public int StepOf(int trial) => _rows[trial]?.Step ?? 0;
+
+    public TrialTotals TotalsOf(int trial) => _rows[trial]?.Totals ?? new();
 
     /// <summary>What the trial last said was committed of its ledger; null before it said anything.</summary>
-    public CommittedHead? HeadOf(int trial) => _rows[trial].Head;
+    public CommittedHead? HeadOf(int trial) => _rows[trial]?.Head;
 
     public string ModelSha256 { get; private set; } = "";
 
@@ -52,11 +63,11 @@ internal sealed class TrialTable
     {
         if (line.Event.Trial is not { } trial || (uint)trial >= (uint)_rows.Length)
             return;
-        var row = _rows[trial];
+        var row = RowOf(trial);
         switch (line.Event.Kind)
         {
             case EventKind.TrialStarted:
-                row.Snapshot = row.Snapshot with { State = RunState.Running, StartedAt = line.Event.Time };
+                Set(row, row.Snapshot with { State = RunState.Running, StartedAt = line.Event.Time });
                 break;
             case EventKind.StepCommitted:
                 row.Step = line.Event.Step!.Value;
@@ -64,7 +75,7 @@ internal sealed class TrialTable
                 row.Snapshot = row.Snapshot with { Step = row.Step, Metrics = Merge(row.Snapshot.Metrics, line.Event.Metrics!) };
                 break;
             case EventKind.TrialEnded when line.Trial is { } final:
-                row.Snapshot = final;
+                Set(row, final);
                 row.Head = Head(final);
                 row.Totals = line.Totals ?? new();
                 break;
@@ -74,28 +85,53 @@ internal sealed class TrialTable
     /// <summary>Takes what a trial says of itself, apart from its steps and its end, which go through the journal.</summary>
     public void Update(TrialReport report)
     {
-        var row = _rows[report.Snapshot.Index];
+        var row = RowOf(report.Snapshot.Index);
         if (report.ModelSha256.Length > 0)
             ModelSha256 = report.ModelSha256;
         row.Totals = report.Totals;
         row.Head = Head(report.Snapshot);
         if (!IsEnded(row.Snapshot.State) && !IsEnded(report.Snapshot.State))
-            row.Snapshot = report.Snapshot with { Step = row.Step };
+            Set(row, report.Snapshot with { Step = row.Step });
     }
 
     public bool IsNew(TrialReport report)
     {
-        var row = _rows[report.Snapshot.Index];
+        var row = RowOf(report.Snapshot.Index);
         if ((report.Epoch, report.Number).CompareTo((row.Epoch, row.Number)) <= 0)
             return false;
         (row.Epoch, row.Number) = (report.Epoch, report.Number);
         return true;
     }
 
-    public TrialSnapshot WithLosses(int trial)
+    /// <summary>What a snapshot tells: all trials, or of many those that run, the best, and the first others.</summary>
+    public IReadOnlyList<TrialSnapshot> Told()
     {
-        var row = _rows[trial];
-        return row.Snapshot with { LossHistory = [.. row.Losses.Skip(Math.Max(0, row.Losses.Count - MostLosses))] };
+        if (_rows.Length <= ExperimentSnapshot.MostTrials)
+            return Page(0, _rows.Length);
+        var told = new SortedSet<int>(_running.Take(ExperimentSnapshot.MostTrials / 2));
+        if (Best() is { } best)
+            told.Add(best);
+        for (var trial = 0; told.Count < ExperimentSnapshot.MostTrials; trial++)
+            told.Add(trial);
+        return [.. told.Select(trial => WithLosses(trial, told.Count))];
+    }
+
+    /// <summary>Trials by index.</summary>
+    public IReadOnlyList<TrialSnapshot> Page(int skip, int take)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(skip);
+        var count = Math.Clamp(take, 0, Math.Min(ExperimentSnapshot.MostTrials, Math.Max(0, _rows.Length - skip)));
+        return [.. Enumerable.Range(skip, count).Select(trial => WithLosses(trial, count))];
+    }
+
+    /// <param name="trial">Index.</param>
+    /// <param name="among">Trials in the same message, which stays small enough for one.</param>
+    public TrialSnapshot WithLosses(int trial, int among = 1)
+    {
+        if (_rows[trial] is not { } row)
+            return Untouched(trial);
+        var most = Math.Clamp(100 * MostLosses / among, 1, MostLosses);
+        return row.Snapshot with { LossHistory = [.. row.Losses.Skip(Math.Max(0, row.Losses.Count - most))] };
     }
 
     /// <summary>Index of the best succeeded trial; of equals the first. Null when none has the metric.</summary>
@@ -103,17 +139,38 @@ internal sealed class TrialTable
     {
         int? best = null;
         var bestValue = double.NaN;
-        foreach (var trial in InState(RunState.Succeeded))
+        for (var trial = 0; trial < _rows.Length; trial++)
         {
-            if (!_rows[trial].Snapshot.Metrics.TryGetValue(_objective.Metric, out var value) || !double.IsFinite(value))
+            if (_rows[trial] is not { Snapshot.State: RunState.Succeeded } row || !row.Snapshot.Metrics.TryGetValue(_spec.Objective.Metric, out var value) || !double.IsFinite(value))
                 continue;
-            if (best is null || (_objective.Goal == Goal.Minimize ? value < bestValue : value > bestValue))
+            if (best is null || (_spec.Objective.Goal == Goal.Minimize ? value < bestValue : value > bestValue))
                 (best, bestValue) = (trial, value);
         }
         return best;
     }
 
     public static bool IsEnded(RunState state) => state is RunState.Succeeded or RunState.Failed or RunState.Cancelled;
+
+    private RunState StateOf(int trial) => _rows[trial]?.Snapshot.State ?? RunState.Queued;
+
+    private Row RowOf(int trial) => _rows[trial] ??= new Row { Snapshot = Untouched(trial) };
+
+    private TrialSnapshot Untouched(int trial) => new()
+    {
+        Index = trial, State = RunState.Queued, Parameters = _search.ValuesOf(trial), Step = 0, Steps = _spec.Training.Steps,
+        Metrics = new Dictionary<string, double>(), LossHistory = [],
+    };
+
+    private void Set(Row row, TrialSnapshot snapshot)
+    {
+        _counts[(int)row.Snapshot.State]--;
+        _counts[(int)snapshot.State]++;
+        if (snapshot.State == RunState.Running)
+            _running.Add(snapshot.Index);
+        else
+            _running.Remove(snapshot.Index);
+        row.Snapshot = snapshot;
+    }
 
     private static CommittedHead Head(TrialSnapshot trial) => new(trial.Step, trial.LedgerSha256, trial.State == RunState.Succeeded, "the trial's last report");
 

@@ -89,8 +89,8 @@ internal sealed partial class TrialLoop(
                 await StepAsync();
                 break;
             case TrialPhase.Training:
+                // Follows from the last step: it needs no commit of its own.
                 State.Phase = TrialPhase.EvaluatingAfter;
-                await store.CommitAsync();
                 break;
             case TrialPhase.EvaluatingAfter:
                 await EvaluateAsync(WorkKind.EvaluateAfter, "after", TrialPhase.Saving);
@@ -185,7 +185,8 @@ internal sealed partial class TrialLoop(
             }
         }
         State.Phase = TrialPhase.EvaluatingBefore;
-        await store.CommitAsync();
+        if (mode != ProofMode.Off)
+            await store.CommitAsync();
     }
 
     /// <summary>Commits the state together with the ledger's record of how it came about.</summary>

@@ -40,6 +40,9 @@ internal sealed class FakeCluster : IClusterConnection
     public Task<ExperimentSnapshot?> GetSnapshotAsync(string id, CancellationToken cancellationToken) =>
         Gone ? Task.FromException<ExperimentSnapshot?>(new ClusterUnreachableException("The cluster at x stopped to answer.")) : Task.FromResult(Experiments.GetValueOrDefault(id));
 
+    public Task<IReadOnlyList<TrialSnapshot>> GetTrialsAsync(string id, int skip, int take, CancellationToken cancellationToken) =>
+        Task.FromResult<IReadOnlyList<TrialSnapshot>>([.. Experiments[id].Trials.Skip(skip).Take(take)]);
+
     public Task<bool> CancelAsync(string id, CancellationToken cancellationToken)
     {
         Cancelled.Add(id);
