@@ -7,12 +7,14 @@ namespace AdjointDpm.Cluster.Tests;
 
 /// <summary>
 /// Real processes killed at a phase of a step; every run must end with the bits of the undisturbed one and a ledger that holds.
-/// CI runs two of the pairs; <c>ADJOINTDPM_KILLS=all</c> runs them all.
+/// CI runs two of the pairs; <c>ADJOINTDPM_KILLS=all</c> runs them all, <c>ADJOINTDPM_KILLS=paused</c> those of such victims.
 /// </summary>
 [Collection(RealCluster.OneAtATime)]
 public sealed partial class KillMatrixTests
 {
-    private static readonly bool All = Environment.GetEnvironmentVariable("ADJOINTDPM_KILLS") == "all";
+    private static readonly string? Kills = Environment.GetEnvironmentVariable("ADJOINTDPM_KILLS");
+
+    private static readonly bool All = Kills == "all";
 
     private static readonly string[] Victims = ["worker", "coordinator", "every silo", "paused worker", "paused coordinator"];
 
@@ -21,8 +23,8 @@ public sealed partial class KillMatrixTests
     [Fact]
     public async Task ProcessKilledAtAPhaseOfAStep_GivesTheSameBits()
     {
-        (string Victim, string Phase)[] pairs = All
-            ? [.. from victim in Victims from phase in Phases select (victim, phase)]
+        (string Victim, string Phase)[] pairs = Kills is not null
+            ? [.. from victim in Victims where All || victim.Contains(Kills, StringComparison.Ordinal) from phase in Phases select (victim, phase)]
             : [("coordinator", "recorded"), ("paused coordinator", "committed")];
         await using var cluster = await RealCluster.StartAsync(3);
         var kills = 0;
@@ -60,7 +62,7 @@ public sealed partial class KillMatrixTests
     public async Task WorkersThatJoinAndLeaveMidRun_GiveOneHash()
     {
         // Eight shards on 1, 2, 3, 4 and 7 workers in one run, and then on fewer again; and on what is left once more, from the start.
-        var spec = FaultTests.Spec with { Training = FaultTests.Spec.Training with { Steps = All ? 60 : 20, SamplesPerShard = 5 } };
+        var spec = FaultTests.Spec with { Training = FaultTests.Spec.Training with { Steps = All ? 40 : 20, SamplesPerShard = 5 } };
         int[] sizes = All ? [2, 3, 4, 7] : [2, 4];
         await using var cluster = await RealCluster.StartAsync(1);
         await cluster.SubmitAsync("elastic", spec);
@@ -112,7 +114,6 @@ public sealed partial class KillMatrixTests
         if (victim.StartsWith("paused", StringComparison.Ordinal))
         {
             silo.Hang();
-            Assert.Equal('T', silo.State);
             // Long enough to be given up; then it goes on where it stood.
             await cluster.WaitForAsync(id, snapshot => snapshot.Summary.EndedAt is not null, TimeSpan.FromSeconds(20));
             silo.Resume();

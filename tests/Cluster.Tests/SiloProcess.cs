@@ -82,13 +82,18 @@ internal sealed partial class SiloProcess : IAsyncDisposable
     }
 
     /// <summary>SIGSTOP: the process is there, its connections are open, and it answers nothing.</summary>
-    public void Hang() => Assert.Equal(0, SendSignal(_process.Id, 19));
+    public void Hang()
+    {
+        Assert.Equal(0, SendSignal(_process.Id, 19));
+        // The kernel stops one thread after the other.
+        Assert.True(SpinWait.SpinUntil(() => State == 'T', TimeSpan.FromSeconds(30)), $"Silo {Name} does not stop: its state is {State}.");
+    }
 
     /// <summary>SIGCONT: it goes on where it stood.</summary>
     public void Resume() => Assert.Equal(0, SendSignal(_process.Id, 18));
 
     /// <summary>As the kernel has it: T when stopped.</summary>
-    public char State => File.ReadAllText($"/proc/{_process.Id}/stat").Split(") ")[1][0];
+    private char State => File.ReadAllText($"/proc/{_process.Id}/stat").Split(") ")[1][0];
 
     /// <summary>SIGTERM, and the time until it was gone.</summary>
     public async Task<int> TerminateAsync()
