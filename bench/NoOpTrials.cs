@@ -10,7 +10,6 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Orleans.Configuration;
-using Orleans.Hosting;
 
 /// <summary>What the cluster itself costs: trials of one step and one shard that compute nothing, durable on files, one silo in this process.</summary>
 internal static class NoOpTrials
