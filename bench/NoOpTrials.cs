@@ -11,6 +11,8 @@ using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Orleans.Configuration;
 
+namespace AdjointDpm.Bench;
+
 /// <summary>What the cluster itself costs: trials of one step and one shard that compute nothing, durable on files, one silo in this process.</summary>
 internal static class NoOpTrials
 {
