@@ -49,6 +49,11 @@ internal static class SideBySide
             Console.WriteLine($"DDIM on a UNet of {unet.parameters().Sum(p => p.numel()) / 1e6:f2} million weights, 1 x 4 x {size} x {size}, float32, 1 thread; gradient of x_T and all weights. AdjointDpm on libtorch 2.10; {greeting["ready: ".Length..]}.");
             Console.WriteLine($"Processor time, median of {Rounds} rounds (least to most) after warming up, one run of each in turn; ratios are ours to theirs, median (least to most) of the rounds'. Errors are against plain backprop in float64, in PyTorch.");
             Console.WriteLine();
+            Console.WriteLine("| operator alone | ms, ours | ms, PyTorch | ratio |");
+            Console.WriteLine("|---|---|---|---|");
+            foreach (var (name, title) in Operators.All)
+                Compare(name, title, torch!);
+            Console.WriteLine();
             Console.WriteLine("| steps | gradient | seconds | time, ours to it | peak MB | memory, ours to it | x_T: 1 − cosine | x_T: norm ratio | weights: 1 − cosine | weights: norm ratio |");
             Console.WriteLine("|---|---|---|---|---|---|---|---|---|---|");
             foreach (var steps in stepCounts)
@@ -96,6 +101,16 @@ internal static class SideBySide
             var title = i == 0 ? "ours, `Discrete`" : Theirs[i - 1].Title;
             Console.WriteLine($"| {steps} | {title} | {Spread(own)} | {(i == 0 ? "" : Spread(ratios))} | {peaks[i] / 1e6:f1} | {(i == 0 ? "" : $"{peaks[0] / peaks[i]:f2}")} | {errors[i][0]:0.0e+0} | {errors[i][1]:f6} | {errors[i][2]:0.0e+0} | {errors[i][3]:f6} |");
         }
+    }
+
+    private static void Compare(string name, string title, Process torch)
+    {
+        var clock = new CpuClock();
+        Operators.Seconds(name, clock);
+        var rounds = Enumerable.Range(0, Rounds).Select(_ => (Ours: Operators.Seconds(name, clock), Theirs: Ask<double>(torch, $"operator {name}"))).ToArray();
+        Console.WriteLine($"| {title} | {1e3 * Median(rounds.Select(r => r.Ours)):f2} | {1e3 * Median(rounds.Select(r => r.Theirs)):f2} | {Spread([.. rounds.Select(r => r.Ours / r.Theirs).Order()])} |");
+
+        static double Median(IEnumerable<double> values) => values.Order().ElementAt(Rounds / 2);
     }
 
     private static string Spread(double[] ordered) => $"{ordered[ordered.Length / 2]:f2} ({ordered[0]:f2} to {ordered[^1]:f2})";

@@ -2,7 +2,7 @@
 """PyTorch's side of the side-by-side bench: the same UNet, grid, noise and loss, and three ways to the gradient.
 
 The bench starts it with a folder that holds weights.safetensors, grid.json and, later, ours.safetensors, and writes one command a line:
-time METHOD (processor seconds), memory METHOD (peak bytes), gradient METHOD (against plain backprop in float64). METHOD: adjoint, backprop, checkpoint or,
+operator NAME and time METHOD (processor seconds), memory METHOD (peak bytes), gradient METHOD (against plain backprop in float64). METHOD: adjoint, backprop, checkpoint or,
 for gradient, ours. torchdiffeq is imported from the folder in TORCHDIFFEQ, or as installed."""
 import ctypes, json, math, os, re, struct, sys, time, types
 
@@ -146,6 +146,22 @@ def compare(a, b):
     return out
 
 
+def operator(name, repeats=40):
+    """Processor seconds of one application."""
+    square, image, sequence = torch.randn(512, 512), torch.randn(1, 128, 16, 16, requires_grad=True), torch.randn(1, 4, 1024, 32, requires_grad=True)
+    weight = torch.randn(128, 128, 3, 3, requires_grad=True)
+    work = {
+        "matmul": lambda: square @ square,
+        "convolution": lambda: F.conv2d(image, weight, padding=1).sum().backward(),
+        "attention": lambda: (torch.softmax(sequence @ sequence.transpose(-1, -2), -1) @ sequence).sum().backward(),
+        "norm": lambda: F.silu(F.group_norm(image, 32)).sum().backward(),
+    }[name]
+    start = time.process_time()
+    for _ in range(repeats):
+        work()
+    return (time.process_time() - start) / repeats
+
+
 weights = load("weights.safetensors")
 noise = weights.pop("x_T")
 grid, exact = None, None
@@ -159,6 +175,8 @@ for line in sys.stdin:
         start = time.process_time()
         gradient(name, weights, noise, grid)
         answer = time.process_time() - start
+    elif what == "operator":
+        answer = operator(name)
     elif what == "memory":
         def once():
             gradient(name, weights, noise, grid)
