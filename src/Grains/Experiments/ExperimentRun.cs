@@ -140,8 +140,8 @@ internal sealed partial class ExperimentRun(
 
     public async Task<GradientProofReport?> GetGradientProofAsync(int trial)
     {
-        var path = Path.Combine(new RunFolder(folders.Data).TrialFolder(Id, trial), TrialFiles.ProofFile);
-        return File.Exists(path) ? GradientProofReport.Parse(await File.ReadAllBytesAsync(path)) : null;
+        var proof = await disk.ReadAsync(Path.Combine(folders.TrialWork(Id, trial), TrialFiles.ProofFile));
+        return proof is null ? null : GradientProofReport.Parse(proof);
     }
 
     public async Task<TrialAudit?> AuditAsync(int trial)

@@ -27,6 +27,8 @@ internal sealed class StepReplayRun
     private readonly (string Experiment, int Trial, int Step) _what;
     private readonly SortedSet<string> _workers = new(StringComparer.Ordinal);
     private readonly List<string> _differences = [];
+    private LedgerPlan _plan = null!;
+    private ExperimentSpec _spec = null!;
     private StepReplay _progress;
     private DateTimeOffset _asked;
 
@@ -92,13 +94,14 @@ internal sealed class StepReplayRun
     private async Task ReplayAsync()
     {
         var records = await LedgerAsync();
-        var plan = records[0].Plan!;
+        _plan = records[0].Plan!;
+        _spec = ExperimentSpecJson.Deserialize(_plan.SpecJson);
         _progress = _progress with { RecordedSha256 = records[_what.Step].ParametersSha256 };
-        var (from, parameters, optimizer) = await StartAsync(records, plan);
+        var (from, parameters, optimizer) = await StartAsync(records);
         _progress = _progress with { From = from };
         for (var step = from + 1; step <= _what.Step && _differences.Count == 0; step++)
         {
-            var update = await RecomputeAsync(step, records[step], plan, parameters, optimizer);
+            var update = await RecomputeAsync(step, records[step], parameters, optimizer);
             (parameters, optimizer) = (update.Parameters, update.Optimizer);
             _progress = _progress with
             {
@@ -122,7 +125,7 @@ internal sealed class StepReplayRun
     }
 
     /// <summary>Newest kept version before the step; the model as it is loaded when none is.</summary>
-    private async Task<(int Step, byte[] Parameters, float[] Optimizer)> StartAsync(IReadOnlyList<LedgerRecord> records, LedgerPlan plan)
+    private async Task<(int Step, byte[] Parameters, float[] Optimizer)> StartAsync(IReadOnlyList<LedgerRecord> records)
     {
         for (var step = _what.Step - 1; step > 0; step--)
         {
@@ -134,22 +137,21 @@ internal sealed class StepReplayRun
                 return (step, kept, TrialFiles.Floats(state));
         }
         byte[]? parameters = null;
-        await _dispatch.RunAsync(Round(WorkKind.Prepare, plan, 0, 1, null, (_, _, bytes) => parameters = bytes), _stop.Token);
+        await _dispatch.RunAsync(Round(WorkKind.Prepare, 0, 1, null, (_, _, bytes) => parameters = bytes), _stop.Token);
         Compare(TensorReference.HashOf(parameters), records[0].ParametersSha256, "the untrained parameters");
         return (0, parameters!, []);
     }
 
-    private async Task<StepUpdate> RecomputeAsync(int step, LedgerRecord record, LedgerPlan plan, byte[] parameters, float[] optimizer)
+    private async Task<StepUpdate> RecomputeAsync(int step, LedgerRecord record, byte[] parameters, float[] optimizer)
     {
-        var spec = ExperimentSpecJson.Deserialize(plan.SpecJson);
-        var reduction = new GradientReduction(plan.Shards, parameters.Length / sizeof(float));
-        var shards = new WorkResult[plan.Shards];
+        var reduction = new GradientReduction(_plan.Shards, parameters.Length / sizeof(float));
+        var shards = new WorkResult[_plan.Shards];
         var recorded = record.Contributions.Where(contribution => contribution.Outcome == ContributionOutcome.Accepted).ToDictionary(contribution => contribution.Shard);
         var place = FormattableString.Invariant($"step {step}");
         var at = _transfer.Offer(parameters);
         try
         {
-            await _dispatch.RunAsync(Round(WorkKind.Gradient, plan, step - 1, plan.Shards, at, (shard, result, bytes) =>
+            await _dispatch.RunAsync(Round(WorkKind.Gradient, step - 1, _plan.Shards, at, (shard, result, bytes) =>
             {
                 shards[shard] = result;
                 reduction.Add(shard, TrialFiles.Floats(bytes!), result.Weight);
@@ -162,7 +164,7 @@ internal sealed class StepReplayRun
         {
             _transfer.Withdraw(at);
         }
-        var update = await _background.RunAsync(() => StepUpdate.Of(reduction, step, spec.Optimizer, parameters, optimizer, _time));
+        var update = await _background.RunAsync(() => StepUpdate.Of(reduction, step, _spec.Optimizer, parameters, optimizer, _time));
         foreach (var (name, value) in StepUpdate.Metrics(shards, update.Norm))
             if (!record.Metrics.TryGetValue(name, out var was) || BitConverter.DoubleToInt64Bits(was) != BitConverter.DoubleToInt64Bits(value))
                 _differences.Add(string.Create(CultureInfo.InvariantCulture, $"{place}: {name} is {value:R} instead of {was:R}"));
@@ -178,27 +180,23 @@ internal sealed class StepReplayRun
             _differences.Add($"{what}: SHA-256 {found} instead of {recorded}{by}");
     }
 
-    private WorkRound Round(WorkKind kind, LedgerPlan plan, int step, int shards, TensorReference? parameters, Action<int, WorkResult, byte[]?> accept)
+    private WorkRound Round(WorkKind kind, int step, int shards, TensorReference? parameters, Action<int, WorkResult, byte[]?> accept) => new()
     {
-        var spec = ExperimentSpecJson.Deserialize(plan.SpecJson);
-        return new WorkRound
+        Ledger = new StepLedger(_activation.Key, _epoch, kind, step, shards),
+        Device = _spec.Resources.Device,
+        Rotation = _what.Trial,
+        Lease = TimeSpan.FromSeconds(_spec.Failure.LeaseSeconds),
+        MaxAttempts = _spec.Failure.MaxShardAttempts,
+        Assign = token => new WorkAssignment
         {
-            Ledger = new StepLedger(_activation.Key, _epoch, kind, step, shards),
-            Device = spec.Resources.Device,
-            Rotation = _what.Trial,
-            Lease = TimeSpan.FromSeconds(spec.Failure.LeaseSeconds),
-            MaxAttempts = spec.Failure.MaxShardAttempts,
-            Assign = token => new WorkAssignment
-            {
-                Token = token,
-                SpecJson = plan.SpecJson,
-                SpecSha256 = plan.SpecSha256,
-                Parameters = parameters,
-                // Other files than those of the run would give other bits: a worker that sees others refuses.
-                ModelSha256 = plan.ModelSha256,
-            },
-            Accept = accept,
-            Reissued = (_, _) => { },
-        };
-    }
+            Token = token,
+            SpecJson = _plan.SpecJson,
+            SpecSha256 = _plan.SpecSha256,
+            Parameters = parameters,
+            // Other files than those of the run would give other bits: a worker that sees others refuses.
+            ModelSha256 = _plan.ModelSha256,
+        },
+        Accept = accept,
+        Reissued = (_, _) => { },
+    };
 }

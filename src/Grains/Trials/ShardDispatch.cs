@@ -131,9 +131,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                 instruments.ShardFailed(permanent: true);
                 throw new WorkFailedException($"{Place(token)}: {permanent.Message}");
             }
-            if (round.Check is { } check)
-                await check();
-            Lost(round, key, token, status.Failure?.Message ?? $"the worker says {status.State}");
+            await LostAsync(round, key, token, status.Failure?.Message ?? $"the worker says {status.State}");
             if (status.State == WorkState.Failed)
                 Forget(key, token);
         }
@@ -144,9 +142,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
         catch (Exception e) when (e is not (WorkFailedException or RangeLostException))
         {
             // Silo gone, call timed out, bytes not delivered: another attempt may do better.
-            if (round.Check is { } check)
-                await check();
-            Lost(round, key, token, e.Message);
+            await LostAsync(round, key, token, e.Message);
         }
     }
 
@@ -168,6 +164,13 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
         if (result.Token != token)
             Lost(round, key, token, $"it answered with the result of {result.Token}");
         Forget(key, token);
+    }
+
+    private async Task LostAsync(WorkRound round, string worker, ShardToken token, string reason)
+    {
+        if (round.Check is { } check)
+            await check();
+        Lost(round, worker, token, reason);
     }
 
     private void Lost(WorkRound round, string worker, ShardToken token, string reason)

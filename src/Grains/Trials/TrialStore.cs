@@ -9,6 +9,7 @@ namespace AdjointDpm.Grains.Trials;
 internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<TrialState, string?> artifacts)
 {
     private long _epoch;
+    private int? _steps;
 
     public TrialState State => storage.State;
 
@@ -44,7 +45,8 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
         State = State.State,
         Parameters = State.Assignment.Parameters,
         Step = State.Step,
-        Steps = ExperimentSpecJson.Deserialize(State.Assignment.SpecJson).Training.Steps,
+        // Of the spec, which never changes: read once, not at every commit.
+        Steps = _steps ??= ExperimentSpecJson.Deserialize(State.Assignment.SpecJson).Training.Steps,
         Phase = TrialTable.IsEnded(State.State) ? null : State.Phase switch
         {
             TrialPhase.Preparing => "loading",

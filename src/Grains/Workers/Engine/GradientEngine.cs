@@ -48,13 +48,11 @@ internal sealed class GradientEngine : IGradientEngine
         model.Use(parameters);
         var samples = spec.Training.SamplesPerShard;
         var key = new NoiseKey((ulong)spec.Training.Seed, (uint)step, (ushort)shard);
-        var noise = CounterNoise.Normal(key, model.Shape(samples), model.Dtype, _device);
         var first = ((long)step * spec.Training.Shards + shard) * samples;
         var labels = Labels(model, spec, first, samples);
-        var request = Request(spec, model, model.Sampled, labels, noise) with { Key = key };
+        var request = Request(spec, model, labels, key, samples);
         using var loss = Loss(spec, model, labels, request);
-        using var solved = Sampling.Differentiate(
-            request with { Field = model.Part.Declare(request.Field.Freeze(model.Network)) }, loss.Mean, SolveMethods.Gradient(spec.Gradient), cancellationToken);
+        using var solved = Sampling.Differentiate(Declared(request, model), loss.Mean, SolveMethods.Gradient(spec.Gradient), cancellationToken);
         var gradient = TorchBytes.Read(model.Part.Gradients(solved));
         return new ShardGradient(gradient, samples, loss.Sums(solved.Sample), Statistics(spec, samples, solved.Statistics));
     }
@@ -76,10 +74,10 @@ internal sealed class GradientEngine : IGradientEngine
             model.Use(parameters);
             var key = new NoiseKey((ulong)spec.Training.Seed, Step: uint.MaxValue);
             var labels = Labels(model, spec, 0, check.Samples);
-            var request = Request(spec, model, model.Sampled, labels, CounterNoise.Normal(key, model.Shape(check.Samples), model.Dtype, _device)) with { Key = key };
+            var request = Request(spec, model, labels, key, check.Samples);
             using var loss = Loss(spec, model, labels, request);
             var proof = GradientProof.Run(
-                request with { Field = model.Part.Declare(request.Field.Freeze(model.Network)) }, loss.Mean, SolveMethods.Gradient(spec.Gradient),
+                Declared(request, model), loss.Mean, SolveMethods.Gradient(spec.Gradient),
                 new()
                 {
                     Group = ModuleOf,
@@ -104,11 +102,10 @@ internal sealed class GradientEngine : IGradientEngine
         var model = Load(new TrialPlan(spec, ""));
         using var scope = NewDisposeScope();
         var samples = spec.Training.SamplesPerShard;
-        var key = new NoiseKey((ulong)spec.Training.Seed);
         var labels = Labels(model, spec, 0, samples);
-        var request = Request(spec, model, model.Sampled, labels, CounterNoise.Normal(key, model.Shape(samples), model.Dtype, _device)) with { Key = key };
+        var request = Request(spec, model, labels, new NoiseKey((ulong)spec.Training.Seed), samples);
         using var loss = Loss(spec, model, labels, request);
-        var measured = MemoryModel.Measure(request with { Field = model.Part.Declare(request.Field.Freeze(model.Network)) }, loss.Mean);
+        var measured = MemoryModel.Measure(Declared(request, model), loss.Mean);
         cancellationToken.ThrowIfCancellationRequested();
         var weights = model.Sampled.Networks.Sum(network => network.state_dict().Values.Sum(value => value.numel() * value.element_size()));
         var own = measured.Plan(SolveMethods.Gradient(spec.Gradient));
@@ -131,10 +128,8 @@ internal sealed class GradientEngine : IGradientEngine
         using var scope = NewDisposeScope();
         model.Use(parameters);
         var heldOut = spec.HeldOut ?? new HeldOutSpec();
-        var key = new NoiseKey((ulong)heldOut.Seed);
-        var noise = CounterNoise.Normal(key, model.Shape(samples), model.Dtype, _device, (uint)firstSample);
         var labels = Labels(model, spec, firstSample, samples);
-        var request = Request(spec, model, model.Sampled, labels, noise) with { Key = key, FirstSample = (uint)firstSample };
+        var request = Request(spec, model, labels, new NoiseKey((ulong)heldOut.Seed), samples, (uint)firstSample);
         using var loss = Loss(spec, model, labels, request);
         using var drawn = Sampling.Sample(request, cancellationToken);
         var sums = loss.Sums(drawn.Sample);
@@ -178,9 +173,7 @@ internal sealed class GradientEngine : IGradientEngine
         for (var row = 0; row < spec.Checkpoint.SheetRows; row++)
         {
             using var scope = NewDisposeScope();
-            var key = new NoiseKey(seed, Step: 1);
-            var noise = CounterNoise.Normal(key, model.Shape(columns), model.Dtype, _device, (uint)(row * columns));
-            var request = Request(spec, model, model.Sampled, Labels(model, spec, (long)row * columns, columns), noise) with { Key = key, FirstSample = (uint)(row * columns) };
+            var request = Request(spec, model, Labels(model, spec, (long)row * columns, columns), new NoiseKey(seed, Step: 1), columns, (uint)(row * columns));
             using var drawn = Sampling.Sample(request, cancellationToken);
             using var frozen = no_grad();
             var pictures = model.Sampled.Picture(drawn.Sample);
@@ -190,17 +183,22 @@ internal sealed class GradientEngine : IGradientEngine
         return new SheetPixels([.. rows.SelectMany(row => row)], (int)shape[1], (int)shape[2], (int)shape[3]);
     }
 
-    private static SampleRequest Request(ExperimentSpec spec, LoadedModel model, SampledModel network, long[] labels, Tensor noise)
+    /// <summary>The solve of the spec, from the noise of a key.</summary>
+    private SampleRequest Request(ExperimentSpec spec, LoadedModel model, long[] labels, NoiseKey key, int samples, uint first = 0) => new()
     {
-        var field = network.Field(labels, spec.Sample.Guidance);
-        return new SampleRequest
-        {
-            Field = field with { Prediction = model.Prediction },
-            Noise = noise,
-            Grid = SolveMethods.Grid(spec.Sample, model.Schedule),
-            Sampler = SolveMethods.Sampler(spec.Sample),
-        };
-    }
+        Field = FieldOf(spec, model, model.Sampled, labels),
+        Noise = CounterNoise.Normal(key, model.Shape(samples), model.Dtype, _device, first),
+        Grid = SolveMethods.Grid(spec.Sample, model.Schedule),
+        Sampler = SolveMethods.Sampler(spec.Sample),
+        Key = key,
+        FirstSample = first,
+    };
+
+    private static NoiseField FieldOf(ExperimentSpec spec, LoadedModel model, SampledModel network, long[] labels) =>
+        network.Field(labels, spec.Sample.Guidance) with { Prediction = model.Prediction };
+
+    /// <summary>The request with what is trained declared, and the rest of the network held fixed.</summary>
+    private static SampleRequest Declared(SampleRequest request, LoadedModel model) => request with { Field = model.Part.Declare(request.Field.Freeze(model.Network)) };
 
     /// <summary>First module of a weight's name, and the second where that is one of a list: mid_block, up_blocks.1.</summary>
     private static string ModuleOf(string name)
@@ -212,8 +210,7 @@ internal sealed class GradientEngine : IGradientEngine
     private TrialLoss Loss(ExperimentSpec spec, LoadedModel model, long[] labels, SampleRequest request) =>
         new(spec, folder => ClassifierOf(folder, model.Dtype), model.Sampled.Classes(labels), model.Sampled.Channels, model.Sampled.Picture, () =>
         {
-            var frozen = Request(spec, model, model.Frozen, labels, request.Noise) with { Key = request.Key, FirstSample = request.FirstSample };
-            using var drawn = Sampling.Sample(frozen);
+            using var drawn = Sampling.Sample(request with { Field = FieldOf(spec, model, model.Frozen, labels) });
             return drawn.Sample.view_as(drawn.Sample);
         });
 

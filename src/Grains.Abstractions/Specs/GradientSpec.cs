@@ -1,0 +1,93 @@
+using System.ComponentModel.DataAnnotations;
+
+namespace AdjointDpm.Grains.Specs;
+
+/// <summary>Gradient method.</summary>
+public sealed record GradientSpec
+{
+    /// <summary>Which gradient. Default: discrete.</summary>
+    public GradientName Method { get; init; } = GradientName.Discrete;
+
+    /// <summary>Most states stored at once, for checkpointed. Required there.</summary>
+    [Range(1, 1_000_000)]
+    public int? Slots { get; init; }
+
+    /// <summary>Steps differentiated, for truncated. Required there.</summary>
+    [Range(1, 1_000_000)]
+    public int? Last { get; init; }
+
+    /// <summary>Noisings of the finished sample, for low-variance. Default: 2.</summary>
+    [Range(1, 1024)]
+    public int? Noisings { get; init; }
+
+    /// <summary>Order of adjoint-deis: 1, or 2 for the multistep method. Default: 1.</summary>
+    [Range(1, 2)]
+    public int? Order { get; init; }
+
+    /// <summary>The proof of the gradient that every trial begins with.</summary>
+    public ProofSpec Check { get; init; } = new();
+}
+
+/// <summary>The proof of the gradient: on a few samples, in float64, against the unrolled gradient and against finite differences.</summary>
+public sealed record ProofSpec
+{
+    /// <summary>Whether and what for. Default: on.</summary>
+    public ProofMode Mode { get; init; } = ProofMode.On;
+
+    /// <summary>Samples that it is made on; the unrolled gradient holds all their activations. Default: 1.</summary>
+    [Range(1, 1024)]
+    public int Samples { get; init; } = 1;
+
+    /// <summary>Steps of the sampler in the proof. Default: sample.steps.</summary>
+    [Range(1, 1000)]
+    public int? Steps { get; init; }
+
+    /// <summary>Least cosine to the unrolled gradient that an approximate method may have. Default: 0.99.</summary>
+    [Range(-1.0, 1.0)]
+    public double MinCosine { get; init; } = 0.99;
+
+    /// <summary>Largest distance from 1 of an approximate method's norm over the unrolled gradient's. Default: 0.1.</summary>
+    [Range(0.0, 1e6)]
+    public double MaxNormError { get; init; } = 0.1;
+}
+
+/// <summary>What a proof of the gradient is for.</summary>
+public enum ProofMode
+{
+    /// <summary>Every trial begins with it and records it. A method that claims to be exact and is not fails the trial; an approximate one is noted.</summary>
+    On,
+
+    /// <summary>No proof.</summary>
+    Off,
+
+    /// <summary>The proof alone, group by group, without training: what 'adpm check' asks for.</summary>
+    Only,
+}
+
+/// <summary>Gradient methods a spec may name.</summary>
+public enum GradientName
+{
+    /// <summary>Adjoint of the discrete sampler: equals automatic differentiation through it.</summary>
+    Discrete,
+
+    /// <summary>Automatic differentiation through the unrolled sampler; stores every activation.</summary>
+    StoreAll,
+
+    /// <summary>The continuous adjoint of AdjointDPM: approximate, its error shrinks with the step.</summary>
+    Continuous,
+
+    /// <summary>The discrete adjoint with few states stored ('slots') and the others walked again: the same bits as discrete.</summary>
+    Checkpointed,
+
+    /// <summary>The discrete adjoint of the last steps only ('last'): DRaFT-K.</summary>
+    Truncated,
+
+    /// <summary>The gradient of the last step, averaged over noisings of the sample ('noisings'): DRaFT-LV.</summary>
+    LowVariance,
+
+    /// <summary>The discrete adjoint of a reversible sampler, which stores no states.</summary>
+    Reversible,
+
+    /// <summary>AdjointDEIS ('order'): a continuous adjoint of the probability flow or, along their own noise, of stochastic samplers.</summary>
+    AdjointDeis,
+}

@@ -1,0 +1,61 @@
+using System.ComponentModel.DataAnnotations;
+using System.Text.Json.Serialization;
+
+namespace AdjointDpm.Grains.Specs;
+
+/// <summary>The diffusion model.</summary>
+public sealed record ModelSpec
+{
+    /// <summary>A diffusers folder (with <c>unet/</c> and <c>scheduler/</c>), relative to the spec file.</summary>
+    [Required, ExistingPath(ExistingPathKind.Folder)]
+    public required string Path { get; init; }
+
+    /// <summary>Number format of the network's weights and activations. States of the sampler, adapters, and sums of gradients are float32 at least. Default: float32.</summary>
+    public NumberFormat Dtype { get; init; } = NumberFormat.Float32;
+}
+
+/// <summary>Number formats of networks.</summary>
+public enum NumberFormat
+{
+    /// <summary>IEEE single precision.</summary>
+    Float32,
+
+    /// <summary>IEEE double precision.</summary>
+    Float64,
+
+    /// <summary>Eight bits of exponent and seven of fraction: half the memory, the range of float32.</summary>
+    [JsonStringEnumMemberName("bfloat16")]
+    BFloat16,
+
+    /// <summary>IEEE half precision; every cotangent is scaled to fit.</summary>
+    Float16,
+}
+
+/// <summary>What is trained.</summary>
+public sealed record TrainSpec
+{
+    /// <summary>All selected weights, or low-rank adapters beside them. Default: weights.</summary>
+    public TrainTarget Target { get; init; } = TrainTarget.Weights;
+
+    /// <summary>Glob patterns over parameter names (<c>*</c> matches any run of characters). Default: all.</summary>
+    [MinLength(1)]
+    public IReadOnlyList<string> Include { get; init; } = ["*"];
+
+    /// <summary>Rank of the adapters, for <c>lora</c>. Default: 4.</summary>
+    [Range(1, 1024)]
+    public int Rank { get; init; } = 4;
+
+    /// <summary>Scale of the adapters times their rank, for <c>lora</c>. Default: equal to the rank.</summary>
+    [Range(0.0, 1e6)]
+    public double? Alpha { get; init; }
+}
+
+/// <summary>Kinds of trained parameters.</summary>
+public enum TrainTarget
+{
+    /// <summary>The network's own weights.</summary>
+    Weights,
+
+    /// <summary>Low-rank adapters on linear and convolution layers; the weights stay.</summary>
+    Lora,
+}
