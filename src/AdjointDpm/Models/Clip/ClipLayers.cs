@@ -31,10 +31,10 @@ internal sealed class ClipEncoder : nn.Module
         RegisterComponents();
     }
 
-    public List<Tensor> Run(Tensor x)
+    public List<Tensor> Run(Tensor x, int? count = null)
     {
         var states = new List<Tensor> { x };
-        foreach (var layer in layers)
+        foreach (var layer in count is { } some ? layers.Take(some) : layers)
             states.Add(x = layer.call(x));
         return states;
     }
