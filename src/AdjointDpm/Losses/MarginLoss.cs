@@ -13,6 +13,7 @@ public sealed class MarginLoss : SampleLoss, IDisposable
     private readonly ImageClassifier _classifier;
     private readonly AuditGoal _goal;
     private readonly ClassLabels _labels;
+    private readonly Tensor _classes;
     private readonly Scalar? _floor;
 
     /// <summary>A loss for or against classes.</summary>
@@ -28,6 +29,7 @@ public sealed class MarginLoss : SampleLoss, IDisposable
         if (classifier.Classes < 2)
             throw new ArgumentException("The classifier has one class only: there is no other to be taken for.", nameof(classifier));
         (_classifier, _goal, _labels) = (classifier, goal, new(classifier, labels));
+        _classes = tensor([.. Enumerable.Range(0, classifier.Classes).Select(i => (long)i)], [1, classifier.Classes]).DetachFromDisposeScope();
         _floor = double.IsPositiveInfinity(confidence) ? null : (Scalar)(-confidence);
     }
 
@@ -39,7 +41,7 @@ public sealed class MarginLoss : SampleLoss, IDisposable
         var labels = _labels.For(samples).unsqueeze(1);
         var logits = _classifier.Logits(samples.to(_classifier.Dtype()));
         var own = logits.gather(1, labels).squeeze(1);
-        var other = logits.masked_fill(arange(_classifier.Classes, device: logits.device).unsqueeze(0).eq(labels), Never).amax([1]);
+        var other = logits.masked_fill(_classes.to(logits.device).eq(labels), Never).amax([1]);
         var margin = _goal == AuditGoal.Targeted ? other.sub(own) : own.sub(other);
         var loss = _floor is null ? margin : margin.clamp_min(_floor);
         GC.KeepAlive(this);
@@ -47,5 +49,9 @@ public sealed class MarginLoss : SampleLoss, IDisposable
     }
 
     /// <summary>Frees the labels.</summary>
-    public void Dispose() => _labels.Dispose();
+    public void Dispose()
+    {
+        _labels.Dispose();
+        _classes.Dispose();
+    }
 }

@@ -231,7 +231,7 @@ public static class RewardCheck
             foreach (var (value, name) in new[] { (-1.0, "black"), (0.0, "grey"), (1.0, "white") })
             {
                 using var scope = NewDisposeScope();
-                var (values, gradient) = Differentiate(full(_x.shape, value, dtype: _x.dtype, device: _x.device), null);
+                var (values, gradient) = Differentiate(tensor([value], dtype: _x.dtype, device: _x.device).expand(_x.shape).contiguous(), null);
                 if (Host(values).Any(v => !double.IsFinite(v)) || !double.IsFinite(gradient.to(ScalarType.Float64).norm().ToDouble()))
                     _problems.Add($"The loss or its gradient is not finite for a {name} picture, which training can pass. Look for a root, a norm, a quotient or a logarithm of zero.");
             }
