@@ -54,8 +54,6 @@ public sealed class ClipLossTests
         var tokenizer = ClipTokenizer.Load(ReferenceFolder.Of("clip_tokenizer"));
         using var bare = new ClipTextModel(config with { Architectures = ["CLIPTextModel"] });
         Assert.Contains("CLIPTextModelWithProjection", Assert.Throws<ArgumentException>(() => ClipSimilarityLoss.TextEmbedding(bare, tokenizer, "a fox")).Message, StringComparison.Ordinal);
-        if (tokenizer.VocabularySize > config.VocabSize)
-            return;
         var embedding = ClipSimilarityLoss.TextEmbedding(model, tokenizer, "a fox");
         Assert.Equal([1L, 10], embedding.shape);
         Assert.False(embedding.requires_grad);
