@@ -33,15 +33,13 @@ public sealed class ClipVisionModel : nn.Module<Tensor, Tensor>
     /// <exception cref="SafetensorsException">The weights are missing or do not fit. Nothing stays loaded.</exception>
     public static ClipVisionModel Load(string folder)
     {
-        var model = new ClipVisionModel(ClipVisionConfig.Read(Path.Combine(folder, "config.json")));
+        var config = ClipVisionConfig.Read(Path.Combine(folder, "config.json"));
+        var model = Layers.Blank(ScalarType.Float32, () => new ClipVisionModel(config));
         try
         {
             ModuleWeights.Load(model, WeightFiles.Find(folder, "model", null), name =>
                 name.StartsWith("text_model.", StringComparison.Ordinal) || name is "text_projection.weight" or "logit_scale" ? null : ClipNames.Current(name));
-            model.eval();
-            foreach (var parameter in model.parameters())
-                parameter.requires_grad = false;
-            return model;
+            return Layers.Constant(model);
         }
         catch
         {
