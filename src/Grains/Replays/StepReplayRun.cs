@@ -195,6 +195,8 @@ internal sealed class StepReplayRun
             Parameters = parameters,
             // Other files than those of the run would give other bits: a worker that sees others refuses.
             ModelSha256 = _plan.ModelSha256,
+            Priority = _spec.Resources.Priority ?? 0,
+            Weight = _spec.Resources.Weight ?? 1,
         },
         Accept = accept,
         Reissued = (_, _) => { },

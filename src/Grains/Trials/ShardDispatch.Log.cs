@@ -13,6 +13,6 @@ internal sealed partial class ShardDispatch
     [LoggerMessage(Level = LogLevel.Error, Message = "Worker {Worker} computed {Token} with other contents than the worker before it. One of them computes wrongly: check their memory, device and libtorch.")]
     private static partial void LogMismatch(ILogger logger, string worker, ShardToken token);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "Trial {Trial} waits for a worker with a {Device} device.")]
-    private static partial void LogNoWorkers(ILogger logger, string trial, Specs.DeviceKind device);
+    [LoggerMessage(Level = LogLevel.Information, Message = "Trial {Trial} waits for {Least} worker(s) with a {Device} device.")]
+    private static partial void LogNoWorkers(ILogger logger, string trial, int least, Specs.DeviceKind device);
 }

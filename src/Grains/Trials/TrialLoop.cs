@@ -288,6 +288,7 @@ internal sealed partial class TrialLoop(
         Ledger = new StepLedger(ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch, kind, State.Step, shards),
         Device = _spec.Resources.Device,
         Rotation = State.Assignment.Index,
+        Slots = _spec.Resources.SlotsPerTrial ?? new SlotsSpec(),
         Lease = TimeSpan.FromSeconds(_spec.Failure.LeaseSeconds),
         MaxAttempts = _spec.Failure.MaxShardAttempts,
         Assign = assign,
@@ -308,6 +309,8 @@ internal sealed partial class TrialLoop(
         SpecSha256 = State.Assignment.SpecSha256,
         Parameters = _trained?.Reference,
         ModelSha256 = State.ModelSha256,
+        Priority = _spec.Resources.Priority ?? 0,
+        Weight = _spec.Resources.Weight ?? 1,
     };
 
     private void Count(IEnumerable<WorkResult> parts)

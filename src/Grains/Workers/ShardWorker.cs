@@ -75,6 +75,7 @@ internal sealed partial class ShardWorker(
             var fetched = time.GetElapsedTime(started);
             var result = await devices.RunAsync(
                 WorkerInventory.DeviceOf(Key),
+                work.Assignment.Share,
                 engine =>
                 {
                     work.State = WorkState.Running;

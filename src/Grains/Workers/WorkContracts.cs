@@ -36,6 +36,15 @@ internal sealed record WorkAssignment
 
     /// <summary>Length of the pieces that the result's blob is offered in; 0 for one.</summary>
     [Id(20)] public int PieceBytes { get; init; }
+
+    /// <summary>resources.priority of the spec.</summary>
+    [Id(21)] public int Priority { get; init; }
+
+    /// <summary>resources.weight of the spec.</summary>
+    [Id(22)] public double Weight { get; init; } = 1;
+
+    /// <summary>Experiments share devices.</summary>
+    internal WorkShare Share => new(Token.Trial[..Token.Trial.LastIndexOf('/')], Priority, Weight);
 }
 
 /// <summary>What came of a piece of work.</summary>

@@ -153,7 +153,30 @@ public sealed class ExperimentTests
         var (snapshot, _) = await cluster.RunAsync("lost", TestSpecs.Small with { Failure = new FailureSpec { MaxShardAttempts = 2 } });
         Assert.Equal(RunState.Failed, snapshot.Summary.State);
         Assert.Contains("was lost 2 times", snapshot.Reason, StringComparison.Ordinal);
+        Assert.Matches("Attempt 1: .+/cpu:0: .+ Attempt 2: .+/cpu:0: .+", snapshot.Reason);
         Assert.Contains("no disk here", snapshot.Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task SlotsPerTrial_BoundTheWorkers_AndTheBitsAreTheSame()
+    {
+        await using var cluster = await SmallCluster.StartAsync();
+        var all = (await cluster.RunAsync("all", TestSpecs.Small)).Snapshot.Trials[0];
+        var one = (await cluster.RunAsync("one", TestSpecs.Small with { Resources = new ResourceSpec { SlotsPerTrial = new SlotsSpec { Max = 1 }, Priority = 3, Weight = 2 } })).Snapshot.Trials[0];
+        Assert.Equal(all.ParametersSha256, one.ParametersSha256);
+        Assert.Single(Contributions("one").Select(contribution => contribution.Worker).Distinct());
+        Assert.Equal(2, Contributions("all").Select(contribution => contribution.Worker).Distinct().Count());
+
+        var spec = TestSpecs.Small with { Resources = new ResourceSpec { SlotsPerTrial = new SlotsSpec { Min = 3 } } };
+        await cluster.Experiment("three").SubmitAsync(TestSpecs.Submission(spec), TestContext.Current.CancellationToken);
+        var alone = (await cluster.RunAsync("meanwhile", TestSpecs.Small)).Snapshot.Trials[0];
+        Assert.Equal(all.ParametersSha256, alone.ParametersSha256);
+        Assert.Equal(0, (await cluster.Experiment("three").GetSnapshotAsync(TestContext.Current.CancellationToken))!.Trials[0].Step);
+        await cluster.Cluster.StartAdditionalSiloAsync();
+        Assert.Equal(all.ParametersSha256, (await cluster.FollowAsync("three")).Snapshot.Trials[0].ParametersSha256);
+
+        IEnumerable<LedgerContribution> Contributions(string id) =>
+            new RunFolder(cluster.Folder).Ledger(id, 0).SelectMany(file => file.Lines).SelectMany(line => LedgerRecord.Parse(line)!.Contributions);
     }
 
     [Fact]

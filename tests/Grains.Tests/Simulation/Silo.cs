@@ -67,7 +67,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
 
     public Task PauseAsync(double least, double most) => Task.Delay(TimeSpan.FromMilliseconds(least + (most - least) * World.Random.NextDouble()), World.Time);
 
-    public async Task<T> RunAsync<T>(string device, Func<IGradientEngine, T> work, CancellationToken cancellationToken)
+    public async Task<T> RunAsync<T>(string device, WorkShare share, Func<IGradientEngine, T> work, CancellationToken cancellationToken)
     {
         await _device.EnterAsync(cancellationToken);
         try
