@@ -50,6 +50,9 @@ internal sealed record LedgerRecord
     /// <summary>Every contribution in the order of arrival, also those that did not count.</summary>
     public required IReadOnlyList<LedgerContribution> Contributions { get; init; }
 
+    /// <summary>True of a step whose gradients were computed one sample at a time; else absent.</summary>
+    public bool? Lean { get; init; }
+
     /// <summary>Sum of the accepted contributions' weights.</summary>
     public required long Weight { get; init; }
 

@@ -164,6 +164,8 @@ internal sealed partial class ExperimentRun(
         if (_trials[trial].State == RunState.Queued)
             EmitStarted(trial);
         _trials.Update(report);
+        if (report.Snapshot.LeanFrom is { } lean && !_events.Any(happened => happened.Kind == EventKind.MemoryShort && happened.Trial == trial))
+            Emit(EventKind.MemoryShort, $"A worker ran out of memory. From step {lean} on gradients are computed one sample at a time.", trial, lean, durable: true);
         foreach (var step in report.Steps)
         {
             if (step.Step == _trials.StepOf(trial) + 1)

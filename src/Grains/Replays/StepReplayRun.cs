@@ -137,7 +137,7 @@ internal sealed class StepReplayRun
                 return (step, kept, TrialFiles.Floats(state));
         }
         byte[]? parameters = null;
-        await _dispatch.RunAsync(Round(WorkKind.Prepare, 0, 1, null, (_, _, bytes) => parameters = bytes), _stop.Token);
+        await _dispatch.RunAsync(Round(WorkKind.Prepare, 0, 1, null, false, (_, _, bytes) => parameters = bytes), _stop.Token);
         Compare(TensorReference.HashOf(parameters), records[0].ParametersSha256, "the untrained parameters");
         return (0, parameters!, []);
     }
@@ -151,7 +151,7 @@ internal sealed class StepReplayRun
         var at = _transfer.Offer(parameters);
         try
         {
-            await _dispatch.RunAsync(Round(WorkKind.Gradient, step - 1, _plan.Shards, at, (shard, result, bytes) =>
+            await _dispatch.RunAsync(Round(WorkKind.Gradient, step - 1, _plan.Shards, at, record.Lean == true, (shard, result, bytes) =>
             {
                 shards[shard] = result;
                 reduction.Add(shard, TrialFiles.Floats(bytes!), result.Weight);
@@ -180,7 +180,7 @@ internal sealed class StepReplayRun
             _differences.Add($"{what}: SHA-256 {found} instead of {recorded}{by}");
     }
 
-    private WorkRound Round(WorkKind kind, int step, int shards, TensorReference? parameters, Action<int, WorkResult, byte[]?> accept) => new()
+    private WorkRound Round(WorkKind kind, int step, int shards, TensorReference? parameters, bool lean, Action<int, WorkResult, byte[]?> accept) => new()
     {
         Ledger = new StepLedger(_activation.Key, _epoch, kind, step, shards),
         Device = _spec.Resources.Device,
@@ -195,6 +195,7 @@ internal sealed class StepReplayRun
             Parameters = parameters,
             // Other files than those of the run would give other bits: a worker that sees others refuses.
             ModelSha256 = _plan.ModelSha256,
+            Lean = lean,
             Priority = _spec.Resources.Priority ?? 0,
             Weight = _spec.Resources.Weight ?? 1,
         },

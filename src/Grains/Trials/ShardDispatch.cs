@@ -86,7 +86,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                         continue;
                     if (round.Losses.TryGetValue(token.Shard, out var losses) && losses.Count >= round.MaxAttempts)
                         throw new WorkFailedException($"{Place(token)} was lost {losses.Count} times, and failure.maxShardAttempts allows no more. {string.Join(" ", losses.Select(lost => $"Attempt {lost.Key}: {lost.Value}"))}");
-                    if (token.Attempt > 1)
+                    if (round.Ledger.IsReissue(token))
                     {
                         instruments.ShardReissued();
                         round.Reissued(token, worker);
@@ -138,6 +138,12 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                 instruments.ShardFailed(permanent: true);
                 throw new WorkFailedException($"{Place(token)}: {permanent.Message}");
             }
+            if (status.Failure is { OutOfMemory: true } full && token.Kind == WorkKind.Gradient)
+            {
+                instruments.ShardFailed(permanent: false);
+                LogLost(logger, key, token, full.Message);
+                throw new WorkerMemoryException($"{Place(token)} on {key}: {full.Message}", round.Ledger.MostAttempts);
+            }
             await LostAsync(round, key, token, status.Failure?.Message ?? $"the worker says {status.State}");
             if (status.State == WorkState.Failed)
                 Forget(key, token);
@@ -146,7 +152,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
         {
             // The round is over.
         }
-        catch (Exception e) when (e is not (WorkFailedException or RangeLostException))
+        catch (Exception e) when (e is not (WorkFailedException or WorkerMemoryException or RangeLostException))
         {
             // Silo gone, call timed out, bytes not delivered: another attempt may do better.
             await LostAsync(round, key, token, e.Message);

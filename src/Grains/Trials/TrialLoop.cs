@@ -32,6 +32,7 @@ internal sealed partial class TrialLoop(
     private readonly Queue<(string Parameters, string? Optimizer)> _kept = new();
     private ITrainedParameters? _trained;
     private int _losses;
+    private int _attemptsBefore;
 
     private TrialState State => store.State;
 
@@ -61,6 +62,10 @@ internal sealed partial class TrialLoop(
                 catch (RangeLostException e)
                 {
                     await LostAsync(e);
+                }
+                catch (WorkerMemoryException e)
+                {
+                    await LeanAsync(e);
                 }
             }
         }
@@ -110,6 +115,17 @@ internal sealed partial class TrialLoop(
         await Task.Delay(ShardScheduling.RestAfter(++_losses), time, stopping);
         // Perhaps another coordinator has them.
         await store.ReloadAsync();
+    }
+
+    /// <summary>Asks for less memory, once: the step is done again one sample at a time, and so are all after it. A committed fact, so that its bits have one meaning.</summary>
+    private async Task LeanAsync(WorkerMemoryException e)
+    {
+        if (State.LeanFrom is not null)
+            throw new WorkFailedException($"{e.Message} It was one sample at a time already, which is the least this trial can do with. Choose gradient.method: checkpointed, train fewer parameters or lora, set model.dtype: bfloat16, or use a device with more memory; adpm plan tells what each takes.");
+        State.LeanFrom = State.Step + 1;
+        _attemptsBefore = e.Attempts;
+        LogLean(logger, ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Step + 1, e.Message);
+        await store.CommitAsync();
     }
 
     public async Task EndAsync(RunState state, string? reason)
@@ -260,9 +276,10 @@ internal sealed partial class TrialLoop(
             State.Metrics[name] = value;
         Count(shards);
         State.Step = step;
-        var record = Record(shards.Sum(shard => shard.Weight), metrics) with { Contributions = round.Ledger.Contributions };
+        var record = Record(shards.Sum(shard => shard.Weight), metrics) with { Contributions = round.Ledger.Contributions, Lean = State.LeanFrom is null ? null : true };
         await CommitAsync(record);
 
+        _attemptsBefore = 0;
         // The step is committed: from here on nothing needs the version before it, except for replays, and the very first for the pictures.
         instruments.StepCommitted(metrics["loss"], norm, new StepSeconds(waited, reduced, optimized, clock.Lap()));
         reporter.Step(StepRecord.Of(record));
@@ -285,7 +302,7 @@ internal sealed partial class TrialLoop(
 
     private WorkRound Round(WorkKind kind, int shards, Func<ShardToken, WorkAssignment> assign, Action<int, WorkResult, byte[]?> accept) => new()
     {
-        Ledger = new StepLedger(ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch, kind, State.Step, shards),
+        Ledger = new StepLedger(ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch, kind, State.Step, shards, _attemptsBefore),
         Device = _spec.Resources.Device,
         Rotation = State.Assignment.Index,
         Slots = _spec.Resources.SlotsPerTrial ?? new SlotsSpec(),
@@ -309,6 +326,7 @@ internal sealed partial class TrialLoop(
         SpecSha256 = State.Assignment.SpecSha256,
         Parameters = _trained?.Reference,
         ModelSha256 = State.ModelSha256,
+        Lean = State.LeanFrom is not null,
         Priority = _spec.Resources.Priority ?? 0,
         Weight = _spec.Resources.Weight ?? 1,
     };

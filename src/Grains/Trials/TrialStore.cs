@@ -65,6 +65,7 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
         EndedAt = State.EndedAt,
         ArtifactFolder = artifacts(State),
         ShardsReissued = State.ShardsReissued,
+        LeanFrom = State.LeanFrom,
     };
 }
 

@@ -17,7 +17,7 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
     /// <summary>Does the work, on the device's thread.</summary>
     public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, CancellationToken cancellationToken)
     {
-        var plan = new TrialPlan(ExperimentSpecJson.Deserialize(assignment.SpecJson), assignment.ModelSha256);
+        var plan = new TrialPlan(ExperimentSpecJson.Deserialize(assignment.SpecJson), assignment.ModelSha256, assignment.Lean);
         var token = assignment.Token;
         switch (token.Kind)
         {

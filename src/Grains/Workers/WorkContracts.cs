@@ -37,6 +37,9 @@ internal sealed record WorkAssignment
     /// <summary>Length of the pieces that the result's blob is offered in; 0 for one.</summary>
     [Id(20)] public int PieceBytes { get; init; }
 
+    /// <summary>Whether gradients are computed one sample at a time.</summary>
+    [Id(23)] public bool Lean { get; init; }
+
     /// <summary>resources.priority of the spec.</summary>
     [Id(21)] public int Priority { get; init; }
 
@@ -106,13 +109,27 @@ internal sealed record WorkStatistics
     [Id(12)] public double BackwardSeconds { get; init; }
 
     [Id(13)] public double TotalSeconds { get; init; }
+
+    /// <summary>Of the engine's work that was done piece after piece.</summary>
+    public WorkStatistics After(WorkStatistics before) => this with
+    {
+        Samples = Samples + before.Samples,
+        ForwardNfe = ForwardNfe + before.ForwardNfe,
+        BackwardNfe = BackwardNfe + before.BackwardNfe,
+        Vjps = Vjps + before.Vjps,
+        PeakLiveTensors = Math.Max(PeakLiveTensors, before.PeakLiveTensors),
+        ForwardSeconds = ForwardSeconds + before.ForwardSeconds,
+        LossSeconds = LossSeconds + before.LossSeconds,
+        BackwardSeconds = BackwardSeconds + before.BackwardSeconds,
+    };
 }
 
 /// <summary>Why a piece of work failed.</summary>
 /// <param name="Permanent">True when every other attempt would fail in the same way.</param>
 /// <param name="Message">One sentence for people.</param>
+/// <param name="OutOfMemory">True when the device or the host had no room for it.</param>
 [GenerateSerializer, Immutable, Alias("adjointdpm.WorkFailure")]
-internal sealed record WorkFailure([property: Id(0)] bool Permanent, [property: Id(1)] string Message);
+internal sealed record WorkFailure([property: Id(0)] bool Permanent, [property: Id(1)] string Message, [property: Id(2)] bool OutOfMemory = false);
 
 internal enum WorkState
 {

@@ -158,6 +158,36 @@ public sealed class ExperimentTests
     }
 
     [Fact]
+    public async Task OutOfMemory_AsksForLessOnce_AndSaysSo()
+    {
+        await using var cluster = await SmallCluster.StartAsync(script: new EngineScript { MemoryShortFrom = 2 });
+        var (snapshot, events) = await cluster.RunAsync("short", TestSpecs.Small with { Checkpoint = new CheckpointSpec { KeepSteps = 1 } });
+        Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
+        // The third step is the first that did not fit.
+        Assert.Equal(3, snapshot.Trials[0].LeanFrom);
+        var told = Assert.Single(events, happened => happened.Kind == EventKind.MemoryShort);
+        Assert.Equal((0, 3), (told.Trial, told.Step));
+        var records = new RunFolder(cluster.Folder).Ledger("short", 0).SelectMany(file => file.Lines).Select(line => LedgerRecord.Parse(line)!).ToList();
+        Assert.Equal([null, null, null, true, true], records.Select(record => record.Lean));
+        Assert.True((await cluster.Experiment("short").AuditAsync(0, TestContext.Current.CancellationToken))!.Holds);
+        var replay = cluster.Cluster.Client.GetGrain<IStepReplayGrain>(IStepReplayGrain.KeyOf("short", 0, 4));
+        StepReplay answer;
+        while ((answer = await replay.ReplayAsync(TestContext.Current.CancellationToken)).State == ReplayState.Running)
+            await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, TestContext.Current.CancellationToken);
+        Assert.True(answer.State == ReplayState.Equal, answer.Reason);
+    }
+
+    [Fact]
+    public async Task OutOfMemory_AlsoOneSampleAtATime_FailsWithWhatHelps()
+    {
+        await using var cluster = await SmallCluster.StartAsync(1, new EngineScript { MemoryShortFrom = 1, NeverEnough = true });
+        var (snapshot, _) = await cluster.RunAsync("short", TestSpecs.Small);
+        Assert.Equal(RunState.Failed, snapshot.Summary.State);
+        Assert.Equal((1, 2), (snapshot.Trials[0].Step, snapshot.Trials[0].LeanFrom));
+        Assert.Matches("Step 2, shard [0-4] on .+/cpu:0: It ran out of memory: .+ It was one sample at a time already", snapshot.Reason);
+    }
+
+    [Fact]
     public async Task SlotsPerTrial_BoundTheWorkers_AndTheBitsAreTheSame()
     {
         await using var cluster = await SmallCluster.StartAsync();

@@ -31,6 +31,19 @@ public sealed class StepLedgerTests
     }
 
     [Fact]
+    public void RoundAfterOneThatWasDropped_TakesNothingOfIt()
+    {
+        var ledger = new StepLedger("e/0", 1, WorkKind.Gradient, 7, 1, attemptsBefore: 2);
+        Assert.True(ledger.TryLease("a", Start, Start.AddSeconds(5), out var token));
+        Assert.Equal((3, 0, false, 3), (token.Attempt, ledger.Reissued, ledger.IsReissue(token), ledger.MostAttempts));
+        Assert.Equal(ContributionOutcome.Stale, ledger.Contribute(token with { Attempt = 2 }, "x"));
+        Assert.True(ledger.Release(token));
+        Assert.True(ledger.TryLease("a", Start, Start.AddSeconds(5), out var next));
+        Assert.Equal((1, true), (ledger.Reissued, ledger.IsReissue(next)));
+        Assert.Equal(ContributionOutcome.Accepted, ledger.Contribute(token, "x"));
+    }
+
+    [Fact]
     public void ExpiredLease_IsGivenToAnother_AndTheFirstResultWinsWhoeverSendsIt()
     {
         var ledger = New(1);
