@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Trials;
 using Microsoft.Extensions.DependencyInjection;
@@ -27,7 +28,8 @@ internal static class Transport
             Console.WriteLine($"{Environment.ProcessorCount} processors; milliseconds, median of {Rounds} rounds (least to most) after two that do not count; one run of each in turn.");
             Console.WriteLine();
             foreach (var count in workers)
-                await ReduceAsync(Path.Combine(folder, $"reduce-{count}"), count, megabytes);
+                foreach (var streamed in new[] { true, false })
+                    await ReduceAsync(Path.Combine(folder, $"reduce-{count}-{streamed}"), count, megabytes, streamed);
             Console.WriteLine();
             await StepsAsync(Path.Combine(folder, "steps"));
         }
@@ -37,13 +39,13 @@ internal static class Transport
         }
     }
 
-    private static async Task ReduceAsync(string folder, int count, int[] megabytes)
+    private static async Task ReduceAsync(string folder, int count, int[] megabytes, bool streamed)
     {
-        using var owner = TransportSilo.Host("owner", folder, "127.0.0.1", 0);
+        using var owner = TransportSilo.Host("owner", folder, 0, streamed ? 1 : int.MaxValue);
         await owner.StartAsync();
-        var silos = await TransportProcess.StartSilosAsync(count, folder, parameters: 4);
+        var silos = await TransportProcess.StartSilosAsync(count, folder, parameters: 4, streamed ? 1 : int.MaxValue);
         var gloo = await TransportProcess.StartGlooAsync(count, Path.Combine(folder, "gloo"));
-        Console.WriteLine($"{count} workers, each in a process of its own, and the owner in another. Gloo: {gloo.Greeting}");
+        Console.WriteLine($"{count} workers, each in a process of its own, and the owner in another. {(streamed ? "Over connections beside the messages" : "In chunks among the messages")}. Gloo: {gloo.Greeting}");
         Console.WriteLine();
         Console.WriteLine("| MB | workers | gradients to their mean | of it named by SHA-256 | and the mean back at every worker | Gloo all-reduce | mean, to Gloo | with the way back, to Gloo |");
         Console.WriteLine("|---|---|---|---|---|---|---|---|");
@@ -51,6 +53,7 @@ internal static class Transport
         foreach (var size in megabytes)
         {
             var (named, reduced, returned, theirs) = (new List<double>(), new List<double>(), new List<double>(), new List<double>());
+            var buffers = new GradientBuffers(size * 1_000_000 / sizeof(float));
             string? sha = null;
             for (var round = -2; round < Rounds; round++)
             {
@@ -58,7 +61,7 @@ internal static class Transport
                 var clock = Stopwatch.StartNew();
                 var references = await Task.WhenAll(silos.Select((silo, i) => silo.AskAsync<TensorReference>(FormattableString.Invariant($"offer {size * 1_000_000} {i}"))));
                 var offered = clock.Elapsed;
-                var mean = await MeanAsync(transfer, references, size * 1_000_000);
+                var mean = await MeanAsync(transfer, references, buffers);
                 var got = clock.Elapsed;
                 var reference = transfer.Offer(mean);
                 await Task.WhenAll(silos.Select(silo => silo.AskAsync<bool>("fetch " + System.Text.Json.JsonSerializer.Serialize(reference))));
@@ -84,22 +87,26 @@ internal static class Transport
     }
 
     /// <summary>As the coordinator does it: fetch, verify, add over the canonical tree, divide.</summary>
-    private static async Task<byte[]> MeanAsync(TensorTransfer transfer, TensorReference[] gradients, int bytes)
+    private static async Task<byte[]> MeanAsync(TensorTransfer transfer, TensorReference[] gradients, GradientBuffers buffers)
     {
-        var reduction = new GradientReduction(gradients.Length, bytes / sizeof(float));
+        var reduction = new GradientReduction(gradients.Length, buffers.Length, buffers);
         await Task.WhenAll(gradients.Select(async (gradient, shard) =>
         {
-            var fetched = await transfer.FetchAsync(gradient, CancellationToken.None);
+            var fetched = buffers.Rent();
+            await transfer.FetchAsync(gradient, new FloatBytes(fetched).Memory, CancellationToken.None);
             lock (reduction)
-                reduction.Add(shard, TrialFiles.Floats(fetched), 4);
+                reduction.Add(shard, fetched, 4);
         }));
-        return MemoryMarshal.AsBytes(reduction.Mean().AsSpan()).ToArray();
+        var mean = reduction.Mean();
+        var bytes = MemoryMarshal.AsBytes(mean.AsSpan()).ToArray();
+        reduction.Return(mean);
+        return bytes;
     }
 
     /// <summary>A step of two shards on two silos, each of which sleeps for 100 ms and gives 4 MB of gradients.</summary>
     private static async Task StepsAsync(string folder)
     {
-        var silos = await TransportProcess.StartSilosAsync(2, folder, parameters: 1_000_000);
+        var silos = await TransportProcess.StartSilosAsync(2, folder, parameters: 1_000_000, new WorkerOptions().TensorStreamBytes);
         var builder = Host.CreateApplicationBuilder();
         builder.Logging.ClearProviders();
         builder.UseOrleansClient(client => client.UseAdjointDpmDataFolder(folder));

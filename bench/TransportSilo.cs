@@ -19,10 +19,10 @@ internal static class TransportSilo
     public const string Argument = "transport-silo";
     public const int ComputeMilliseconds = 100;
 
-    public static async Task RunAsync(string name, string folder, int parameters)
+    public static async Task RunAsync(string name, string folder, int parameters, int streamBytes)
     {
         using var phases = new StepPhases();
-        using var host = Host(name, folder, "127.0.0.1", parameters);
+        using var host = Host(name, folder, parameters, streamBytes);
         await host.StartAsync();
         var transfer = host.Services.GetRequiredService<TensorTransfer>();
         var gradients = new Dictionary<int, byte[]>();
@@ -68,7 +68,7 @@ internal static class TransportSilo
         }
     }
 
-    public static IHost Host(string name, string folder, string address, int parameters)
+    public static IHost Host(string name, string folder, int parameters, int streamBytes)
     {
         var builder = Microsoft.Extensions.Hosting.Host.CreateApplicationBuilder();
         builder.Logging.ClearProviders();
@@ -76,8 +76,8 @@ internal static class TransportSilo
         {
             silo.Configure<SiloOptions>(options => options.SiloName = name);
             silo.Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = (AdjointDpmCluster.ClusterId, AdjointDpmCluster.ServiceId));
-            silo.Configure<EndpointOptions>(options => (options.AdvertisedIPAddress, options.SiloPort, options.GatewayPort) = (IPAddress.Parse(address), FreePort(), FreePort()));
-            silo.AddAdjointDpm(folder, new WorkerOptions());
+            silo.Configure<EndpointOptions>(options => (options.AdvertisedIPAddress, options.SiloPort, options.GatewayPort) = (IPAddress.Loopback, FreePort(), FreePort()));
+            silo.AddAdjointDpm(folder, new WorkerOptions { TensorStreamBytes = streamBytes }).AddTensorPort(new IPEndPoint(IPAddress.Loopback, 0), IPAddress.Loopback);
             silo.Services.AddSingleton<IGradientEngineFactory>(new Engines(parameters));
             silo.UseAdjointDpmFiles(folder, AdjointDpmCluster.ClusterId);
         });

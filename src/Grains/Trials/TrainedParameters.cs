@@ -1,6 +1,7 @@
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Workers;
 
 namespace AdjointDpm.Grains.Trials;
@@ -48,8 +49,10 @@ internal interface ITrainedParameters
 internal sealed record SteppedVersion(double Norm, string ParametersSha256, string? OptimizerSha256, double ReduceSeconds);
 
 /// <summary>All parameters with the coordinator.</summary>
-internal sealed class WholeParameters(byte[] parameters, float[] optimizer, TrialFiles files, TensorTransfer transfer, Background background, OptimizerSpec spec, TimeProvider time) : ITrainedParameters
+internal sealed class WholeParameters(byte[] parameters, float[] optimizer, TrialFiles files, TensorTransfer transfer, Background background, OptimizerSpec spec, TimeProvider time, AdjointDpmInstruments instruments) : ITrainedParameters
 {
+    private readonly GradientBuffers _buffers = new(parameters.Length / sizeof(float));
+    private readonly Dictionary<ShardToken, float[]> _collected = [];
     private readonly List<TensorReference> _others = [];
     private byte[] _parameters = parameters;
     private float[] _optimizer = optimizer;
@@ -60,16 +63,28 @@ internal sealed class WholeParameters(byte[] parameters, float[] optimizer, Tria
 
     public int PieceBytes => 0;
 
-    public void Begin(int shards) => _reduction = new GradientReduction(shards, _parameters.Length / sizeof(float));
+    public void Begin(int shards)
+    {
+        _collected.Clear();
+        _reduction = new GradientReduction(shards, _buffers.Length, _buffers);
+    }
 
     public async Task<byte[]?> CollectAsync(WorkResult result, CancellationToken cancellationToken)
     {
         Lengths.Require(result, _parameters.Length);
-        return await transfer.FetchAsync(result.Blob!, cancellationToken);
+        // Received where it is added: the coordinator makes no other copy. One that is broken off stays out of use, for something may yet arrive in it.
+        var gradient = _buffers.Rent();
+        await transfer.FetchAsync(result.Blob!, new FloatBytes(gradient).Memory, cancellationToken);
+        instruments.GradientReceived(result.Blob!.Length);
+        _collected[result.Token] = gradient;
+        return null;
     }
 
-    // A blob that this silo holds itself is shared with its store; the reduction changes what it gets.
-    public void Accept(int shard, WorkResult result, byte[]? gradient) => _reduction!.Add(shard, TrialFiles.Floats(gradient), result.Weight);
+    public void Accept(int shard, WorkResult result, byte[]? gradient)
+    {
+        _collected.Remove(result.Token, out var collected);
+        _reduction!.Add(shard, collected!, result.Weight);
+    }
 
     public async Task<SteppedVersion> StepAsync(int step)
     {

@@ -133,7 +133,7 @@ internal sealed partial class TrialLoop(
         _trained = Whole(await files.ReadAsync(parameters), optimizer);
     }
 
-    private WholeParameters Whole(byte[] parameters, float[] optimizer) => new(parameters, optimizer, files, transfer, background, _spec.Optimizer, time);
+    private WholeParameters Whole(byte[] parameters, float[] optimizer) => new(parameters, optimizer, files, transfer, background, _spec.Optimizer, time, instruments);
 
     private async Task PrepareAsync()
     {

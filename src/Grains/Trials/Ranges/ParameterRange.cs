@@ -24,6 +24,7 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
     private byte[] _parameters = [];
     private float[] _optimizer = [];
     private RangeRound? _round;
+    private GradientBuffers? _buffers;
     private GradientReduction? _reduction;
     private float[]? _mean;
     private IDisposable? _keep;
@@ -57,7 +58,9 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
                 throw new RangeLostException($"Step {shard.Round.Step + 1} is over: step {current.Step + 1} has begun.");
             _shards.Clear();
             (_round, _mean) = (shard.Round, null);
-            _reduction = new GradientReduction(_spec!.Training.Shards, _parameters.Length / sizeof(float));
+            if (_buffers?.Length != _parameters.Length / sizeof(float))
+                _buffers = new GradientBuffers(_parameters.Length / sizeof(float));
+            _reduction = new GradientReduction(_spec!.Training.Shards, _buffers.Length, _buffers);
         }
         // Of a shard that was given out twice the contents come once; a transfer that failed is tried anew.
         if (_shards.TryGetValue(shard.Shard, out var known) && !known.Added.IsFaulted && !known.Added.IsCanceled)
@@ -82,6 +85,7 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
         await files.WriteAsync(parameters);
         var sha = optimizer.Length == 0 ? null : await files.WriteAsync(TrialFiles.Bytes(optimizer));
         Require(round);
+        _buffers?.Return(mean);
         // Gathered and spent: from here on the step is done again only from the disk.
         (_reduction, _mean) = (null, null);
         Withdraw();
@@ -119,12 +123,14 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
 
     private async Task AddAsync(RangeShard shard, GradientReduction reduction)
     {
-        var bytes = await transfer.FetchPieceAsync(shard.Gradient, _load!.Range, default);
+        // Received where it is added.
+        var gradient = _buffers!.Rent();
+        await transfer.FetchPieceAsync(shard.Gradient, _load!.Range, new FloatBytes(gradient).Memory, default);
         // A later round has its own.
         if (reduction != _reduction)
             throw new RangeLostException($"The gathering of step {shard.Round.Step + 1} is over.");
-        instruments.GradientReceived(bytes.Length);
-        reduction.Add(shard.Shard, TrialFiles.Floats(bytes), shard.Weight);
+        instruments.GradientReceived(gradient.Length * sizeof(float));
+        reduction.Add(shard.Shard, gradient, shard.Weight);
     }
 
     private GradientReduction Require(RangeRound round)
@@ -152,7 +158,7 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
     {
         Withdraw();
         _shards.Clear();
-        (_files, _round, _reduction, _mean, _parameters, _optimizer) = (null, null, null, null, [], []);
+        (_files, _round, _reduction, _buffers, _mean, _parameters, _optimizer) = (null, null, null, null, null, [], []);
     }
 
     private Task Sweep()
