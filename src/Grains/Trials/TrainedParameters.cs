@@ -49,7 +49,7 @@ internal interface ITrainedParameters
 internal sealed record SteppedVersion(double Norm, string ParametersSha256, string? OptimizerSha256, double ReduceSeconds);
 
 /// <summary>All parameters with the coordinator.</summary>
-internal sealed class WholeParameters(byte[] parameters, float[] optimizer, TrialFiles files, TensorTransfer transfer, Background background, OptimizerSpec spec, TimeProvider time, AdjointDpmInstruments instruments) : ITrainedParameters
+internal sealed class WholeParameters(byte[] parameters, float[] optimizer, TrialFiles files, TensorTransfer transfer, Background background, ExperimentSpec spec, TimeProvider time, AdjointDpmInstruments instruments) : ITrainedParameters
 {
     private readonly GradientBuffers _buffers = new(parameters.Length / sizeof(float));
     private readonly Dictionary<ShardToken, float[]> _collected = [];
@@ -71,10 +71,10 @@ internal sealed class WholeParameters(byte[] parameters, float[] optimizer, Tria
 
     public async Task<byte[]?> CollectAsync(WorkResult result, CancellationToken cancellationToken)
     {
-        Lengths.Require(result, _parameters.Length);
+        Lengths.Require(result, (long)_buffers.Length * EncodedGradient.BytesPerNumber(spec.Training, result.Token.Step));
         // Received where it is added: the coordinator makes no other copy. One that is broken off stays out of use, for something may yet arrive in it.
         var gradient = _buffers.Rent();
-        await transfer.FetchAsync(result.Blob!, new FloatBytes(gradient).Memory, cancellationToken);
+        await EncodedGradient.ReceiveAsync(spec.Training, result.Token.Step, gradient, into => transfer.FetchAsync(result.Blob!, into, cancellationToken));
         instruments.GradientReceived(result.Blob!.Length);
         _collected[result.Token] = gradient;
         return null;
@@ -89,7 +89,7 @@ internal sealed class WholeParameters(byte[] parameters, float[] optimizer, Tria
     public async Task<SteppedVersion> StepAsync(int step)
     {
         var reduction = _reduction!;
-        var stepped = await background.RunAsync(() => StepUpdate.Of(reduction, step, spec, _parameters, _optimizer, time));
+        var stepped = await background.RunAsync(() => StepUpdate.Of(reduction, step, spec.Optimizer, _parameters, _optimizer, time));
         if (!double.IsFinite(stepped.Norm))
             return new SteppedVersion(stepped.Norm, "", null, stepped.ReduceSeconds);
         var sha = await files.WriteAsync(stepped.Parameters);

@@ -36,6 +36,15 @@ internal sealed record WorkAssignment
 
     /// <summary>Length of the pieces that the result's blob is offered in; 0 for one.</summary>
     [Id(20)] public int PieceBytes { get; init; }
+
+    /// <summary>What the step before left of the shard's gradient when it was encoded; null when nothing was.</summary>
+    [Id(21)] public TensorReference? Residual { get; init; }
+
+    /// <summary>Versions of the parameters that the steps since the last full gradient began with: what <see cref="Residual"/> is computed from when it is gone.</summary>
+    [Id(22)] public IReadOnlyList<string>? Window { get; init; }
+
+    /// <summary>Folder of those versions.</summary>
+    [Id(23)] public string? VersionFolder { get; init; }
 }
 
 /// <summary>What came of a piece of work.</summary>
@@ -64,6 +73,9 @@ internal sealed record WorkResult
 
     /// <summary>The attempt that it is the result of, told by whoever computed it.</summary>
     [Id(20)] public required ShardToken Token { get; init; }
+
+    /// <summary>What the encoding of the gradient left for the shard's next step; null when it was sent in full.</summary>
+    [Id(21)] public TensorReference? Residual { get; init; }
 }
 
 /// <summary>What a piece of work cost, and where it was done.</summary>

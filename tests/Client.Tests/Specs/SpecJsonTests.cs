@@ -5,7 +5,7 @@ namespace AdjointDpm.Client.Tests.Specs;
 public sealed class SpecJsonTests : IDisposable
 {
     private const string Canonical =
-        """{"model":{"path":"/m","dtype":"float32"},"train":{"target":"weights","include":["*"],"rank":4},"sample":{"solver":"ddim","steps":20,"grid":"logsnr","guidance":1},"losses":[{"name":"cross-entropy","weight":1,"classifier":"/c"}],"gradient":{"method":"discrete","check":{"mode":"on","samples":1,"minCosine":0.99,"maxNormError":0.1}},"optimizer":{"name":"adamw","learningRate":0.0001,"beta1":0.9,"beta2":0.999,"epsilon":1E-08,"weightDecay":0},"training":{"steps":20,"shards":4,"samplesPerShard":4,"seed":1},"objective":{"metric":"loss","goal":"minimize"},"algorithm":{"name":"grid","seed":1},"parameters":{},"maxConcurrentTrials":1,"resources":{"device":"cpu","threads":1},"failure":{"maxShardAttempts":5,"leaseSeconds":5},"checkpoint":{"sheetRows":4}}""";
+        """{"model":{"path":"/m","dtype":"float32"},"train":{"target":"weights","include":["*"],"rank":4},"sample":{"solver":"ddim","steps":20,"grid":"logsnr","guidance":1},"losses":[{"name":"cross-entropy","weight":1,"classifier":"/c"}],"gradient":{"method":"discrete","check":{"mode":"on","samples":1,"minCosine":0.99,"maxNormError":0.1}},"optimizer":{"name":"adamw","learningRate":0.0001,"beta1":0.9,"beta2":0.999,"epsilon":1E-08,"weightDecay":0},"training":{"steps":20,"shards":4,"samplesPerShard":4,"seed":1,"gradientEncoding":"none"},"objective":{"metric":"loss","goal":"minimize"},"algorithm":{"name":"grid","seed":1},"parameters":{},"maxConcurrentTrials":1,"resources":{"device":"cpu","threads":1},"failure":{"maxShardAttempts":5,"leaseSeconds":5},"checkpoint":{"sheetRows":4}}""";
 
     private static readonly ExperimentSpec Spec = new()
     {

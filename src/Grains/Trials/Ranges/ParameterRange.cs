@@ -125,11 +125,12 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
     {
         // Received where it is added.
         var gradient = _buffers!.Rent();
-        await transfer.FetchPieceAsync(shard.Gradient, _load!.Range, new FloatBytes(gradient).Memory, default);
+        var range = _load!.Range;
+        await EncodedGradient.ReceiveAsync(_spec!.Training, shard.Round.Step, gradient, into => transfer.FetchPieceAsync(shard.Gradient, range, into, default));
         // A later round has its own.
         if (reduction != _reduction)
             throw new RangeLostException($"The gathering of step {shard.Round.Step + 1} is over.");
-        instruments.GradientReceived(gradient.Length * sizeof(float));
+        instruments.GradientReceived(gradient.Length * EncodedGradient.BytesPerNumber(_spec!.Training, shard.Round.Step));
         reduction.Add(shard.Shard, gradient, shard.Weight);
     }
 
