@@ -115,20 +115,20 @@ internal static class Transport
         var grains = client.Services.GetRequiredService<IGrainFactory>();
         Console.WriteLine($"Steps of 2 shards on 2 silos: {TransportSilo.ComputeMilliseconds} ms of sleep and 4 MB of gradients a shard; {Steps} steps, files on the disk. Whole step: by the clock of the trial, all else included; its parts are medians.");
         Console.WriteLine();
-        Console.WriteLine("| optimiser | whole step, ms | above the sleep | until all gradients are there | mean and norm | optimiser step and versions written | commit (ledger and state) |");
-        Console.WriteLine("|---|---|---|---|---|---|---|");
-        foreach (var optimizer in new[] { OptimizerName.Sgd, OptimizerName.AdamW })
+        Console.WriteLine("| optimiser | gradients | whole step, ms | above the sleep | until all gradients are there | mean and norm | optimiser step and versions written | commit (ledger and state) |");
+        Console.WriteLine("|---|---|---|---|---|---|---|---|");
+        foreach (var (optimizer, encoding) in new[] { (OptimizerName.Sgd, GradientEncoding.None), (OptimizerName.AdamW, GradientEncoding.None), (OptimizerName.AdamW, GradientEncoding.Bf16) })
         {
-            await SecondsAsync(grains, $"warm-{optimizer}", optimizer, 10);
+            await SecondsAsync(grains, $"warm-{optimizer}-{encoding}", optimizer, encoding, 10);
             await Task.WhenAll(silos.Select(silo => silo.AskAsync<Dictionary<string, double[]>>("phases")));
-            var few = await SecondsAsync(grains, $"few-{optimizer}", optimizer, 5);
+            var few = await SecondsAsync(grains, $"few-{optimizer}-{encoding}", optimizer, encoding, 5);
             await Task.WhenAll(silos.Select(silo => silo.AskAsync<Dictionary<string, double[]>>("phases")));
-            var many = await SecondsAsync(grains, $"many-{optimizer}", optimizer, 5 + Steps);
+            var many = await SecondsAsync(grains, $"many-{optimizer}-{encoding}", optimizer, encoding, 5 + Steps);
             var phases = (await Task.WhenAll(silos.Select(silo => silo.AskAsync<Dictionary<string, double[]>>("phases")))).SelectMany(phases => phases)
                 .GroupBy(phase => phase.Key).ToDictionary(group => group.Key, group => group.SelectMany(phase => phase.Value).Select(seconds => seconds * 1e3).Order().ToArray());
             var step = (many - few) / Steps * 1e3;
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"| {optimizer} | {step:f1} | {step - TransportSilo.ComputeMilliseconds:f1} | {string.Join(" | ", Phases.Select(phase => Spread(phases[phase])))} |"));
+                $"| {optimizer} | {(encoding == GradientEncoding.None ? "fp32" : "bf16")} | {step:f1} | {step - TransportSilo.ComputeMilliseconds:f1} | {string.Join(" | ", Phases.Select(phase => Spread(phases[phase])))} |"));
         }
         Console.WriteLine();
         await client.StopAsync();
@@ -136,14 +136,14 @@ internal static class Transport
             await silo.DisposeAsync();
     }
 
-    private static async Task<double> SecondsAsync(IGrainFactory grains, string id, OptimizerName optimizer, int steps)
+    private static async Task<double> SecondsAsync(IGrainFactory grains, string id, OptimizerName optimizer, GradientEncoding encoding, int steps)
     {
         var json = ExperimentSpecJson.Serialize(new ExperimentSpec
         {
             Model = new ModelSpec { Path = "/nowhere" },
             Losses = [new LossSpec { Name = LossName.PixelDistance }],
             Gradient = new GradientSpec { Check = new ProofSpec { Mode = ProofMode.Off } },
-            Training = new TrainingSpec { Steps = steps, Shards = 2, SamplesPerShard = 1 },
+            Training = new TrainingSpec { Steps = steps, Shards = 2, SamplesPerShard = 1, GradientEncoding = encoding },
             Optimizer = new OptimizerSpec { Name = optimizer },
             HeldOut = new HeldOutSpec { Samples = 1 },
             Objective = new ObjectiveSpec { Metric = "heldOut.loss.after" },

@@ -12,11 +12,12 @@ internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, IL
     /// <summary>Holds bytes on this silo and says where they are.</summary>
     /// <param name="bytes">What is held; must not change any more.</param>
     /// <param name="pieceBytes">When several may each want one piece: its length. 0 when all is fetched at once.</param>
-    public TensorReference Offer(byte[] bytes, int pieceBytes = 0)
+    /// <param name="sha256">Their SHA-256, when it has been taken already.</param>
+    public TensorReference Offer(byte[] bytes, int pieceBytes = 0, string? sha256 = null)
     {
         var reference = bytes.Length <= TensorReference.InlineLimit
-            ? new TensorReference(TensorReference.HashOf(bytes), bytes.Length, silo.Name, bytes)
-            : new TensorReference(store.Put(bytes), bytes.Length, silo.Name);
+            ? new TensorReference(sha256 ?? TensorReference.HashOf(bytes), bytes.Length, silo.Name, bytes)
+            : new TensorReference(store.Put(bytes, sha256), bytes.Length, silo.Name);
         if (pieceBytes <= 0 || bytes.Length <= pieceBytes)
             return reference;
         var pieces = new List<string>();

@@ -57,7 +57,7 @@ internal sealed class WholeParameters(byte[] parameters, float[] optimizer, Tria
     private byte[] _parameters = parameters;
     private float[] _optimizer = optimizer;
     private GradientReduction? _reduction;
-    private StepUpdate? _stepped;
+    private (StepUpdate Update, string Sha256)? _stepped;
 
     public TensorReference Reference { get; private set; } = transfer.Offer(parameters);
 
@@ -92,17 +92,19 @@ internal sealed class WholeParameters(byte[] parameters, float[] optimizer, Tria
         var stepped = await background.RunAsync(() => StepUpdate.Of(reduction, step, spec.Optimizer, _parameters, _optimizer, time));
         if (!double.IsFinite(stepped.Norm))
             return new SteppedVersion(stepped.Norm, "", null, stepped.ReduceSeconds);
-        var sha = await files.WriteAsync(stepped.Parameters);
-        var state = stepped.Optimizer.Length == 0 ? null : await files.WriteAsync(TrialFiles.Bytes(stepped.Optimizer));
-        _stepped = stepped;
+        // Both at once: the step waits for the disk, not for one flush after the other.
+        var written = await Task.WhenAll<string>(stepped.Optimizer.Length == 0 ? [files.WriteAsync(stepped.Parameters)] : [files.WriteAsync(stepped.Parameters), files.WriteAsync(TrialFiles.Bytes(stepped.Optimizer))]);
+        var (sha, state) = (written[0], written.ElementAtOrDefault(1));
+        _stepped = (stepped, sha);
         return new SteppedVersion(stepped.Norm, sha, state, stepped.ReduceSeconds);
     }
 
     public void Committed()
     {
         transfer.Withdraw(Reference);
-        (_parameters, _optimizer, _stepped) = (_stepped!.Parameters, _stepped.Optimizer, null);
-        Reference = transfer.Offer(_parameters);
+        var (stepped, sha) = _stepped!.Value;
+        (_parameters, _optimizer, _stepped) = (stepped.Parameters, stepped.Optimizer, null);
+        Reference = transfer.Offer(_parameters, sha256: sha);
     }
 
     public async Task<TensorReference> OfferAsync(string sha256)

@@ -248,6 +248,7 @@ internal sealed partial class TrialLoop(
                 trained.Accept(shard, result, bytes);
             }) with
         { Collect = trained.CollectAsync };
+        round.Ledger.Homes = residuals?.Select(residual => residual.Location).ToArray();
         await dispatch.RunAsync(round, stopping);
         var waited = clock.Lap();
 

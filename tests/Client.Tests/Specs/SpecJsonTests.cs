@@ -20,7 +20,7 @@ public sealed class SpecJsonTests : IDisposable
     public void Serialize_WritesAllDefaultsInDeclaredOrder()
     {
         Assert.Equal(Canonical, ExperimentSpecJson.Serialize(Spec));
-        Assert.Equal("6b785e23", ExperimentSpecJson.Sha256(Canonical)[..8]);
+        Assert.Equal("f034f1c6", ExperimentSpecJson.Sha256(Canonical)[..8]);
         Assert.Equal(Canonical, ExperimentSpecJson.Serialize(ExperimentSpecJson.Deserialize(Canonical)));
     }
 

@@ -82,7 +82,7 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
         Require(round);
         var (mean, spec, files, before, stateBefore) = (_mean!, _spec!.Optimizer, _files!, _parameters, _optimizer);
         var (parameters, optimizer) = await background.RunAsync(() => StepUpdate.Stepped(mean, norm, round.Step + 1, spec, before, stateBefore));
-        await files.WriteAsync(parameters);
+        var written = await files.WriteAsync(parameters);
         var sha = optimizer.Length == 0 ? null : await files.WriteAsync(TrialFiles.Bytes(optimizer));
         Require(round);
         _buffers?.Return(mean);
@@ -90,7 +90,7 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
         (_reduction, _mean) = (null, null);
         Withdraw();
         (_parameters, _optimizer) = (parameters, optimizer);
-        return new RangeVersion(Offer(parameters), sha);
+        return new RangeVersion(Offer(parameters, written), sha);
     }
 
     public async Task<TensorReference> OfferAsync(RangeClaim claim, string sha256)
@@ -140,9 +140,9 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
         return _round == round && _reduction is { IsComplete: true } complete ? complete : throw new RangeLostException($"The range has not gathered {round}.");
     }
 
-    private TensorReference Offer(byte[] bytes)
+    private TensorReference Offer(byte[] bytes, string? sha256 = null)
     {
-        var reference = transfer.Offer(bytes);
+        var reference = transfer.Offer(bytes, sha256: sha256);
         if (!_offered.TryAdd(reference.Sha256, reference))
             transfer.Withdraw(reference);
         return _offered[reference.Sha256];
