@@ -47,22 +47,24 @@ internal static class Transport
         var gloo = await TransportProcess.StartGlooAsync(count, Path.Combine(folder, "gloo"));
         Console.WriteLine($"{count} workers, each in a process of its own, and the owner in another. {(streamed ? "Over connections beside the messages" : "In chunks among the messages")}. Gloo: {gloo.Greeting}");
         Console.WriteLine();
-        Console.WriteLine("| MB | workers | gradients to their mean | of it named by SHA-256 | and the mean back at every worker | Gloo all-reduce | mean, to Gloo | with the way back, to Gloo |");
-        Console.WriteLine("|---|---|---|---|---|---|---|---|");
+        Console.WriteLine("| MB | workers | gradients to their mean | its processor time, all processes | of it named by SHA-256 | and the mean back at every worker | Gloo all-reduce | mean, to Gloo | with the way back, to Gloo |");
+        Console.WriteLine("|---|---|---|---|---|---|---|---|---|");
         var transfer = owner.Services.GetRequiredService<TensorTransfer>();
         foreach (var size in megabytes)
         {
             var (named, reduced, returned, theirs) = (new List<double>(), new List<double>(), new List<double>(), new List<double>());
             var buffers = new GradientBuffers(size * 1_000_000 / sizeof(float));
-            string? sha = null;
+            var (processor, sha) = (0.0, (string?)null);
             for (var round = -2; round < Rounds; round++)
             {
                 GC.Collect();
+                var before = Processor();
                 var clock = Stopwatch.StartNew();
                 var references = await Task.WhenAll(silos.Select((silo, i) => silo.AskAsync<TensorReference>(FormattableString.Invariant($"offer {size * 1_000_000} {i}"))));
                 var offered = clock.Elapsed;
                 var mean = await MeanAsync(transfer, references, buffers);
                 var got = clock.Elapsed;
+                processor += round < 0 ? 0 : Processor() - before;
                 var reference = transfer.Offer(mean);
                 await Task.WhenAll(silos.Select(silo => silo.AskAsync<bool>("fetch " + System.Text.Json.JsonSerializer.Serialize(reference))));
                 var back = clock.Elapsed;
@@ -78,12 +80,14 @@ internal static class Transport
                 returned.Add(back.TotalMilliseconds);
                 theirs.Add(gloos * 1e3);
             }
-            Console.WriteLine($"| {size} | {count} | {Spread(reduced)} | {Spread(named)} | {Spread(returned)} | {Spread(theirs)} | {Ratio(reduced, theirs)} | {Ratio(returned, theirs)} |");
+            Console.WriteLine($"| {size} | {count} | {Spread(reduced)} | {processor / Rounds:f0} | {Spread(named)} | {Spread(returned)} | {Spread(theirs)} | {Ratio(reduced, theirs)} | {Ratio(returned, theirs)} |");
         }
         Console.WriteLine();
         foreach (var process in silos.Concat(gloo.Ranks))
             await process.DisposeAsync();
         await owner.StopAsync();
+
+        double Processor() => Environment.CpuUsage.TotalTime.TotalMilliseconds + silos.Sum(silo => silo.ProcessorMilliseconds);
     }
 
     /// <summary>As the coordinator does it: fetch, verify, add over the canonical tree, divide.</summary>

@@ -12,6 +12,16 @@ internal sealed class TransportProcess : IAsyncDisposable
 
     private TransportProcess(Process process) => _process = process;
 
+    /// <summary>Processor time since the process began, in milliseconds; in ticks of 10.</summary>
+    public double ProcessorMilliseconds
+    {
+        get
+        {
+            _process.Refresh();
+            return _process.TotalProcessorTime.TotalMilliseconds;
+        }
+    }
+
     public static async Task<List<TransportProcess>> StartSilosAsync(int count, string folder, int parameters, int streamBytes)
     {
         var silos = Enumerable.Range(0, count).Select(i => Start(Environment.ProcessPath!, [TransportSilo.Argument, $"silo-{i}", folder, parameters.ToString(CultureInfo.InvariantCulture), streamBytes.ToString(CultureInfo.InvariantCulture)])).ToList();
