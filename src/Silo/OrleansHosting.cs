@@ -26,7 +26,7 @@ internal static class OrleansHosting
                 options.SiloListeningEndpoint = new(silo.ListenAddress, silo.SiloPort);
                 options.GatewayListeningEndpoint = new(silo.ListenAddress, silo.GatewayPort);
             });
-            orleans.AddAdjointDpm(silo.DataFolder, workers).AddGradientEngine();
+            orleans.AddAdjointDpm(silo.DataFolder, workers).AddTensorPort(new(silo.ListenAddress, silo.TensorPort), silo.Address).AddGradientEngine();
             switch (cluster.Provider)
             {
                 case ClusterProvider.Redis:

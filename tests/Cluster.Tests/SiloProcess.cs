@@ -40,7 +40,7 @@ internal sealed partial class SiloProcess : IAsyncDisposable
         foreach (var (key, value) in new (string, object)[]
         {
             ("Name", name), ("DataFolder", dataFolder),
-            ("SiloPort", sameportsAs?.SiloPort ?? 0), ("GatewayPort", sameportsAs?.GatewayPort ?? 0), ("HttpPort", sameportsAs?.HttpPort ?? 0),
+            ("SiloPort", sameportsAs?.SiloPort ?? 0), ("GatewayPort", sameportsAs?.GatewayPort ?? 0), ("HttpPort", sameportsAs?.HttpPort ?? 0), ("TensorPort", sameportsAs?.TensorPort ?? 0),
         })
             start.ArgumentList.Add(string.Create(CultureInfo.InvariantCulture, $"--Silo:{key}={value}"));
         foreach (var argument in more)

@@ -64,6 +64,9 @@ internal sealed record LedgerRecord
     /// <summary>Optimiser state after the step; null while there is none.</summary>
     public string? OptimizerSha256 { get; init; }
 
+    /// <summary>SHA-256 of what the encoding of each shard's gradient left for its next one; null when all were sent in full.</summary>
+    public IReadOnlyList<string>? Residuals { get; init; }
+
     /// <summary>Hash of the record before; empty for the plan.</summary>
     public required string Previous { get; init; }
 

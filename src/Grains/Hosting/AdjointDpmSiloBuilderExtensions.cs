@@ -1,3 +1,4 @@
+using System.Net;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Storage;
@@ -42,6 +43,8 @@ public static class AdjointDpmSiloBuilderExtensions
         services.AddSingleton(new SiloFolders(Path.GetFullPath(dataFolder)));
         services.AddSingleton(workers);
         services.AddSingleton(new TensorStore(workers.TensorStoreBytes));
+        services.AddSingleton<TensorStreamServer>();
+        services.AddSingleton(provider => ActivatorUtilities.CreateInstance<TensorStreams>(provider, workers.TensorStreamBytes));
         services.AddSingleton<TensorTransfer>();
         services.AddSingleton<IDevices, DeviceExecutors>();
         services.AddSingleton<AdjointDpmInstruments>();
@@ -59,6 +62,16 @@ public static class AdjointDpmSiloBuilderExtensions
             options.TableRefreshTimeout = TimeSpan.FromSeconds(15);
         });
         silo.Configure<SiloMessagingOptions>(options => options.ResponseTimeout = AdjointDpmCluster.ResponseTimeout);
+        return silo;
+    }
+
+    /// <summary>Tensors of at least <see cref="WorkerOptions.TensorStreamBytes"/> leave this silo over connections beside the messages. Without it they go in chunks among them.</summary>
+    /// <param name="silo">Silo.</param>
+    /// <param name="listen">Where it listens.</param>
+    /// <param name="advertised">Address that other silos dial.</param>
+    public static ISiloBuilder AddTensorPort(this ISiloBuilder silo, IPEndPoint listen, IPAddress advertised)
+    {
+        silo.Services.AddHostedService(provider => new TensorPort(provider.GetRequiredService<TensorStreamServer>(), listen, advertised));
         return silo;
     }
 

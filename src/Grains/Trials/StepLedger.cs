@@ -70,6 +70,9 @@ internal sealed class StepLedger
     /// <summary>Every contribution so far in the order of arrival, also those that do not count.</summary>
     public IReadOnlyList<LedgerContribution> Contributions => _contributions;
 
+    /// <summary>Silos that have something which a shard begins with: their workers take it first. Who takes it changes no bits.</summary>
+    public IReadOnlyList<string>? Homes { get; set; }
+
     /// <summary>Attempts beyond the first, over all shards.</summary>
     public int Reissued { get; private set; }
 
@@ -87,19 +90,22 @@ internal sealed class StepLedger
     /// <summary>Whether a result would be the first of its shard.</summary>
     public bool Wants(in ShardToken token) => IsOfThisRound(token) && _shards[token.Shard].Hash is null;
 
-    /// <summary>Leases the open shard with the lowest index. False when none is open.</summary>
+    /// <summary>Leases the open shard with the lowest index, one that is at home with the worker first. False when none is open.</summary>
     public bool TryLease(string worker, DateTimeOffset now, DateTimeOffset until, out ShardToken token)
     {
+        var open = -1;
         for (var i = 0; i < _shards.Length; i++)
         {
-            if (_shards[i] is { Hash: null, Worker: null })
-            {
-                token = Lease(i, worker, now, until);
-                return true;
-            }
+            if (_shards[i] is not { Hash: null, Worker: null })
+                continue;
+            var home = Homes is null || Workers.WorkerInventory.SiloOf(worker) == Homes[i];
+            if (open < 0 || home)
+                open = i;
+            if (home)
+                break;
         }
-        token = default;
-        return false;
+        token = open < 0 ? default : Lease(open, worker, now, until);
+        return open >= 0;
     }
 
     /// <summary>Leases the shard that another worker has held longest, since <paramref name="before"/> or earlier. That worker's result still counts if it is first.</summary>

@@ -11,6 +11,9 @@ namespace AdjointDpm.Grains.Trials;
 /// <remarks>Everything is on the disk before the state that names it is committed, and removed only after a commit that does not.</remarks>
 internal sealed partial class TrialFiles(IDisk disk, Background background, string folder, long epoch)
 {
+    /// <summary>Where they lie.</summary>
+    public string Folder => folder;
+
     public const string ProofFile = "gradient-proof.json";
 
     public async Task<string> WriteAsync(byte[] bytes)

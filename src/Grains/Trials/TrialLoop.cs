@@ -31,6 +31,7 @@ internal sealed partial class TrialLoop(
     private readonly ExperimentSpec _spec = ExperimentSpecJson.Deserialize(store.State.Assignment!.SpecJson);
     private readonly Queue<(string Parameters, string? Optimizer)> _kept = new();
     private ITrainedParameters? _trained;
+    private TensorReference[]? _residuals;
     private int _losses;
     private int _attemptsBefore;
 
@@ -43,7 +44,7 @@ internal sealed partial class TrialLoop(
         try
         {
             // Two more than are kept, which a crash may have left.
-            foreach (var record in committed.TakeLast((_spec.Checkpoint.KeepSteps ?? 0) + 3))
+            foreach (var record in committed.TakeLast(Math.Max(_spec.Checkpoint.KeepSteps ?? 0, EncodedGradient.Since(_spec.Training, EncodedGradient.Window - 1)) + 3))
                 _kept.Enqueue((record.ParametersSha256, record.OptimizerSha256));
             await KeepAsync(running: true);
             while (State.State == RunState.Running)
@@ -149,7 +150,7 @@ internal sealed partial class TrialLoop(
         _trained = Whole(await files.ReadAsync(parameters), optimizer);
     }
 
-    private WholeParameters Whole(byte[] parameters, float[] optimizer) => new(parameters, optimizer, files, transfer, background, _spec.Optimizer, time);
+    private WholeParameters Whole(byte[] parameters, float[] optimizer) => new(parameters, optimizer, files, transfer, background, _spec, time, instruments);
 
     private async Task PrepareAsync()
     {
@@ -255,12 +256,15 @@ internal sealed partial class TrialLoop(
         var (trained, shards) = (_trained!, new WorkResult[_spec.Training.Shards]);
         trained.Begin(shards.Length);
         var clock = new Stopwatch(time);
-        var round = Round(WorkKind.Gradient, shards.Length, token => Assignment(token) with { PieceBytes = trained.PieceBytes }, (shard, result, bytes) =>
+        var (residuals, window) = (Residuals(), Window());
+        var pieceBytes = trained.PieceBytes / sizeof(float) * EncodedGradient.BytesPerNumber(_spec.Training, State.Step);
+        var round = Round(WorkKind.Gradient, shards.Length, token => Assignment(token) with { PieceBytes = pieceBytes, Residual = residuals?[token.Shard], Window = window, VersionFolder = window is null ? null : files.Folder }, (shard, result, bytes) =>
             {
                 shards[shard] = result;
                 trained.Accept(shard, result, bytes);
             }) with
         { Collect = trained.CollectAsync };
+        round.Ledger.Homes = residuals?.Select(residual => residual.Location).ToArray();
         await dispatch.RunAsync(round, stopping);
         var waited = clock.Lap();
 
@@ -276,7 +280,12 @@ internal sealed partial class TrialLoop(
             State.Metrics[name] = value;
         Count(shards);
         State.Step = step;
-        var record = Record(shards.Sum(shard => shard.Weight), metrics) with { Contributions = round.Ledger.Contributions, Lean = State.LeanFrom is null ? null : true };
+        var record = Record(shards.Sum(shard => shard.Weight), metrics) with
+        {
+            Contributions = round.Ledger.Contributions,
+            Lean = State.LeanFrom is null ? null : true,
+            Residuals = shards[0].Residual is null ? null : [.. shards.Select(shard => shard.Residual!.Sha256)],
+        };
         await CommitAsync(record);
 
         _attemptsBefore = 0;
@@ -285,7 +294,29 @@ internal sealed partial class TrialLoop(
         reporter.Step(StepRecord.Of(record));
         _kept.Enqueue((State.ParametersSha256, State.OptimizerSha256));
         trained.Committed();
+        _residuals = shards[0].Residual is null ? null : [.. shards.Select(shard => shard.Residual!)];
         await KeepAsync(running: true);
+    }
+
+    /// <summary>What the step before left of each shard's gradient; null when that was sent in full.</summary>
+    private TensorReference[]? Residuals()
+    {
+        if (EncodedGradient.Since(_spec.Training, State.Step) == 0)
+            return null;
+        // After a restart the ledger knows what was left and who had it; perhaps that worker still does.
+        if (_residuals is null && committed[^1] is { Residuals: { } left } record && record.Step == State.Step)
+        {
+            var workers = record.Contributions.Where(contribution => contribution.Outcome == ContributionOutcome.Accepted).ToDictionary(contribution => contribution.Shard, contribution => contribution.Worker);
+            _residuals = [.. left.Select((sha, shard) => new TensorReference(sha, _trained!.Reference.Length, WorkerInventory.SiloOf(workers[shard])))];
+        }
+        return _residuals ?? throw new InvalidDataException($"The ledger does not say what step {State.Step} left of its gradients. Restore the data folder or submit the experiment anew.");
+    }
+
+    /// <summary>Versions that the steps since the last full gradient began with.</summary>
+    private List<string>? Window()
+    {
+        var since = EncodedGradient.Since(_spec.Training, State.Step);
+        return since == 0 ? null : [.. _kept.SkipLast(1).TakeLast(since).Select(version => version.Parameters)];
     }
 
     private async Task SaveAsync()
@@ -326,7 +357,7 @@ internal sealed partial class TrialLoop(
         SpecSha256 = State.Assignment.SpecSha256,
         Parameters = _trained?.Reference,
         ModelSha256 = State.ModelSha256,
-        Lean = State.LeanFrom is not null,
+        LeanFrom = State.LeanFrom,
         Priority = _spec.Resources.Priority ?? 0,
         Weight = _spec.Resources.Weight ?? 1,
     };
@@ -342,7 +373,10 @@ internal sealed partial class TrialLoop(
     private async Task KeepAsync(bool running)
     {
         var unused = new List<(string Parameters, string? Optimizer)>();
-        while (_kept.Count > (_spec.Checkpoint.KeepSteps ?? 0) + 1)
+        var most = _spec.Checkpoint.KeepSteps ?? 0;
+        if (running)
+            most = Math.Max(most, EncodedGradient.Since(_spec.Training, State.Step));
+        while (_kept.Count > most + 1)
             unused.Add(_kept.Dequeue());
         var kept = running ? _kept.ToList() : [.. _kept.SkipLast(1)];
         if (running && State.InitialSha256 is { } initial)

@@ -14,8 +14,11 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
 
     public TimeSpan Queue { get; init; }
 
+    /// <summary>What the encoding of the gradient left for the shard's next step.</summary>
+    public byte[]? Residual { get; init; }
+
     /// <summary>Does the work, on the device's thread.</summary>
-    public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, CancellationToken cancellationToken)
+    public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, CancellationToken cancellationToken, byte[]? residual = null)
     {
         var plan = new TrialPlan(ExperimentSpecJson.Deserialize(assignment.SpecJson), assignment.ModelSha256, assignment.Lean);
         var token = assignment.Token;
@@ -28,7 +31,8 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
                 return new ShardWork(engine.Prove(plan, parameters!, cancellationToken).ToJson(), 1, NoSums, new WorkStatistics());
             case WorkKind.Gradient:
                 var gradient = engine.Differentiate(plan, parameters!, token.Step, token.Shard, cancellationToken);
-                return new ShardWork(gradient.Gradient, gradient.Samples, gradient.Sums, gradient.Statistics);
+                var (sent, left) = EncodedGradient.Encode(plan.Spec.Training, token.Step, gradient.Gradient, residual);
+                return new ShardWork(sent, gradient.Samples, gradient.Sums, gradient.Statistics) { Residual = left };
             case WorkKind.EvaluateBefore or WorkKind.EvaluateAfter:
                 var evaluation = engine.Evaluate(plan, parameters!, assignment.FirstSample, assignment.Samples, cancellationToken);
                 return new ShardWork(null, evaluation.Samples, evaluation.Sums, evaluation.Statistics);
@@ -50,6 +54,7 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
     public WorkResult Publish(WorkAssignment assignment, string worker, TensorTransfer transfer, TimeSpan total)
     {
         var (token, blob) = (assignment.Token, Blob is null ? null : transfer.Offer(Blob, assignment.PieceBytes));
+        var residual = Residual is null ? null : transfer.Offer(Residual);
         return new WorkResult
         {
             Token = token,
@@ -58,18 +63,21 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
             Sums = Sums,
             ModelSha256 = ModelSha256,
             Parameters = (Blob?.Length ?? 0) / sizeof(float),
-            ContentSha256 = ContentOf(blob),
+            Residual = residual,
+            ContentSha256 = ContentOf(blob, residual),
             Statistics = Statistics with { Worker = worker, FetchSeconds = Fetch.TotalSeconds, QueueSeconds = Queue.TotalSeconds, TotalSeconds = total.TotalSeconds },
         };
     }
 
     private static readonly Dictionary<string, double> NoSums = [];
 
-    private string ContentOf(TensorReference? blob)
+    private string ContentOf(TensorReference? blob, TensorReference? residual)
     {
         var text = new StringBuilder(blob?.Sha256 ?? "").Append('/').Append(Weight).Append('/').Append(ModelSha256);
         foreach (var (name, sum) in Sums.OrderBy(pair => pair.Key, StringComparer.Ordinal))
             text.Append('/').Append(name).Append('=').Append(BitConverter.DoubleToInt64Bits(sum).ToString("x16", CultureInfo.InvariantCulture));
+        if (residual is not null)
+            text.Append("/residual=").Append(residual.Sha256);
         return TensorReference.HashOf(Encoding.UTF8.GetBytes(text.ToString()));
     }
 }

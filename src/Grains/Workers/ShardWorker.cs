@@ -1,5 +1,6 @@
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Trials;
 using Microsoft.Extensions.Logging;
@@ -11,6 +12,8 @@ internal sealed partial class ShardWorker(
     IActivation activation,
     IDevices devices,
     TensorTransfer transfer,
+    IDisk disk,
+    Background background,
     TimeProvider time,
     AdjointDpmInstruments instruments,
     ILogger logger,
@@ -22,6 +25,7 @@ internal sealed partial class ShardWorker(
     private readonly Dictionary<ShardToken, Work> _works = [];
     private readonly Dictionary<string, long> _epochs = [];
     private readonly Dictionary<string, (string Sha, Task<byte[]> Bytes)> _parameters = [];
+    private readonly ShardResiduals _residuals = new(devices, transfer, disk, background, time, logger);
     private IDisposable? _sweep;
 
     private string Key => activation.Key;
@@ -62,7 +66,11 @@ internal sealed partial class ShardWorker(
 
     public void Forget(ShardToken token) => DropWhere(other => other == token);
 
-    public void Stop() => DropWhere(_ => true);
+    public void Stop()
+    {
+        DropWhere(_ => true);
+        _residuals.Sweep(TimeSpan.MinValue);
+    }
 
     private async Task RunAsync(Work work)
     {
@@ -72,6 +80,7 @@ internal sealed partial class ShardWorker(
         {
             var parameters = await ParametersAsync(token.Trial, work.Assignment.Parameters, work.Cancel.Token);
             var before = await ParametersAsync(token.Trial + "/before", work.Assignment.InitialParameters, work.Cancel.Token);
+            var residual = await _residuals.BeforeAsync(work.Assignment, WorkerInventory.DeviceOf(Key), work.Cancel.Token);
             var fetched = time.GetElapsedTime(started);
             var result = await devices.RunAsync(
                 WorkerInventory.DeviceOf(Key),
@@ -83,7 +92,7 @@ internal sealed partial class ShardWorker(
                     instruments.WorkerBusy(token.Kind, +1);
                     try
                     {
-                        return ShardWork.Do(engine, work.Assignment, parameters, before, work.Cancel.Token) with { Fetch = fetched, Queue = queued };
+                        return ShardWork.Do(engine, work.Assignment, parameters, before, work.Cancel.Token, residual) with { Fetch = fetched, Queue = queued };
                     }
                     finally
                     {
@@ -94,6 +103,8 @@ internal sealed partial class ShardWorker(
                 return;
             var total = time.GetElapsedTime(started);
             work.Result = result.Publish(work.Assignment, Key, transfer, total);
+            if (work.Result.Residual is { } left)
+                _residuals.Hold(token, left);
             work.State = WorkState.Done;
             instruments.WorkFinished(token.Kind, work.Result.Statistics);
             LogDone(logger, Key, token, total.TotalSeconds);
@@ -140,7 +151,8 @@ internal sealed partial class ShardWorker(
         foreach (var slot in _parameters.Keys.Where(slot => !_works.Keys.Any(token => slot.StartsWith(token.Trial, StringComparison.Ordinal))).ToArray())
             if (_works.Count == 0)
                 _parameters.Remove(slot);
-        if (_works.Count == 0)
+        _residuals.Sweep(Orphaned);
+        if (_works.Count == 0 && _residuals.IsEmpty)
         {
             _sweep?.Dispose();
             _sweep = null;

@@ -37,14 +37,26 @@ internal sealed record WorkAssignment
     /// <summary>Length of the pieces that the result's blob is offered in; 0 for one.</summary>
     [Id(20)] public int PieceBytes { get; init; }
 
-    /// <summary>Whether gradients are computed one sample at a time.</summary>
-    [Id(23)] public bool Lean { get; init; }
+    /// <summary>What the step before left of the shard's gradient when it was encoded; null when nothing was.</summary>
+    [Id(21)] public TensorReference? Residual { get; init; }
+
+    /// <summary>Versions of the parameters that the steps since the last full gradient began with: what <see cref="Residual"/> is computed from when it is gone.</summary>
+    [Id(22)] public IReadOnlyList<string>? Window { get; init; }
+
+    /// <summary>Folder of those versions.</summary>
+    [Id(23)] public string? VersionFolder { get; init; }
 
     /// <summary>resources.priority of the spec.</summary>
-    [Id(21)] public int Priority { get; init; }
+    [Id(24)] public int Priority { get; init; }
 
     /// <summary>resources.weight of the spec.</summary>
-    [Id(22)] public double Weight { get; init; } = 1;
+    [Id(25)] public double Weight { get; init; } = 1;
+
+    /// <summary>First step, from 1, whose gradients are computed one sample at a time; null for none.</summary>
+    [Id(26)] public int? LeanFrom { get; init; }
+
+    /// <summary>Whether this step's gradients are computed one sample at a time.</summary>
+    internal bool Lean => Token.Step + 1 >= LeanFrom;
 
     /// <summary>Experiments share devices.</summary>
     internal WorkShare Share => new(Token.Trial[..Token.Trial.LastIndexOf('/')], Priority, Weight);
@@ -76,6 +88,9 @@ internal sealed record WorkResult
 
     /// <summary>The attempt that it is the result of, told by whoever computed it.</summary>
     [Id(20)] public required ShardToken Token { get; init; }
+
+    /// <summary>What the encoding of the gradient left for the shard's next step; null when it was sent in full.</summary>
+    [Id(21)] public TensorReference? Residual { get; init; }
 }
 
 /// <summary>What a piece of work cost, and where it was done.</summary>

@@ -55,6 +55,9 @@ public sealed class ManifestTests
         Assert.All(policy.Spec.PodSelector.MatchLabels, pair => Assert.Equal(pair.Value, SiloLabels[pair.Key]));
         var open = policy.Spec.Ingress.SelectMany(rule => rule.Ports).Select(p => int.Parse(p.Port.Value, System.Globalization.CultureInfo.InvariantCulture)).Distinct();
         Assert.All(open, port => Assert.Contains(Container.Ports, p => p.ContainerPort == port));
+        // Tensors go to silos and to nobody else.
+        var tensors = policy.Spec.Ingress.Where(rule => rule.Ports.Any(p => p.Port.Value == AdjointDpmCluster.DefaultTensorPort.ToString(System.Globalization.CultureInfo.InvariantCulture))).ToArray();
+        Assert.All(Assert.Single(tensors).FromProperty, peer => Assert.All(peer.PodSelector.MatchLabels, pair => Assert.Equal(pair.Value, SiloLabels[pair.Key])));
     }
 
     [Fact]
@@ -74,6 +77,10 @@ public sealed class ManifestTests
         Assert.Equal(AdjointDpmCluster.DefaultSiloPort, ports["silo"]);
         Assert.Equal(AdjointDpmCluster.DefaultGatewayPort, ports["gateway"]);
         Assert.Equal(AdjointDpmCluster.DefaultHttpPort, ports["http"]);
+        Assert.Equal(AdjointDpmCluster.DefaultTensorPort, ports["tensors"]);
+        var settings = Objects.OfType<V1ConfigMap>().Single().Data;
+        foreach (var (name, key) in new[] { ("silo", "Silo__SiloPort"), ("gateway", "Silo__GatewayPort"), ("http", "Silo__HttpPort"), ("tensors", "Silo__TensorPort") })
+            Assert.Equal(ports[name].ToString(System.Globalization.CultureInfo.InvariantCulture), settings[key]);
     }
 
     [Fact]

@@ -128,7 +128,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
                 activation.Begin(new ParameterRange(activation, _transfer, Disk, World.Folders, _background, World.Time, World.Instruments), () => Task.CompletedTask);
                 break;
             case "worker":
-                activation.Begin(new ShardWorker(activation, this, _transfer, World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None), () => Task.CompletedTask);
+                activation.Begin(new ShardWorker(activation, this, _transfer, Disk, _background, World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None), () => Task.CompletedTask);
                 break;
             case "directory":
                 var directory = State<DirectoryState>(grain);

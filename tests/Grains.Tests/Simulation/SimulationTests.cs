@@ -63,6 +63,26 @@ public sealed class SimulationTests
         }, ["kills at an await", "silos killed", "messages lost", "answers lost", "writes failed", "takeovers", "silos cut off", "silos stalled"], build: InRanges);
     }
 
+    /// <summary>What encoded gradients leave over is carried from step to step through everything that goes wrong, with the parameters in one place or in ranges.</summary>
+    [Fact]
+    public void EncodedGradients_GiveTheUndisturbedRun()
+    {
+        World InRanges(int seed, FaultPlan plan, string folder) => new(seed, plan, 3, folder) { RangeBytes = seed % 3 == 0 ? 2 * sizeof(float) : 1 << 20 };
+        var encoded = new[] { GradientEncoding.Bf16, GradientEncoding.Fp16 }
+            .Select(encoding => Simulated.Single with { Training = Simulated.Single.Training with { Steps = 10, GradientEncoding = encoding } }).ToArray();
+        var calm = encoded.Select(Calm).ToArray();
+        Assert.Equal(3, calm.Append(Calm(encoded[0] with { Training = encoded[0].Training with { GradientEncoding = GradientEncoding.None } })).Distinct().Count());
+        // One worker, and parameters in ranges.
+        Assert.Empty(Simulated.Run(0, encoded[0], FaultPlan.None, calm[0], (s, p, f) => new World(s, p, 1, f)).Violations);
+        Assert.Empty(Simulated.Run(0, encoded[0], FaultPlan.None, calm[0], InRanges).Violations);
+        var faults = Enum.GetValues<Fault>();
+        Check("encoded", Runs(200), seed =>
+        {
+            var random = FaultPlan.Random(seed);
+            return (encoded[seed % 2], random with { AtPhases = [.. random.AtPhases, ((Phase)(seed % 6), 1 + seed % 9, faults[seed / 6 % faults.Length])] }, calm[seed % 2]);
+        }, ["kills at an await", "silos killed", "messages lost", "answers lost", "writes failed", "takeovers", "silos cut off", "silos stalled", "residuals gone"], build: InRanges);
+    }
+
     [Theory]
     [InlineData(0), InlineData(1), InlineData(2), InlineData(3), InlineData(4), InlineData(5)]
     public void EveryFault_AtThisPhaseOfAStep_GivesTheUndisturbedRun(int phase)

@@ -9,6 +9,21 @@ public sealed class StepLedgerTests
     private static readonly DateTimeOffset Start = DateTimeOffset.UnixEpoch;
 
     [Fact]
+    public void TryLease_PrefersShardsThatAreAtHome_AndTakesOthersRatherThanNone()
+    {
+        var now = DateTimeOffset.UnixEpoch;
+        var ledger = new StepLedger("a/0", 1, WorkKind.Gradient, 3, 4) { Homes = ["one", "two", "gone", "two"] };
+        var leased = new List<int>();
+        foreach (var worker in new[] { "two/cpu:0", "two/cpu:0", "two/cpu:0", "one/cpu:0" })
+        {
+            Assert.True(ledger.TryLease(worker, now, now, out var token));
+            leased.Add(token.Shard);
+        }
+        Assert.Equal([1, 3, 0, 2], leased);
+        Assert.False(ledger.TryLease("two/cpu:0", now, now, out _));
+    }
+
+    [Fact]
     public void Contribute_CountsEachShardOnce()
     {
         var ledger = New(2);
