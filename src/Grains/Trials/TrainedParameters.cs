@@ -1,6 +1,7 @@
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Workers;
 
 namespace AdjointDpm.Grains.Trials;
@@ -42,8 +43,8 @@ internal interface ITrainedParameters
 }
 
 /// <param name="Norm">L2 norm of the gradient before clipping; when it is not finite nothing was stepped.</param>
-/// <param name="ParametersSha256">New version, on the disk.</param>
-/// <param name="OptimizerSha256">Its optimiser state, on the disk; null when the optimiser has none.</param>
+/// <param name="ParametersSha256">New version, on the disk no later than the state that names it.</param>
+/// <param name="OptimizerSha256">Its optimiser state, as well; null when the optimiser has none.</param>
 /// <param name="ReduceSeconds">How long the gradient took.</param>
 internal sealed record SteppedVersion(double Norm, string ParametersSha256, string? OptimizerSha256, double ReduceSeconds);
 
@@ -77,8 +78,8 @@ internal sealed class WholeParameters(byte[] parameters, float[] optimizer, Tria
         var stepped = await background.RunAsync(() => StepUpdate.Of(reduction, step, spec, _parameters, _optimizer, time));
         if (!double.IsFinite(stepped.Norm))
             return new SteppedVersion(stepped.Norm, "", null, stepped.ReduceSeconds);
-        var sha = await files.WriteAsync(stepped.Parameters);
-        var state = stepped.Optimizer.Length == 0 ? null : await files.WriteAsync(TrialFiles.Bytes(stepped.Optimizer));
+        var sha = await files.WriteAsync(stepped.Parameters, Durability.BeforeTheNext);
+        var state = stepped.Optimizer.Length == 0 ? null : await files.WriteAsync(TrialFiles.Bytes(stepped.Optimizer), Durability.BeforeTheNext);
         _stepped = stepped;
         return new SteppedVersion(stepped.Norm, sha, state, stepped.ReduceSeconds);
     }

@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Text;
 using AdjointDpm.Grains.DataPlane;
-using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Trials;
 
@@ -17,7 +16,7 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
     /// <summary>Does the work, on the device's thread.</summary>
     public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, CancellationToken cancellationToken)
     {
-        var plan = new TrialPlan(ExperimentSpecJson.Deserialize(assignment.SpecJson), assignment.ModelSha256);
+        var plan = new TrialPlan(TrialSpecs.Of(assignment.SpecJson), assignment.ModelSha256);
         var token = assignment.Token;
         switch (token.Kind)
         {
