@@ -67,6 +67,7 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
         var search = new Search(spec);
         if (snapshot.Trials.Count != search.Trials)
             violations.Add($"{snapshot.Trials.Count} trials instead of {search.Trials}");
+        violations.AddRange(world.Disk.Lost.Select(lost => $"a commit that was seen is gone after a power cut: {lost}"));
         text.Append(CultureInfo.InvariantCulture, $"{snapshot.Summary.State} {snapshot.Summary.TrialsEnded} best {snapshot.BestTrial}\n");
         foreach (var trial in snapshot.Trials)
         {

@@ -15,6 +15,7 @@ internal enum JournalKind : byte
     /// <summary>An addition to a file; <see cref="JournalRecord.Number"/> is where it begins.</summary>
     Append = 3,
 
+    /// <summary>A file was removed; written down so that it is not made again. The removal itself is no more durable than its caller asked for.</summary>
     Delete = 4,
 
     /// <summary>A file was replaced without the journal: what stands before of it counts no more.</summary>

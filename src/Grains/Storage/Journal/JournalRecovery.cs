@@ -48,13 +48,13 @@ internal static class JournalRecovery
             }
             if (gone.Count == 0 && own.Count == 0)
                 return 0;
-            await WriteAgainAsync(files, root, lost);
+            var again = await WriteAgainAsync(files, root, lost);
             await files.SyncAsync(folder);
             foreach (var path in gone.Order().Select(segment => segment.Path).Concat(own))
                 await files.DeleteAsync(path);
             foreach (var (_, path) in held)
                 await files.DeleteAsync(path, Durability.Seen);
-            return lost.Count;
+            return again;
         }
         finally
         {
@@ -62,11 +62,13 @@ internal static class JournalRecovery
         }
     }
 
-    private static async Task WriteAgainAsync(IJournalMedium files, string root, List<JournalRecord> lost)
+    private static async Task<int> WriteAgainAsync(IJournalMedium files, string root, List<JournalRecord> lost)
     {
         // Files have one writer, whose records are in order; versions tell the order of those that have several.
         var records = lost.OrderBy(record => record.Stamp).ToList();
-        var replaced = records.Where(record => record.Kind == JournalKind.Replaced).GroupBy(record => record.Path).ToDictionary(path => path.Key, path => path.Max(record => record.Stamp));
+        var again = 0;
+        // A file that was removed is not removed again: another silo may have made it anew since, with equal contents, and have ended its journal.
+        var replaced = records.Where(record => record.Kind is JournalKind.Replaced or JournalKind.Delete).GroupBy(record => record.Path).ToDictionary(path => path.Key, path => path.Max(record => record.Stamp));
         foreach (var record in records)
         {
             if (replaced.TryGetValue(record.Path, out var since) && record.Stamp <= since)
@@ -76,15 +78,15 @@ internal static class JournalRecovery
             {
                 case JournalKind.Put when record.Number == 0 || record.Number >= VersionOf(await files.ReadAsync(path)):
                     await files.WriteAsync(path, record.Contents, Durability.Seen, record.Number);
+                    again++;
                     break;
                 case JournalKind.Append:
                     await files.WriteAtAsync(path, record.Number, record.Contents);
-                    break;
-                case JournalKind.Delete:
-                    await files.DeleteAsync(path, Durability.Seen);
+                    again++;
                     break;
             }
         }
+        return again;
     }
 
     private static long VersionOf(byte[]? file) =>

@@ -187,7 +187,7 @@ internal sealed class JournaledDisk : IDisk, IAsyncDisposable
                 number = pending.Length;
             pending.Length = kind == JournalKind.Replaced ? _files.LengthOf(path) : kind == JournalKind.Append ? number + contents.Length : contents.Length;
             _stamp = Math.Max(_stamp + 1, _time.GetTimestamp());
-            var entry = new Entry(path, new JournalRecord(kind, _stamp, number, path[(_root.Length + 1)..], contents));
+            var entry = new Entry(path, new JournalRecord(kind, _stamp, number, path[(_root.Length + 1)..], contents), durability);
             pending.Newest = entry;
             _queue.Add(entry);
             if (durability == Durability.Now)
@@ -289,7 +289,7 @@ internal sealed class JournaledDisk : IDisk, IAsyncDisposable
                 {
                     JournalKind.Put => _files.WriteAsync(path, record.Contents, Durability.Seen, record.Number),
                     JournalKind.Append => _files.WriteAtAsync(path, record.Number, record.Contents),
-                    JournalKind.Delete => _files.DeleteAsync(path, Durability.Seen),
+                    JournalKind.Delete => _files.DeleteAsync(path, entry.Durability == Durability.Now ? Durability.Now : Durability.Seen),
                     _ => Task.CompletedTask,
                 });
             }
@@ -350,8 +350,10 @@ internal sealed class JournaledDisk : IDisk, IAsyncDisposable
 
     private static Task Start(Func<Task> work, TaskScheduler scheduler) => Task.Factory.StartNew(work, CancellationToken.None, TaskCreationOptions.DenyChildAttach, scheduler).Unwrap();
 
-    private sealed class Entry(string path, JournalRecord record)
+    private sealed class Entry(string path, JournalRecord record, Durability durability)
     {
+        public Durability Durability => durability;
+
         public string Path { get; } = path;
 
         public JournalRecord Record { get; } = record;
