@@ -198,13 +198,16 @@ internal sealed class SimDisk(World world)
 
         public async Task SyncAsync(string folder)
         {
-            var (seen, gone) = (disk._files.ToArray(), disk._durable.Keys.Except(disk._files.Keys).ToArray());
+            var (seen, durable) = (new Dictionary<string, byte[]>(disk._files), new Dictionary<string, byte[]>(disk._durable));
             await silo.PauseAsync(10, 100);
-            foreach (var (path, contents) in disk.IgnoresFlushes ? [] : seen)
-                disk._durable[path] = contents;
-            foreach (var path in gone)
-                if (!disk._files.ContainsKey(path))
+            // What was flushed meanwhile is newer.
+            foreach (var path in disk.IgnoresFlushes ? [] : seen.Keys.Union(durable.Keys).Where(path => disk._durable.GetValueOrDefault(path) == durable.GetValueOrDefault(path)).ToArray())
+            {
+                if (seen.TryGetValue(path, out var contents))
+                    disk._durable[path] = contents;
+                else
                     disk._durable.Remove(path);
+            }
             disk.World.Tally.Add("journals ended");
         }
 

@@ -36,7 +36,7 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
     public static Simulated Run(int seed, ExperimentSpec spec, FaultPlan plan, string? undisturbed, Func<int, FaultPlan, string, World>? build = null)
     {
         var memory = "/dev/shm";
-        var folder = Directory.CreateDirectory(Path.Combine(Directory.Exists(memory) ? memory : Path.GetTempPath(), $"adjointdpm-simulated-{Environment.ProcessId}-{Guid.NewGuid():N}")).FullName;
+        var folder = Directory.CreateDirectory(Path.Combine(Directory.Exists(memory) ? memory : Path.GetTempPath(), $"adjointdpm-simulated-{Environment.ProcessId:d10}-{Guid.NewGuid():N}")).FullName;
         try
         {
             using var world = (build ?? ((s, p, f) => new World(s, p, 3, f)))(seed, plan, folder);
