@@ -65,6 +65,9 @@ internal sealed class DeviceExecutor : IDisposable
 internal interface IDevices
 {
     Task<T> RunAsync<T>(string device, Func<IGradientEngine, T> work, CancellationToken cancellationToken);
+
+    /// <summary>Waits for the disk, while the device goes on with other work.</summary>
+    Task FinishAsync(Action work);
 }
 
 /// <summary>The executors of this silo's devices, made when first used and ended with the silo.</summary>
@@ -74,6 +77,8 @@ internal sealed class DeviceExecutors(IGradientEngineFactory engines) : IDevices
 
     public Task<T> RunAsync<T>(string device, Func<IGradientEngine, T> work, CancellationToken cancellationToken) =>
         _executors.GetOrAdd(device, name => new(() => new DeviceExecutor(name, engines))).Value.RunAsync(work, cancellationToken);
+
+    public Task FinishAsync(Action work) => Task.Factory.StartNew(work, CancellationToken.None, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default);
 
     public void Dispose()
     {

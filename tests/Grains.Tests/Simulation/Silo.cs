@@ -102,6 +102,12 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
         }
     }
 
+    public async Task FinishAsync(Action work)
+    {
+        await PauseAsync(0.5, 5);
+        work();
+    }
+
     /// <summary>The activation of a grain here, made when it is not.</summary>
     public Activation Activate(string grain) => _activations.TryGetValue(grain, out var present) ? present : _activations[grain] = Make(grain);
 
