@@ -16,9 +16,13 @@ internal sealed partial class LocalDisk : IJournalMedium
 
     public async Task<byte[]?> ReadAsync(string path)
     {
+        // Not there is the answer that most trials begin with: too common for an exception.
+        if (new FileInfo(path) is not { Exists: true } file)
+            return null;
         try
         {
-            return await File.ReadAllBytesAsync(path);
+            // A small file is read sooner than another thread begins to read it.
+            return file.Length <= JournaledDisk.LongestRecord ? File.ReadAllBytes(path) : await File.ReadAllBytesAsync(path);
         }
         catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {
@@ -48,7 +52,7 @@ internal sealed partial class LocalDisk : IJournalMedium
 
     public Task AppendAsync(string path, ReadOnlyMemory<byte> contents, Durability durability = Durability.Now)
     {
-        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        MakeFolder(Path.GetDirectoryName(path)!);
         using var file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.Write, FileShare.Read, 1);
         var end = file.Seek(0, SeekOrigin.End);
         try
@@ -69,7 +73,7 @@ internal sealed partial class LocalDisk : IJournalMedium
 
     public Task WriteAtAsync(string path, long start, ReadOnlyMemory<byte> contents)
     {
-        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        MakeFolder(Path.GetDirectoryName(path)!);
         using var file = File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete);
         RandomAccess.Write(file, contents.Span, start);
         return Task.CompletedTask;
@@ -93,7 +97,7 @@ internal sealed partial class LocalDisk : IJournalMedium
 
     public IDisposable? TryLock(string path)
     {
-        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        MakeFolder(Path.GetDirectoryName(path)!);
         try
         {
             return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1);
@@ -108,6 +112,13 @@ internal sealed partial class LocalDisk : IJournalMedium
     {
         OnFolder(folder, SyncFileSystem);
         return Task.CompletedTask;
+    }
+
+    /// <summary>To look is cheaper than to try, which locks the folder above.</summary>
+    internal static void MakeFolder(string folder)
+    {
+        if (!Directory.Exists(folder))
+            Directory.CreateDirectory(folder);
     }
 
     private static void SyncFolder(string folder)

@@ -16,6 +16,25 @@ internal static class JournalRecovery
     /// <summary>Held by whoever ends journals.</summary>
     public static string RecoveryLock(string folder) => Path.Combine(folder, "recovery" + Lock);
 
+    /// <summary>Whether a journal is of a time before the machine was started.</summary>
+    public static async Task<bool> IsNeededAsync(IJournalMedium files, string folder)
+    {
+        foreach (var path in (await files.ListAsync(folder)).Where(path => path.EndsWith(Segment, StringComparison.Ordinal)))
+        {
+            try
+            {
+                var begin = JournalRecord.ReadAll(await files.ReadAsync(path, 0, (int)Math.Min(files.LengthOf(path), 256)));
+                if (begin.Count > 0 && Encoding.UTF8.GetString(begin[0].Contents.Span) != files.Boot)
+                    return true;
+            }
+            catch (IOException)
+            {
+                // Ended in between.
+            }
+        }
+        return false;
+    }
+
     /// <summary>
     /// Ends the journals of silos that are gone, and those of one's own that are done with. What the machine forgot when it was started anew is
     /// written again; of silos that ended before that, everything that anyone was told of is in its place already.

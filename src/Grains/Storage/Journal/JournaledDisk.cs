@@ -64,6 +64,9 @@ internal sealed class JournaledDisk : IDisk, IAsyncDisposable
             using var recovery = _files.TryLock(JournalRecovery.RecoveryLock(_folder));
             if (recovery is not null)
                 return await JournalRecovery.RunAsync(_files, _root, _folder, []);
+            // Another silo ends journals; that concerns this one only when they are of before the machine was started.
+            if (!await JournalRecovery.IsNeededAsync(_files, _folder))
+                return 0;
             await Task.Delay(TimeSpan.FromMilliseconds(20), _time);
         }
     }
