@@ -79,10 +79,21 @@ public static class AdjointDpmSiloBuilderExtensions
     public static ISiloBuilder UseAdjointDpmFiles(this ISiloBuilder silo, string dataFolder, string clusterId)
     {
         silo.Services.AddSingleton<IMembershipTable>(provider => new FileMembershipTable(new MembershipFile(dataFolder, clusterId, provider.GetRequiredService<TimeProvider>())));
+        silo.AddJournaledDisk();
         // Reading one small file costs nothing, and shows at once whose process has ended.
         silo.Configure<ClusterMembershipOptions>(options => options.TableRefreshTimeout = TimeSpan.FromSeconds(1));
         silo.Services.AddGrainStorage<IGrainStorage>(StorageNames.State, (provider, _) =>
             new FileGrainStorage(provider.GetRequiredService<SiloFolders>().State, provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<IDisk>()));
         return silo;
+    }
+
+    /// <summary>What many trials commit within the same moment costs one flush. On systems that cannot, each commit costs its own.</summary>
+    private static void AddJournaledDisk(this ISiloBuilder silo)
+    {
+        if (!LocalDisk.CanJournal)
+            return;
+        silo.Services.AddSingleton<SiloDisk>();
+        silo.Services.AddSingleton<IDisk>(provider => provider.GetRequiredService<SiloDisk>().Disk);
+        silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>>(provider => provider.GetRequiredService<SiloDisk>());
     }
 }

@@ -1,6 +1,7 @@
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Workers;
 
@@ -43,8 +44,8 @@ internal interface ITrainedParameters
 }
 
 /// <param name="Norm">L2 norm of the gradient before clipping; when it is not finite nothing was stepped.</param>
-/// <param name="ParametersSha256">New version, on the disk.</param>
-/// <param name="OptimizerSha256">Its optimiser state, on the disk; null when the optimiser has none.</param>
+/// <param name="ParametersSha256">New version, on the disk no later than the state that names it.</param>
+/// <param name="OptimizerSha256">Its optimiser state, as well; null when the optimiser has none.</param>
 /// <param name="ReduceSeconds">How long the gradient took.</param>
 internal sealed record SteppedVersion(double Norm, string ParametersSha256, string? OptimizerSha256, double ReduceSeconds);
 
@@ -92,8 +93,8 @@ internal sealed class WholeParameters(byte[] parameters, float[] optimizer, Tria
         var stepped = await background.RunAsync(() => StepUpdate.Of(reduction, step, spec.Optimizer, _parameters, _optimizer, time));
         if (!double.IsFinite(stepped.Norm))
             return new SteppedVersion(stepped.Norm, "", null, stepped.ReduceSeconds);
-        // Both at once: the step waits for the disk, not for one flush after the other.
-        var written = await Task.WhenAll<string>(stepped.Optimizer.Length == 0 ? [files.WriteAsync(stepped.Parameters)] : [files.WriteAsync(stepped.Parameters), files.WriteAsync(TrialFiles.Bytes(stepped.Optimizer))]);
+        // Both at once: the step waits for the disk, not for one file after the other.
+        var written = await Task.WhenAll(((byte[][])[stepped.Parameters, TrialFiles.Bytes(stepped.Optimizer)]).Where(bytes => bytes.Length > 0).Select(bytes => files.WriteAsync(bytes, Durability.BeforeTheNext)));
         var (sha, state) = (written[0], written.ElementAtOrDefault(1));
         _stepped = (stepped, sha);
         return new SteppedVersion(stepped.Norm, sha, state, stepped.ReduceSeconds);

@@ -3,6 +3,7 @@ using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Trials.Ranges;
 using AdjointDpm.Grains.Workers;
@@ -10,7 +11,7 @@ using Microsoft.Extensions.Logging;
 
 namespace AdjointDpm.Grains.Trials;
 
-/// <summary>The phases of a trial, each ending in one commit; between two commits everything can be done again with equal bits.</summary>
+/// <summary>The phases of a trial, each step and each phase of some length ending in one commit; between two commits everything can be done again with equal bits.</summary>
 internal sealed partial class TrialLoop(
     TrialStore store,
     TrialFiles files,
@@ -28,12 +29,16 @@ internal sealed partial class TrialLoop(
     ILogger logger,
     CancellationToken stopping)
 {
-    private readonly ExperimentSpec _spec = ExperimentSpecJson.Deserialize(store.State.Assignment!.SpecJson);
+    /// <summary>A phase that took less is committed with the next one: done again it takes no longer.</summary>
+    private static readonly TimeSpan Brief = TimeSpan.FromSeconds(1);
+
+    private readonly ExperimentSpec _spec = TrialSpecs.Of(store.State.Assignment!.SpecJson);
     private readonly Queue<(string Parameters, string? Optimizer)> _kept = new();
     private ITrainedParameters? _trained;
     private TensorReference[]? _residuals;
     private int _losses;
     private int _attemptsBefore;
+    private long _committedAt = time.GetTimestamp();
 
     private TrialState State => store.State;
 
@@ -173,14 +178,16 @@ internal sealed partial class TrialLoop(
         if (ranged is null && parameters is not { Length: > 0 })
             throw new WorkFailedException("Nothing is trained: no parameter of the model matches train.include. List the model's parameter names and correct the patterns.");
         _trained = ranged is not null ? ranged : Whole(parameters!, []);
-        sha ??= await files.WriteAsync(parameters!);
+        sha ??= await files.WriteAsync(parameters!, Durability.BeforeTheNext);
         (State.ModelSha256, State.InitialSha256, State.ParametersSha256) = (prepared!.ModelSha256!, sha, sha);
         State.Phase = TrialPhase.Proving;
         var (training, assignment) = (_spec.Training, State.Assignment!);
-        await CommitAsync(Record(0, new Dictionary<string, double>()) with
+        await RecordAsync(Record(0, new Dictionary<string, double>()) with
         {
             Plan = new LedgerPlan(assignment.SpecJson, assignment.SpecSha256, State.ModelSha256, _spec.Gradient.Check.Mode == ProofMode.Only ? 0 : training.Steps, training.Shards, training.SamplesPerShard),
         });
+        // Ranges are placed anew from what is committed.
+        await (ranged is not null ? CommitAsync() : CommitLaterAsync());
         _kept.Enqueue((sha, null));
     }
 
@@ -203,17 +210,24 @@ internal sealed partial class TrialLoop(
         }
         State.Phase = TrialPhase.EvaluatingBefore;
         if (mode != ProofMode.Off)
-            await store.CommitAsync();
+            await CommitAsync();
     }
 
-    /// <summary>Commits the state together with the ledger's record of how it came about.</summary>
-    private async Task CommitAsync(LedgerRecord record)
+    /// <summary>Writes down how the next commit came about.</summary>
+    private async Task RecordAsync(LedgerRecord record)
     {
         record = record.Sealed();
-        files.Append(record);
+        await files.AppendAsync(record);
         State.LedgerSha256 = record.Sha256;
-        await store.CommitAsync();
     }
+
+    private async Task CommitAsync()
+    {
+        await store.CommitAsync();
+        _committedAt = time.GetTimestamp();
+    }
+
+    private Task CommitLaterAsync() => time.GetElapsedTime(_committedAt) < Brief ? Task.CompletedTask : CommitAsync();
 
     private LedgerRecord Record(long weight, IReadOnlyDictionary<string, double> metrics) => new()
     {
@@ -248,7 +262,7 @@ internal sealed partial class TrialLoop(
         }
         Count(parts);
         State.Phase = next;
-        await store.CommitAsync();
+        await CommitLaterAsync();
     }
 
     private async Task StepAsync()
@@ -286,7 +300,8 @@ internal sealed partial class TrialLoop(
             Lean = State.LeanFrom is null ? null : true,
             Residuals = shards[0].Residual is null ? null : [.. shards.Select(shard => shard.Residual!.Sha256)],
         };
-        await CommitAsync(record);
+        await RecordAsync(record);
+        await CommitAsync();
 
         _attemptsBefore = 0;
         // The step is committed: from here on nothing needs the version before it, except for replays, and the very first for the pictures.

@@ -99,6 +99,9 @@ internal interface IDevices
     /// <param name="work">Runs on the device's thread.</param>
     /// <param name="cancellationToken">Ends work that waits, and is given to work that runs.</param>
     Task<T> RunAsync<T>(string device, WorkShare share, Func<IGradientEngine, T> work, CancellationToken cancellationToken);
+
+    /// <summary>Waits for the disk, while the device goes on with other work.</summary>
+    Task FinishAsync(Action work);
 }
 
 /// <summary>The executors of this silo's devices, made when first used and ended with the silo.</summary>
@@ -108,6 +111,8 @@ internal sealed class DeviceExecutors(IGradientEngineFactory engines, TimeProvid
 
     public Task<T> RunAsync<T>(string device, WorkShare share, Func<IGradientEngine, T> work, CancellationToken cancellationToken) =>
         _executors.GetOrAdd(device, name => new(() => new DeviceExecutor(name, engines, time))).Value.RunAsync(share, work, cancellationToken);
+
+    public Task FinishAsync(Action work) => Task.Factory.StartNew(work, CancellationToken.None, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default);
 
     public void Dispose()
     {

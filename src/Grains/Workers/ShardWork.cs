@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Text;
 using AdjointDpm.Grains.DataPlane;
-using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Trials;
 
@@ -17,10 +16,13 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
     /// <summary>What the encoding of the gradient left for the shard's next step.</summary>
     public byte[]? Residual { get; init; }
 
+    /// <summary>What is left to do and needs no device: waiting for the disk.</summary>
+    public Action? Finish { get; init; }
+
     /// <summary>Does the work, on the device's thread.</summary>
     public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, CancellationToken cancellationToken, byte[]? residual = null)
     {
-        var plan = new TrialPlan(ExperimentSpecJson.Deserialize(assignment.SpecJson), assignment.ModelSha256, assignment.Lean);
+        var plan = new TrialPlan(TrialSpecs.Of(assignment.SpecJson), assignment.ModelSha256, assignment.Lean);
         var token = assignment.Token;
         switch (token.Kind)
         {
@@ -37,14 +39,14 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
                 var evaluation = engine.Evaluate(plan, parameters!, assignment.FirstSample, assignment.Samples, cancellationToken);
                 return new ShardWork(null, evaluation.Samples, evaluation.Sums, evaluation.Statistics);
             case WorkKind.Save:
-                ArtifactFolder.Write(assignment.ArtifactFolder!, folder =>
+                var place = ArtifactFolder.Fill(assignment.ArtifactFolder!, folder =>
                 {
                     engine.Save(plan, before!, parameters!, assignment.MetricsFile!, folder, cancellationToken);
                     var proof = Path.Combine(Path.GetDirectoryName(assignment.MetricsFile)!, TrialFiles.ProofFile);
                     if (File.Exists(proof))
                         File.Copy(proof, Path.Combine(folder, TrialFiles.ProofFile));
                 });
-                return new ShardWork(null, 1, NoSums, new WorkStatistics());
+                return new ShardWork(null, 1, NoSums, new WorkStatistics()) { Finish = place };
             default:
                 throw new InvalidOperationException($"Unknown work {token.Kind}.");
         }

@@ -99,6 +99,8 @@ internal sealed partial class ShardWorker(
                         instruments.WorkerBusy(token.Kind, -1);
                     }
                 }, work.Cancel.Token);
+            if (result.Finish is { } finish)
+                await devices.FinishAsync(finish);
             if (!_works.ContainsKey(token))
                 return;
             var total = time.GetElapsedTime(started);
