@@ -64,10 +64,13 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                     LogExpired(logger, expired);
                 }
                 var workers = ShardScheduling.Order(inventory.List(round.Device), round.Rotation);
-                if (workers.Count == 0 && !saidNoWorkers)
+                if (workers.Count == 0 && !saidNoWorkers && inventory.Cordoned(round.Device) is { } cordoned)
                 {
                     saidNoWorkers = true;
-                    LogNoWorkers(logger, round.Ledger.Trial, round.Device);
+                    if (cordoned == 0)
+                        LogNoWorkers(logger, round.Ledger.Trial, round.Device);
+                    else
+                        LogAllCordoned(logger, round.Ledger.Trial, round.Device, cordoned);
                 }
                 foreach (var worker in ShardScheduling.Free(workers, lanes.Values.Select(lane => lane.Worker), LanesPerWorker, IsResting))
                 {
