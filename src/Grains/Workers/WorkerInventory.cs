@@ -28,9 +28,12 @@ internal sealed class WorkerInventory(ISiloStatusOracle oracle, ISiloMetadataCac
     public bool Knows => _cordoned is not null;
 
     public IReadOnlyList<string> List(DeviceKind kind) =>
-        _cordoned is { } cordoned ? [.. All().Where(worker => KindOf(worker) == kind && !cordoned.Contains(worker)).Order(StringComparer.Ordinal)] : [];
+        Knows ? [.. All().Where(worker => KindOf(worker) == kind && !IsCordoned(worker)).Order(StringComparer.Ordinal)] : [];
 
-    public int? Cordoned(DeviceKind kind) => _cordoned is { } cordoned ? All().Count(worker => KindOf(worker) == kind && cordoned.Contains(worker)) : null;
+    public int? Cordoned(DeviceKind kind) => Knows ? All().Count(worker => KindOf(worker) == kind && IsCordoned(worker)) : null;
+
+    /// <summary>As far as is known.</summary>
+    public bool IsCordoned(string worker) => _cordoned?.Contains(worker) ?? false;
 
     /// <summary>Takes what is told, unless something newer was told before.</summary>
     public void Learn(CordonedWorkers told)
