@@ -50,6 +50,7 @@ public static class AdjointDpmSiloBuilderExtensions
         services.AddSingleton<AdjointDpmInstruments>();
         services.AddSingleton<WorkerInventory>();
         services.AddSingleton<IWorkerInventory>(provider => provider.GetRequiredService<WorkerInventory>());
+        services.AddHostedService<CordonWatch>();
         services.AddHostedService<ExperimentWatchdog>();
         services.AddPlacementDirector<NamedSiloPlacement, NamedSiloPlacementDirector>();
         silo.UseSiloMetadata(new Dictionary<string, string> { [WorkerInventory.MetadataKey] = string.Join(',', workers.EffectiveDevices) });

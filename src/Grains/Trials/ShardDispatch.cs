@@ -73,10 +73,13 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                 }
                 var busy = lanes.Values.Select(lane => lane.Worker);
                 var workers = ShardScheduling.Within(ShardScheduling.Order(inventory.List(round.Device), round.Rotation), round.Slots, busy, IsResting);
-                if (workers.Count == 0 && !saidNoWorkers)
+                if (workers.Count == 0 && !saidNoWorkers && inventory.Cordoned(round.Device) is { } cordoned)
                 {
                     saidNoWorkers = true;
-                    LogNoWorkers(logger, round.Ledger.Trial, round.Slots.Min ?? 1, round.Device);
+                    if (cordoned == 0 || inventory.List(round.Device).Count > 0)
+                        LogNoWorkers(logger, round.Ledger.Trial, round.Slots.Min ?? 1, round.Device);
+                    else
+                        LogAllCordoned(logger, round.Ledger.Trial, round.Device, cordoned);
                 }
                 foreach (var worker in ShardScheduling.Free(workers, busy, LanesPerWorker, IsResting))
                 {

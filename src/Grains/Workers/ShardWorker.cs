@@ -1,3 +1,4 @@
+using System.Text.Json;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Storage;
@@ -27,6 +28,8 @@ internal sealed partial class ShardWorker(
     private readonly Dictionary<string, (string Sha, Task<byte[]> Bytes)> _parameters = [];
     private readonly ShardResiduals _residuals = new(devices, transfer, disk, background, time, logger);
     private IDisposable? _sweep;
+    private long _done;
+    private (string Message, DateTimeOffset At)? _lastFailure;
 
     private string Key => activation.Key;
 
@@ -37,6 +40,8 @@ internal sealed partial class ShardWorker(
             return new WorkStatus(WorkState.Fenced);
         if (_works.TryGetValue(token, out var known))
             return StatusOf(known);
+        if (stopping.IsCancellationRequested)
+            return HandBack(token);
         if (token.Epoch > epoch)
             DropWhere(other => other.Trial == token.Trial);
         _epochs[token.Trial] = token.Epoch;
@@ -63,6 +68,15 @@ internal sealed partial class ShardWorker(
         }
         return StatusOf(work);
     }
+
+    /// <summary>What it holds, until the coordinator has collected it, and what it has done.</summary>
+    public WorkerReport Report() => new()
+    {
+        Work = [.. _works.Where(pair => pair.Value.State is WorkState.Waiting or WorkState.Running or WorkState.Done).OrderBy(pair => pair.Value.Taken).Select(pair => Describe(pair.Key, pair.Value))],
+        Done = _done,
+        LastFailure = _lastFailure?.Message,
+        LastFailureAt = _lastFailure?.At,
+    };
 
     public void Forget(ShardToken token) => DropWhere(other => other == token);
 
@@ -108,6 +122,7 @@ internal sealed partial class ShardWorker(
             if (work.Result.Residual is { } left)
                 _residuals.Hold(token, left);
             work.State = WorkState.Done;
+            _done++;
             instruments.WorkFinished(token.Kind, work.Result.Statistics);
             LogDone(logger, Key, token, total.TotalSeconds);
         }
@@ -121,6 +136,7 @@ internal sealed partial class ShardWorker(
         {
             work.Failure = WorkFailures.Of(e);
             work.State = WorkState.Failed;
+            _lastFailure = (work.Failure.Message, time.GetUtcNow());
             LogFailed(logger, Key, token, work.Failure.Permanent ? "permanent" : "transient", work.Failure.Message, e);
         }
         finally
@@ -173,15 +189,34 @@ internal sealed partial class ShardWorker(
         }
     }
 
-    private static WorkStatus StatusOf(Work work) => new(work.State, work.Result, work.Failure);
+    /// <summary>A silo that stops hands back what it has not done, so that its coordinator gives it to another at once and not when the lease runs out.</summary>
+    private WorkStatus StatusOf(Work work) => stopping.IsCancellationRequested && work.State is WorkState.Waiting or WorkState.Running or WorkState.Cancelled
+        ? HandBack(work.Assignment.Token)
+        : new(work.State, work.Result, work.Failure);
 
-    private sealed class Work(WorkAssignment assignment, CancellationTokenSource cancel, DateTimeOffset asked)
+    private WorkStatus HandBack(ShardToken token)
+    {
+        LogHandedBack(logger, Key, token);
+        return new(WorkState.Failed, null, new WorkFailure(false, $"Silo {WorkerInventory.SiloOf(Key)} is stopping."));
+    }
+
+    private static WorkInHand Describe(in ShardToken token, Work work) => new(
+        token.Trial,
+        JsonNamingPolicy.CamelCase.ConvertName(token.Kind.ToString()),
+        token.Kind == WorkKind.Gradient ? token.Step + 1 : token.Step,
+        token.Shard,
+        work.State switch { WorkState.Done => WorkProgress.Delivering, WorkState.Running => WorkProgress.Running, _ => WorkProgress.Waiting },
+        work.Taken);
+
+    private sealed class Work(WorkAssignment assignment, CancellationTokenSource cancel, DateTimeOffset taken)
     {
         public WorkAssignment Assignment { get; } = assignment;
 
         public CancellationTokenSource Cancel { get; } = cancel;
 
-        public DateTimeOffset Asked { get; set; } = asked;
+        public DateTimeOffset Taken { get; } = taken;
+
+        public DateTimeOffset Asked { get; set; } = taken;
 
         public TaskCompletionSource Ended { get; } = new();
 

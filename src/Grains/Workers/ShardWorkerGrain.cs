@@ -8,8 +8,8 @@ using Microsoft.Extensions.Logging;
 
 namespace AdjointDpm.Grains.Workers;
 
-/// <summary>Where a <see cref="ShardWorker"/> lives in a silo.</summary>
-[NamedSiloPlacement]
+/// <summary>Where a <see cref="ShardWorker"/> lives in a silo, as long as the silo does: it counts what it has done.</summary>
+[NamedSiloPlacement, CollectionAgeLimit(AlwaysActive = true)]
 internal sealed class ShardWorkerGrain : Grain, IShardWorkerGrain
 {
     private readonly ShardWorker _worker;
@@ -26,6 +26,8 @@ internal sealed class ShardWorkerGrain : Grain, IShardWorkerGrain
         _worker.Forget(token);
         return Task.CompletedTask;
     }
+
+    public Task<WorkerReport> ReportAsync() => Task.FromResult(_worker.Report());
 
     public override Task OnDeactivateAsync(DeactivationReason reason, CancellationToken cancellationToken)
     {

@@ -160,6 +160,19 @@ internal enum WorkState
     Fenced,
 }
 
+/// <summary>What a worker holds and has done.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.WorkerReport")]
+internal sealed record WorkerReport
+{
+    [Id(0)] public required IReadOnlyList<WorkInHand> Work { get; init; }
+
+    [Id(1)] public required long Done { get; init; }
+
+    [Id(2)] public string? LastFailure { get; init; }
+
+    [Id(3)] public DateTimeOffset? LastFailureAt { get; init; }
+}
+
 [GenerateSerializer, Immutable, Alias("adjointdpm.WorkStatus")]
 internal sealed record WorkStatus([property: Id(0)] WorkState State, [property: Id(1)] WorkResult? Result = null, [property: Id(2)] WorkFailure? Failure = null);
 
@@ -178,4 +191,8 @@ internal interface IShardWorkerGrain : IGrainWithStringKey
     /// <summary>Ends the work and drops its result.</summary>
     [Alias("Forget"), Orleans.Concurrency.AlwaysInterleave]
     Task ForgetAsync(ShardToken token);
+
+    /// <summary>What it holds, for people.</summary>
+    [Alias("Report"), Orleans.Concurrency.AlwaysInterleave]
+    Task<WorkerReport> ReportAsync();
 }

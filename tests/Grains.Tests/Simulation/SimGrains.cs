@@ -43,6 +43,8 @@ internal sealed class SimGrains(Silo from) : IGrainFactory
         public Task<WorkStatus> WaitAsync(ShardToken token, TimeSpan upTo) =>
             from.World.CallAsync<ShardWorker, WorkStatus>(from, Grain, worker => worker.WaitAsync(token, upTo));
 
+        public Task<WorkerReport> ReportAsync() => throw new NotSupportedException("Nobody looks at a simulated worker.");
+
         public Task ForgetAsync(ShardToken token) => from.World.CallAsync<ShardWorker, bool>(from, Grain, worker =>
         {
             worker.Forget(token);
