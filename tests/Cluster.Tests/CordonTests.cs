@@ -49,7 +49,7 @@ public sealed class CordonTests
             Assert.True(attempt < 4, "No stop hit a leased shard.");
     }
 
-    /// <summary>Stops a worker's silo by SIGTERM while it computes, checks the result, and returns how many shards were given out again.</summary>
+    /// <summary>Stops a worker's silo by SIGTERM while it computes, checks the result, and returns how many shards it handed back.</summary>
     private static async Task<int> StopOnceAsync()
     {
         await using var cluster = await RealCluster.StartAsync(2);
@@ -62,13 +62,11 @@ public sealed class CordonTests
         var snapshot = await cluster.WaitAsync("stop", snapshot => snapshot.Summary.EndedAt is not null);
         await FaultTests.SameAsCalmAsync(snapshot);
         Assert.DoesNotContain("adjointdpm_lease_expirations_total{", await other.GetAsync("/metrics"), StringComparison.Ordinal);
-        if (snapshot.Trials[0].ShardsReissued > 0)
-        {
-            Assert.Contains($"Silo {victim.Name} is stopping.", other.Log, StringComparison.Ordinal);
-            Assert.Contains("hands back", victim.Log, StringComparison.Ordinal);
-        }
-        TestContext.Current.SendDiagnosticMessage($"{snapshot.Trials[0].ShardsReissued} shards given out again:\n{string.Join('\n', other.Log.Split('\n').Where(line => line.Contains("did not deliver", StringComparison.Ordinal)))}");
-        return snapshot.Trials[0].ShardsReissued;
+        var handedBack = other.Log.Split('\n').Count(line => line.Contains($"Silo {victim.Name} is stopping.", StringComparison.Ordinal));
+        // The runtime may move a coordinator whose entry in the grain directory lay on the silo that left; the next one counts its own reissues only.
+        if (handedBack > 0 && !other.Log.Contains("Trial stop/0 goes on from step", StringComparison.Ordinal))
+            Assert.True(snapshot.Trials[0].ShardsReissued >= handedBack, $"{handedBack} handed back, {snapshot.Trials[0].ShardsReissued} given out again:\n{other.Log}");
+        return handedBack;
     }
 
     private static List<string> Contributors(RealCluster cluster, string id) =>

@@ -30,6 +30,7 @@ internal static partial class ReplayCommand
             await using var silos = await SilosAsync(where, id, trial, context, cancellationToken);
             await using var cluster = await context.Connect(where, cancellationToken);
             var experiment = await ExperimentLookup.FindAsync(cluster, id, cancellationToken);
+            await WorkersCommand.WarnAsync(context, cluster, cancellationToken);
             var replay = await ToEndAsync(cluster, experiment.Summary.Id, trial, step, context, cancellationToken);
             if (parsed.GetValue(json)) context.Terminal.WriteRaw(ClientJson.Text(new ReplayDocument(replay.State == ReplayState.Equal, replay)));
             else ReplayView.Show(context.Terminal, replay);

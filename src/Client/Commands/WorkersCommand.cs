@@ -36,6 +36,22 @@ internal static class WorkersCommand
         return command;
     }
 
+    /// <summary>Says to somebody who is about to wait that nobody will work.</summary>
+    public static async Task WarnAsync(ClientContext context, IClusterConnection cluster, CancellationToken cancellationToken)
+    {
+        try
+        {
+            if (await cluster.ListWorkersAsync(cancellationToken) is { Count: > 0 } workers && workers.All(worker => worker.Cordoned))
+                context.Terminal.Note($"[yellow]{AllCordoned}[/] See 'adpm workers', and 'adpm workers uncordon NAME'.");
+        }
+        catch (ClusterUnreachableException)
+        {
+            // Whoever waits finds that out.
+        }
+    }
+
+    private const string AllCordoned = "Every worker of the cluster is cordoned: experiments wait until one is uncordoned.";
+
     private static Command Change(ClientContext context, string name, string description, bool cordoned)
     {
         var command = new Command(name, description);
@@ -129,6 +145,6 @@ internal static class WorkersCommand
         var chosen = workers.Where(worker => names.Contains(worker.Name)).ToList();
         if (json) context.Terminal.WriteRaw(ClientJson.Text(new WorkersDocument(chosen)));
         else foreach (var worker in chosen) context.Terminal.WriteRaw(sentence(worker));
-        if (workers.Count > 0 && workers.All(worker => worker.Cordoned)) context.Terminal.Note("Every worker is cordoned now: experiments wait until one is uncordoned.");
+        if (workers.Count > 0 && workers.All(worker => worker.Cordoned)) context.Terminal.Note(AllCordoned);
     }
 }

@@ -39,10 +39,20 @@ public sealed class WorkersCommandTests : IDisposable
     {
         _adpm.Cluster.Workers.Add(Samples.Worker("silo-0/cpu:0", false));
         Assert.Equal(0, await _adpm.RunAsync("workers cordon silo-0/cpu:0 --json"));
-        Assert.Equal("Every worker is cordoned now: experiments wait until one is uncordoned.\n", _adpm.Error.ToString());
+        Assert.Equal("Every worker of the cluster is cordoned: experiments wait until one is uncordoned.\n", _adpm.Error.ToString());
         Assert.Equal(0, await _adpm.RunAsync("workers uncordon silo-0/cpu:0"));
         Assert.EndsWith("silo-0/cpu:0 gets shards.\n", _adpm.Out.ToString(), StringComparison.Ordinal);
         Assert.False(_adpm.Cluster.Workers[0].Cordoned);
+    }
+
+    [Fact]
+    public async Task WhoeverWaits_IsToldThatEveryWorkerIsCordoned()
+    {
+        _adpm.Cluster.Experiments["stylize-0a1b2c3d"] = Samples.Ended();
+        _adpm.Cluster.Events.AddRange(Samples.Events());
+        _adpm.Cluster.Workers.Add(Samples.Worker("silo-0/cpu:0", true));
+        Assert.Equal(0, await _adpm.RunAsync("watch stylize"));
+        Assert.StartsWith("Every worker of the cluster is cordoned: experiments wait until one is uncordoned. See 'adpm workers', and 'adpm workers uncordon NAME'.\n", _adpm.Error.ToString(), StringComparison.Ordinal);
     }
 
     [Theory]
