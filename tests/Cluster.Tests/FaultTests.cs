@@ -36,7 +36,7 @@ public sealed class FaultTests
     {
         // A kill can fall between two shards. Every run must end in the same bits; one of them must have lost a lease.
         for (var attempt = 1; await KillOnceAsync(victimIsThe) == 0; attempt++)
-            Assert.True(attempt < 4, "No kill hit a leased shard.");
+            Assert.True(attempt < 12, "No kill hit a leased shard.");
     }
 
     /// <summary>Kills one silo while its device computes a gradient, checks the result, and returns how many shards were given out again.</summary>
