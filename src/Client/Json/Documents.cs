@@ -138,3 +138,11 @@ internal sealed record MemoryDocument(int Samples, int Steps, long WeightBytes, 
     [JsonPropertyOrder(-1)]
     public string Schema { get; } = "adjointdpm.dev/memory/v1";
 }
+
+/// <param name="LookedIn">Folder of the Hugging Face cache, then the others.</param>
+/// <param name="Models">What was found.</param>
+internal sealed record ModelsDocument(IReadOnlyList<string> LookedIn, IReadOnlyList<ToolModel> Models)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/models/v1";
+}

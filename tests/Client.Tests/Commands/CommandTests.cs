@@ -29,6 +29,8 @@ public sealed class CommandTests : IDisposable
     [InlineData("convert --help", "convert")]
     [InlineData("sample --help", "sample")]
     [InlineData("plan --help", "plan")]
+    [InlineData("models ls --help", "models-ls")]
+    [InlineData("pull --help", "pull")]
     [InlineData("config --help", "config")]
     [InlineData("schema --help", "schema")]
     [InlineData("workers --help", "workers")]
