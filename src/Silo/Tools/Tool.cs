@@ -31,6 +31,7 @@ internal static class Tool
                 DrawRequest draw => Drawing.Run(draw),
                 PlanRequest plan => new ToolAnswer { Memory = ExperimentMemory.Plan(ExperimentSpecJson.Deserialize(plan.SpecJson), plan.Budget) },
                 ModelsRequest models => new ToolAnswer { Models = Models(models) },
+                EstimateRequest estimate => Estimating.Run(estimate),
                 PullRequest pull => Pulling.Run(pull),
                 var other => new ToolAnswer($"There is no tool for {other.GetType().Name}."),
             };
