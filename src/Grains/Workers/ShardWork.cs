@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Trials;
 
@@ -35,8 +36,8 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
                 var gradient = engine.Differentiate(plan, parameters!, token.Step, token.Shard, cancellationToken);
                 var (sent, left) = EncodedGradient.Encode(plan.Spec.Training, token.Step, gradient.Gradient, residual);
                 return new ShardWork(sent, gradient.Samples, gradient.Sums, gradient.Statistics) { Residual = left };
-            case WorkKind.EvaluateBefore or WorkKind.EvaluateAfter:
-                var evaluation = engine.Evaluate(plan, parameters!, assignment.FirstSample, assignment.Samples, cancellationToken);
+            case WorkKind.EvaluateBefore or WorkKind.EvaluateAfter or WorkKind.Guard:
+                var evaluation = engine.Evaluate(plan with { Guided = token.Kind == WorkKind.EvaluateAfter && plan.Spec.Train.Target == TrainTarget.None }, parameters!, assignment.FirstSample, assignment.Samples, cancellationToken);
                 return new ShardWork(null, evaluation.Samples, evaluation.Sums, evaluation.Statistics);
             case WorkKind.Save:
                 var place = ArtifactFolder.Fill(assignment.ArtifactFolder!, folder =>
