@@ -195,6 +195,36 @@ internal sealed class GradientEngine : IGradientEngine
         model.Part.SaveBeside(folder, model.Sampled, spec);
     }
 
+    /// <summary>Each loss of a spec that looks at pictures, on samples of its model, in float64 where the loss can.</summary>
+    public IReadOnlyList<RewardFitness> CheckRewards(ExperimentSpec spec, int samples, CancellationToken cancellationToken)
+    {
+        using var threads = ThreadCount.Enter(spec.Resources.Threads);
+        var found = new List<RewardFitness>();
+        for (var i = 0; i < spec.Losses.Count; i++)
+        {
+            // A loss of x_T, for which no pictures stand.
+            if (spec.Losses[i].Name == LossName.NoiseNorm)
+                continue;
+            // What comes over a wire comes in float32.
+            var dtype = spec.Losses[i].Name == LossName.Sidecar ? spec.Model.Dtype == NumberFormat.Float64 ? NumberFormat.Float32 : spec.Model.Dtype : NumberFormat.Float64;
+            var one = spec with { Losses = [spec.Losses[i]], Model = spec.Model with { Dtype = dtype } };
+            var model = Load(new TrialPlan(one, ""));
+            using var scope = NewDisposeScope();
+            var batch = new ShardSamples(new NoiseKey((ulong)spec.Training.Seed, Step: uint.MaxValue), 0, 0, samples, 0, ShardSamples.ConditionsOf(spec, Conditions(model, one), 0, samples));
+            var request = Drawn(one, model, batch, CounterNoise.Normal(batch.Key, model.Shape(samples), model.Dtype, _device));
+            using var drawn = Sampling.Sample(request, cancellationToken);
+            var name = $"losses[{i}] {ExperimentSpecJson.NameOf(spec.Losses[i].Name)}";
+            Tensor at;
+            using (no_grad())
+                at = model.Sampled.Picture(drawn.Sample).detach();
+            using var parts = new LossParts(BatchOf(one, model, batch, request, cancellationToken));
+            var loss = parts.Make(spec.Losses[i], i, out var owned);
+            found.Add(RewardChecks.Of(name, loss, at));
+            owned?.Dispose();
+        }
+        return found;
+    }
+
     public void Dispose()
     {
         foreach (var (_, model) in _models)
@@ -273,7 +303,9 @@ internal sealed class GradientEngine : IGradientEngine
         return parts.Length > 1 && int.TryParse(parts[1], out _) ? $"{parts[0]}.{parts[1]}" : parts[0];
     }
 
-    private TrialLoss Loss(ExperimentSpec spec, LoadedModel model, ShardSamples batch, SampleRequest request, CancellationToken cancellationToken) => new(new LossBatch
+    private TrialLoss Loss(ExperimentSpec spec, LoadedModel model, ShardSamples batch, SampleRequest request, CancellationToken cancellationToken) => new(BatchOf(spec, model, batch, request, cancellationToken));
+
+    private LossBatch BatchOf(ExperimentSpec spec, LoadedModel model, ShardSamples batch, SampleRequest request, CancellationToken cancellationToken) => new()
     {
         Spec = spec,
         Networks = _networks,
@@ -294,7 +326,7 @@ internal sealed class GradientEngine : IGradientEngine
             using var drawn = Sampling.Sample(untrained, cancellationToken);
             return drawn.Sample.view_as(drawn.Sample);
         },
-    });
+    };
 
     private int[] Conditions(LoadedModel model, ExperimentSpec spec) => model.Sampled.Conditions(spec, folder => _networks.Classifier(folder, model.Dtype).Classes);
 

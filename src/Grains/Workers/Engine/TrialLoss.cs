@@ -1,6 +1,7 @@
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Losses;
 using AdjointDpm.Models.Classifiers;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Grains.Workers.Engine;
@@ -103,9 +104,20 @@ internal sealed class TrialLoss : IDisposable
         using var frozen = no_grad();
         using var scope = NewDisposeScope();
         var pictures = _batch.Picture(samples);
-        var sums = new Dictionary<string, double> { ["loss"] = (_pictures is null ? 0 : Sum(_pictures, pictures)) + (_noise is null ? 0 : Sum(_noise, noise)) };
-        foreach (var (name, _, loss, ofNoise) in _parts)
-            sums[name] = Sum(loss, ofNoise ? noise : pictures);
+        var sums = new Dictionary<string, double> { ["loss"] = 0 };
+        // Each is asked once: what is far away takes its time. Weighted and added as the whole is, so that it has those bits.
+        Tensor? ofPictures = null, ofNoise = null;
+        foreach (var (name, weight, loss, isOfNoise) in _parts)
+        {
+            var each = loss.PerSample(isOfNoise ? noise : pictures);
+            sums[name] = Sum(each);
+            using var factor = weight.ToScalar();
+            if (isOfNoise)
+                ofNoise = ofNoise is null ? each.mul(factor) : ofNoise.add(each, factor);
+            else
+                ofPictures = ofPictures is null ? each.mul(factor) : ofPictures.add(each, factor);
+        }
+        sums["loss"] = (ofPictures is null ? 0 : Sum(ofPictures)) + (ofNoise is null ? 0 : Sum(ofNoise));
         return sums;
     }
 
@@ -117,12 +129,11 @@ internal sealed class TrialLoss : IDisposable
 
     private WeightedLoss? Sum(bool ofNoise) => _parts.Where(part => part.OfNoise == ofNoise).Select(part => (part.Weight, part.Loss)).ToArray() is { Length: > 0 } terms ? new WeightedLoss(terms) : null;
 
-    private static double Sum(SampleLoss loss, Tensor samples)
+    private static double Sum(Tensor each)
     {
         using var scope = NewDisposeScope();
-        var each = loss.PerSample(samples).to(ScalarType.Float64).cpu().data<double>().ToArray();
         var sum = 0.0;
-        foreach (var value in each)
+        foreach (var value in each.to(ScalarType.Float64).cpu().data<double>().ToArray())
             sum += value;
         return sum;
     }
