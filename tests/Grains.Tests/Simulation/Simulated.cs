@@ -3,6 +3,7 @@ using System.Text;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Experiments.Searching;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tests.Cluster;
 
