@@ -14,8 +14,11 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
 
     public TimeSpan Queue { get; init; }
 
+    /// <summary>What is left to do, away from the device, before the work counts as done.</summary>
+    public Func<CancellationToken, Task>? Rest { get; init; }
+
     /// <summary>Does the work, on the device's thread.</summary>
-    public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, CancellationToken cancellationToken)
+    public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, IArtifacts artifacts, CancellationToken cancellationToken)
     {
         var plan = new TrialPlan(ExperimentSpecJson.Deserialize(assignment.SpecJson), assignment.ModelSha256);
         var token = assignment.Token;
@@ -33,14 +36,14 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
                 var evaluation = engine.Evaluate(plan, parameters!, assignment.FirstSample, assignment.Samples, cancellationToken);
                 return new ShardWork(null, evaluation.Samples, evaluation.Sums, evaluation.Statistics);
             case WorkKind.Save:
-                ArtifactFolder.Write(assignment.ArtifactFolder!, folder =>
+                var rest = artifacts.Write(assignment.ArtifactFolder!, $"{assignment.SpecSha256}/{parameters!.Sha256}", folder =>
                 {
-                    engine.Save(plan, before!, parameters!, assignment.MetricsFile!, folder, cancellationToken);
+                    engine.Save(plan, before!, parameters, assignment.MetricsFile!, folder, cancellationToken);
                     var proof = Path.Combine(Path.GetDirectoryName(assignment.MetricsFile)!, TrialFiles.ProofFile);
                     if (File.Exists(proof))
                         File.Copy(proof, Path.Combine(folder, TrialFiles.ProofFile));
                 });
-                return new ShardWork(null, 1, NoSums, new WorkStatistics());
+                return new ShardWork(null, 1, NoSums, new WorkStatistics()) { Rest = rest };
             default:
                 throw new InvalidOperationException($"Unknown work {token.Kind}.");
         }

@@ -1,5 +1,6 @@
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Trials;
 using Microsoft.Extensions.Logging;
@@ -11,6 +12,7 @@ internal sealed partial class ShardWorker(
     IActivation activation,
     IDevices devices,
     TensorTransfer transfer,
+    IArtifacts artifacts,
     TimeProvider time,
     AdjointDpmInstruments instruments,
     ILogger logger,
@@ -82,13 +84,15 @@ internal sealed partial class ShardWorker(
                     instruments.WorkerBusy(token.Kind, +1);
                     try
                     {
-                        return ShardWork.Do(engine, work.Assignment, parameters, before, work.Cancel.Token) with { Fetch = fetched, Queue = queued };
+                        return ShardWork.Do(engine, work.Assignment, parameters, before, artifacts, work.Cancel.Token) with { Fetch = fetched, Queue = queued };
                     }
                     finally
                     {
                         instruments.WorkerBusy(token.Kind, -1);
                     }
                 }, work.Cancel.Token);
+            if (result.Rest is { } rest)
+                await rest(work.Cancel.Token);
             if (!_works.ContainsKey(token))
                 return;
             var total = time.GetElapsedTime(started);

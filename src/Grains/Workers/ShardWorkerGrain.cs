@@ -1,5 +1,6 @@
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Trials;
 using Microsoft.Extensions.Hosting;
@@ -13,8 +14,8 @@ internal sealed class ShardWorkerGrain : Grain, IShardWorkerGrain
 {
     private readonly ShardWorker _worker;
 
-    public ShardWorkerGrain(IGrainFactory grains, IDevices devices, TensorTransfer transfer, IHostApplicationLifetime lifetime, TimeProvider time, AdjointDpmInstruments instruments, ILogger<ShardWorkerGrain> logger) =>
-        _worker = new ShardWorker(new GrainActivation(this, grains), devices, transfer, time, instruments, logger, lifetime.ApplicationStopping);
+    public ShardWorkerGrain(IGrainFactory grains, IDevices devices, TensorTransfer transfer, IArtifacts artifacts, IHostApplicationLifetime lifetime, TimeProvider time, AdjointDpmInstruments instruments, ILogger<ShardWorkerGrain> logger) =>
+        _worker = new ShardWorker(new GrainActivation(this, grains), devices, transfer, artifacts, time, instruments, logger, lifetime.ApplicationStopping);
 
     public Task<WorkStatus> StartAsync(WorkAssignment assignment) => Task.FromResult(_worker.Start(assignment));
 

@@ -4,6 +4,7 @@ using AdjointDpm.Formats;
 using AdjointDpm.Gradients;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
 using AdjointDpm.Models;
 
 namespace AdjointDpm.Grains.Workers;
@@ -14,6 +15,8 @@ internal static class WorkFailures
     public static WorkFailure Of(Exception error) => error switch
     {
         TensorTransferException => new(false, error.Message),
+        // Another silo may have the right settings, or a connection.
+        ArtifactException => new(false, error.Message),
         // The computation is a function of spec and parameters: what it cannot do once it cannot do at all.
         NonFiniteException or UndeclaredInputException => new(true, error.Message),
         SpecException or ModelConfigException or SafetensorsException => new(true, error.Message),
