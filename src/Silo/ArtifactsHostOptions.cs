@@ -22,8 +22,8 @@ public sealed class ArtifactsHostOptions : IValidatableObject
     /// <summary>Whether the bucket is named in the path and not in the host's name: what most servers but Amazon's want. Default: true with an endpoint, else false.</summary>
     public bool? PathStyle { get; set; }
 
-    /// <summary>Files above this many bytes go in parts of that length, four at once. S3 takes no less than 5 MiB. Default: 16 MiB.</summary>
-    [Range(5 << 20, 1 << 30)]
+    /// <summary>Files above this many bytes go in parts of that length, four at once. Amazon takes no less than 5 MiB. Default: 16 MiB.</summary>
+    [Range(1 << 20, 1 << 30)]
     public int PartBytes { get; set; } = 16 << 20;
 
     /// <summary>How long a request may take. Default: 100.</summary>
@@ -55,6 +55,8 @@ public sealed class ArtifactsHostOptions : IValidatableObject
             yield return new ValidationResult($"Artifacts:Prefix is '{Prefix}'. Write letters, digits, '-', '_' and '.', with single slashes between and none around.");
         if (Endpoint is not null && !(Uri.TryCreate(Endpoint, UriKind.Absolute, out var address) && address.Scheme is "http" or "https" && address.UserInfo.Length == 0 && address.AbsolutePath == "/" && address.Query.Length == 0))
             yield return new ValidationResult("Artifacts:Endpoint is not of the form https://host or http://host:port. Credentials do not belong in it: give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role.");
+        if (Endpoint is null && PartBytes < 5 << 20)
+            yield return new ValidationResult($"Artifacts:PartBytes is {PartBytes}. Amazon S3 takes no parts below 5242880 bytes.");
         if (EffectiveRegion is null)
             yield return new ValidationResult("Artifacts:Bucket is set, but Artifacts:Region, Artifacts:Endpoint and AWS_REGION are not. Name the bucket's region.");
     }

@@ -36,7 +36,7 @@ internal static class Doctor
     {
         try
         {
-            var options = WebApplication.CreateBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory }).Configuration.Read<ArtifactsHostOptions>(ArtifactsHostOptions.Section);
+            var options = WebApplication.CreateBuilder(new WebApplicationOptions { Args = [.. args.Where(arg => arg != Argument)], ContentRootPath = AppContext.BaseDirectory }).Configuration.Read<ArtifactsHostOptions>(ArtifactsHostOptions.Section);
             if (options.Bucket is null)
                 return (null, null);
             using var bucket = await S3Bucket.OpenAsync(options, TimeProvider.System, CancellationToken.None);
