@@ -3,21 +3,22 @@ using System.ComponentModel.DataAnnotations;
 namespace AdjointDpm.Silo;
 
 /// <summary>Section <c>Artifacts</c>: where results go. Without a bucket they go to the data folder. Credentials are never here: they come from the environment, a profile or a role, as the SDK finds them.</summary>
+/// <remarks>An empty variable of the environment is none.</remarks>
 public sealed class ArtifactsHostOptions : IValidatableObject
 {
     public const string Section = "Artifacts";
 
     /// <summary>Name of an S3 bucket. Default: none, results go to the data folder.</summary>
-    public string? Bucket { get; set; }
+    public string? Bucket { get; set => field = NullIfEmpty(value); }
 
     /// <summary>What the names of all objects begin with, without slashes around it: a cluster's own part of the bucket. Default: none.</summary>
     public string Prefix { get; set; } = "";
 
     /// <summary>Address of an S3-compatible server, such as <c>https://minio:9000</c>. Default: Amazon's, for the region.</summary>
-    public string? Endpoint { get; set; }
+    public string? Endpoint { get; set => field = NullIfEmpty(value); }
 
     /// <summary>Region. Default: AWS_REGION, else us-east-1 with an endpoint.</summary>
-    public string? Region { get; set; }
+    public string? Region { get; set => field = NullIfEmpty(value); }
 
     /// <summary>Whether the bucket is named in the path and not in the host's name: what most servers but Amazon's want. Default: true with an endpoint, else false.</summary>
     public bool? PathStyle { get; set; }
@@ -39,13 +40,13 @@ public sealed class ArtifactsHostOptions : IValidatableObject
 
     internal bool EffectivePathStyle => PathStyle ?? Endpoint is not null;
 
-    internal string? EffectiveRegion => Region ?? Environment.GetEnvironmentVariable("AWS_REGION") ?? Environment.GetEnvironmentVariable("AWS_DEFAULT_REGION") ?? (Endpoint is null ? null : "us-east-1");
+    internal string? EffectiveRegion => Region ?? NullIfEmpty(Environment.GetEnvironmentVariable("AWS_REGION")) ?? NullIfEmpty(Environment.GetEnvironmentVariable("AWS_DEFAULT_REGION")) ?? (Endpoint is null ? null : "us-east-1");
 
     public IEnumerable<ValidationResult> Validate(ValidationContext validationContext)
     {
-        if (string.IsNullOrWhiteSpace(Bucket))
+        if (Bucket is null)
         {
-            if (Bucket is not null || Prefix.Length > 0 || Endpoint is not null)
+            if (Prefix.Length > 0 || Endpoint is not null)
                 yield return new ValidationResult("Artifacts:Prefix or Artifacts:Endpoint is set, but Artifacts:Bucket is not. Name the bucket, or remove the section to keep results in the data folder.");
             yield break;
         }
@@ -60,4 +61,6 @@ public sealed class ArtifactsHostOptions : IValidatableObject
         if (EffectiveRegion is null)
             yield return new ValidationResult("Artifacts:Bucket is set, but Artifacts:Region, Artifacts:Endpoint and AWS_REGION are not. Name the bucket's region.");
     }
+
+    private static string? NullIfEmpty(string? value) => string.IsNullOrWhiteSpace(value) ? null : value;
 }

@@ -58,12 +58,12 @@ public sealed class BucketTests : IDisposable
     }
 
     [Fact]
-    public async Task SiloAndThenServerKilledInMidUpload_OneFileDamagedAndOneRefused_TheFilesAreThoseOfTheFolder()
+    public async Task SiloAndThenServerKilledInMidUpload_OneFileDamagedAndOneRefused_FilesAreThoseOfTheFolder()
     {
         await using var server = await S3Server.StartNewAsync();
         await using var gate = await S3Gate.StartAsync(server.Address, Secret);
         await using var cluster = await RealCluster.StartAsync(1, Settings(gate));
-        var (first, second) = (new Hold(), new Hold());
+        var (first, second, third) = (new Hold(), new Hold(), new Hold());
         var (damaged, refused) = (0, 0);
         gate.Before = async request =>
         {
@@ -73,6 +73,8 @@ public sealed class BucketTests : IDisposable
                 request.Body[^1] ^= 1;
             if (request.IsPutOf(Weights) && !await first.MeetAsync())
                 await second.MeetAsync();
+            if (request.IsPutOf("/report.json"))
+                await third.MeetAsync();
             return null;
         };
         await cluster.SubmitAsync("kept", DigitsSpecs.Small);
@@ -88,6 +90,11 @@ public sealed class BucketTests : IDisposable
         Assert.Null(unsaved.Trials[0].ArtifactFolder);
         await server.KillAsync();
         second.Release();
+        await server.StartAsync();
+
+        await third.Met.WaitAsync(TimeSpan.FromSeconds(120), TestContext.Current.CancellationToken);
+        await server.KillAsync();
+        third.Release();
         await server.StartAsync();
 
         var snapshot = await cluster.WaitAsync("kept", snapshot => snapshot.Summary.EndedAt is not null);

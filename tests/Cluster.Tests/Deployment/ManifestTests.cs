@@ -110,7 +110,7 @@ public sealed partial class ManifestTests
         {
             var parts = name.Split("__");
             Assert.Contains($"Section = \"{parts[0]}\"", options, StringComparison.Ordinal);
-            Assert.Matches($@"public \S+ {parts[1]} {{ get; set; }}", options);
+            Assert.Matches($@"public \S+ {parts[1]} {{ get; set", options);
         });
     }
 
