@@ -2,6 +2,7 @@
 // dotnet run --project bench -c Release -- [steps,steps,… [size]]                 gradient methods on one UNet; default: 5,10,20,40 and 16 x 16 latents
 // dotnet run --project bench -c Release -- side-by-side [steps,steps,… [size]]    against PyTorch and torchdiffeq; default: 10,20 and 16 x 16 latents
 // dotnet run --project bench -c Release -- trials [number [at once]]               what a trial costs the cluster that computes nothing; default: 10000 8
+// dotnet run --project bench -c Release -- transport [workers,… [megabytes,…]]     gradients of several processes to their mean, and a step's overhead; default: 2,4 1,4,25,100
 using System.Globalization;
 using AdjointDpm.Bench;
 using AdjointDpm.Native;
@@ -10,9 +11,20 @@ using static TorchSharp.torch;
 CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
 if (args is ["trials", ..])
 {
-    Console.WriteLine("| trials | at once | a second | p50 ms | p99 ms | processor ms a trial | KB a trial | one flush, ms |");
-    Console.WriteLine("|---|---|---|---|---|---|---|---|");
+    Console.WriteLine("| trials | at once | a second | p50 ms | p99 ms | p99 ms, second half | processor ms a trial | KB a trial | flushes a trial | one flush, ms |");
+    Console.WriteLine("|---|---|---|---|---|---|---|---|---|---|");
     await NoOpTrials.RunAsync(args.Length > 1 ? int.Parse(args[1]) : 10_000, args.Length > 2 ? int.Parse(args[2]) : 8);
+    return;
+}
+
+if (args is [TransportSilo.Argument, var silo, var place, var parameters, var stream])
+{
+    await TransportSilo.RunAsync(silo, place, int.Parse(parameters), int.Parse(stream));
+    return;
+}
+if (args is ["transport", ..])
+{
+    await Transport.RunAsync(args.Length > 1 ? [.. args[1].Split(',').Select(int.Parse)] : [2, 4], args.Length > 2 ? [.. args[2].Split(',').Select(int.Parse)] : [1, 4, 25, 100]);
     return;
 }
 

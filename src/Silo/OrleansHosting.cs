@@ -27,7 +27,7 @@ internal static class OrleansHosting
                 options.SiloListeningEndpoint = new(silo.ListenAddress, silo.SiloPort);
                 options.GatewayListeningEndpoint = new(silo.ListenAddress, silo.GatewayPort);
             });
-            orleans.AddAdjointDpm(silo.DataFolder, workers).AddGradientEngine();
+            orleans.AddAdjointDpm(silo.DataFolder, workers).AddTensorPort(new(silo.ListenAddress, silo.TensorPort), silo.Address).AddGradientEngine();
             if (artifacts is { } place)
                 orleans.UseArtifactBucket(place.Bucket, place.Options);
             switch (cluster.Provider)

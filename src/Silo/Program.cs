@@ -30,6 +30,7 @@ try
     silo.DataFolder = Directory.CreateDirectory(silo.DataFolder).FullName;
     silo.SiloPort = FreePort.Or(silo.SiloPort, silo.ListenAddress);
     silo.GatewayPort = FreePort.Or(silo.GatewayPort, silo.ListenAddress);
+    silo.TensorPort = FreePort.Or(silo.TensorPort, silo.ListenAddress);
 
     // Standard output holds the ready line and nothing else.
     builder.Logging.AddConsole(console => console.LogToStandardErrorThreshold = LogLevel.Trace);
@@ -48,8 +49,8 @@ try
 
     silo.HttpPort = new Uri(app.Services.GetRequiredService<IServer>().Features.GetRequiredFeature<IServerAddressesFeature>().Addresses.First()).Port;
     var devices = string.Join(", ", workers.EffectiveDevices);
-    LogReady(app.Logger, silo.Name, silo.SiloPort, silo.GatewayPort, silo.AdvertisedAddress, silo.HttpPort, devices, silo.DataFolder);
-    await Console.Out.WriteLineAsync(new SiloReady(true, silo.Name, Environment.ProcessId, silo.AdvertisedAddress, silo.SiloPort, silo.GatewayPort, silo.HttpPort, silo.DataFolder).ToLine());
+    LogReady(app.Logger, silo.Name, silo.SiloPort, silo.GatewayPort, silo.TensorPort, silo.AdvertisedAddress, silo.HttpPort, devices, silo.DataFolder);
+    await Console.Out.WriteLineAsync(new SiloReady(true, silo.Name, Environment.ProcessId, silo.AdvertisedAddress, silo.SiloPort, silo.GatewayPort, silo.HttpPort, silo.DataFolder, silo.TensorPort).ToLine());
     await Console.Out.FlushAsync();
     await app.WaitForShutdownAsync();
     return 0;

@@ -24,6 +24,10 @@ public sealed class SiloHostOptions : IValidatableObject
     [Range(0, 65535)]
     public int HttpPort { get; set; } = AdjointDpmCluster.DefaultHttpPort;
 
+    /// <summary>Port that other silos fetch large tensors from; 0 picks a free one.</summary>
+    [Range(0, 65535)]
+    public int TensorPort { get; set; } = AdjointDpmCluster.DefaultTensorPort;
+
     /// <summary>State, working files and results. Silos of one cluster share it. Default: <c>data</c> in the current folder.</summary>
     [Required]
     public string DataFolder { get; set; } = "data";

@@ -36,7 +36,7 @@ public sealed class FaultTests
     {
         // A kill can fall between two shards. Every run must end in the same bits; one of them must have lost a lease.
         for (var attempt = 1; await KillOnceAsync(victimIsThe) == 0; attempt++)
-            Assert.True(attempt < 4, "No kill hit a leased shard.");
+            Assert.True(attempt < 12, "No kill hit a leased shard.");
     }
 
     /// <summary>Kills one silo while its device computes a gradient, checks the result, and returns how many shards were given out again.</summary>
@@ -95,7 +95,7 @@ public sealed class FaultTests
     /// <summary>Returns while a device of the silo is in the middle of a gradient.</summary>
     internal static async Task WaitUntilComputingAsync(SiloProcess silo)
     {
-        using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+        using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(120));
         while (!(await silo.GetAsync("/metrics")).Split('\n').Any(line => line.StartsWith("adjointdpm_workers_busy", StringComparison.Ordinal) && line.Contains("work=\"gradient\"", StringComparison.Ordinal) && line.Contains("} 1", StringComparison.Ordinal)))
             Assert.False(timeout.IsCancellationRequested, "The silo computes nothing.");
     }

@@ -40,7 +40,7 @@ internal sealed partial class SiloProcess : IAsyncDisposable
         foreach (var (key, value) in new (string, object)[]
         {
             ("Name", name), ("DataFolder", dataFolder),
-            ("SiloPort", sameportsAs?.SiloPort ?? 0), ("GatewayPort", sameportsAs?.GatewayPort ?? 0), ("HttpPort", sameportsAs?.HttpPort ?? 0),
+            ("SiloPort", sameportsAs?.SiloPort ?? 0), ("GatewayPort", sameportsAs?.GatewayPort ?? 0), ("HttpPort", sameportsAs?.HttpPort ?? 0), ("TensorPort", sameportsAs?.TensorPort ?? 0),
         })
             start.ArgumentList.Add(string.Create(CultureInfo.InvariantCulture, $"--Silo:{key}={value}"));
         Add(start, more);
@@ -85,7 +85,7 @@ internal sealed partial class SiloProcess : IAsyncDisposable
     {
         Assert.Equal(0, SendSignal(_process.Id, 19));
         // The kernel stops one thread after the other.
-        Assert.True(SpinWait.SpinUntil(() => State == 'T', TimeSpan.FromSeconds(30)), $"Silo {Name} does not stop: its state is {State}.");
+        Assert.True(SpinWait.SpinUntil(() => State == 'T', TimeSpan.FromSeconds(120)), $"Silo {Name} does not stop: its state is {State}.");
     }
 
     /// <summary>SIGCONT: it goes on where it stood.</summary>

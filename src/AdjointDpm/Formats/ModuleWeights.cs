@@ -51,11 +51,7 @@ public static class ModuleWeights
     /// <param name="path">Path of the file.</param>
     /// <param name="metadata">Strings for the header; <c>format: pt</c> is added, which other loaders ask for.</param>
     /// <exception cref="SafetensorsException">A weight has a dtype that the format has no name for.</exception>
-    public static void Save(torch.nn.Module module, string path, IReadOnlyDictionary<string, string>? metadata = null)
-    {
-        var strings = new Dictionary<string, string>(metadata ?? new Dictionary<string, string>()) { ["format"] = "pt" };
-        SafetensorsWriter.Write(path, module.state_dict(), strings);
-    }
+    public static void Save(torch.nn.Module module, string path, IReadOnlyDictionary<string, string>? metadata = null) => SafetensorsWriter.WriteForTorch(path, module.state_dict(), metadata);
 
     internal static void ThrowIfUnfit(string path, torch.nn.Module module, List<string> missing, List<string> unexpected, List<string> mismatched, string advice)
     {

@@ -63,6 +63,10 @@ public static class SafetensorsWriter
         }
     }
 
+    /// <summary>Writes a file with <c>format: pt</c> among its strings, which other loaders ask for.</summary>
+    internal static void WriteForTorch(string path, IReadOnlyDictionary<string, torch.Tensor> tensors, IReadOnlyDictionary<string, string>? metadata = null) =>
+        Write(path, tensors, new Dictionary<string, string>(metadata ?? new Dictionary<string, string>()) { ["format"] = "pt" });
+
     private static void WriteTensor(FileStream stream, torch.Tensor tensor)
     {
         using var scope = torch.NewDisposeScope();

@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using static TorchSharp.torch;
 
@@ -46,8 +47,8 @@ internal sealed class AdjointDeis : GradientMethod
             // Inputs accumulate in place: what the next interval reads of this evaluation rides on the same cotangent.
             var weight = own + (n > 0 ? Weights(n - 1).Older : 0);
             var alpha = clean.Level.Alpha;
-            var (_, ofX) = Solve.Pull(n, Times(State(n + 1), alpha), clean, Prediction.Epsilon, Times(p, weight == 0 ? 1 : weight), intoInputs: weight != 0);
-            var v = Times(ofX, alpha / (weight == 0 ? 1 : weight));
+            var (_, ofX) = Solve.Pull(n, State(n + 1).Times(alpha), clean, Prediction.Epsilon, p.Times(weight == 0 ? 1 : weight), intoInputs: weight != 0);
+            var v = ofX.Times(alpha / (weight == 0 ? 1 : weight));
             var result = Add(p, v, own);
             if (_older is not null)
             {

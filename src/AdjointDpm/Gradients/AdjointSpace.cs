@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -68,7 +69,7 @@ internal sealed class AdjointSpace : StateSpace<AdjointState>, IDisposable
             if (_error[i] is not { } error)
                 continue;
             var start = _total[i] ?? zeros_like(error);
-            norms.Add(Rms([1], [error], start, start.add(_step[i]!, One)).to_type(norms[0].dtype));
+            norms.Add(Rms([1], [error], start, start.Plus(_step[i]!)).to_type(norms[0].dtype));
         }
 
         Tally.Reads++;
@@ -106,7 +107,7 @@ internal sealed class AdjointSpace : StateSpace<AdjointState>, IDisposable
             if (_step[i] is { } step)
             {
                 if (accepted && _total[i] is { } total)
-                    total.add_(step, One);
+                    total.add_(step, Rooted.One);
                 if (accepted && _total[i] is null)
                     _total[i] = step;
                 else
@@ -125,8 +126,6 @@ internal sealed class AdjointSpace : StateSpace<AdjointState>, IDisposable
         for (var i = 0; i < _inputs.Count; i++)
             _inputs[i].grad = _total[i];
     }
-
-    private static readonly Scalar One = 1.0.ToScalar();
 
     private static Tensor?[] TakeFrom(IReadOnlyList<Tensor> inputs)
     {

@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -27,7 +28,7 @@ internal abstract class Backsolve(Solve solve, Coordinates coordinates) : Sweep
 
     public sealed override Tensor Backward(Tensor gradient)
     {
-        var p = Times(gradient, Scale(_y.Length - 1));
+        var p = gradient.Times(Scale(_y.Length - 1));
         for (var n = _y.Length - 2; n >= 0; n--)
         {
             solve.ThrowIfCancelled();
@@ -40,21 +41,14 @@ internal abstract class Backsolve(Solve solve, Coordinates coordinates) : Sweep
             solve.Report(_y.Length - 1 - n);
         }
 
-        return Times(p, 1 / Scale(0));
+        return p.Times(1 / Scale(0));
     }
 
     /// <summary>Carries p over the interval from point n + 1 back to point n, by a tensor of its own; inputs accumulate.</summary>
     protected abstract Tensor IntervalBack(int n, Tensor p);
 
     /// <summary>y at a point of the grid, in the adjoint's coordinates.</summary>
-    protected Tensor State(int n) => ReferenceEquals(coordinates, solve.Request.Sampler.Coordinates) ? _y[n] : Times(_y[n], solve.Scale(n) / Scale(n));
-
-    /// <summary>tensor * factor.</summary>
-    protected static Tensor Times(Tensor tensor, double factor)
-    {
-        using var scalar = factor.ToScalar();
-        return tensor.mul(scalar);
-    }
+    protected Tensor State(int n) => ReferenceEquals(coordinates, solve.Request.Sampler.Coordinates) ? _y[n] : _y[n].Times(solve.Scale(n) / Scale(n));
 
     /// <summary>a + weight b.</summary>
     protected static Tensor Add(Tensor a, Tensor b, double weight)

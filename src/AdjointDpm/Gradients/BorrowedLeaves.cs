@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -66,7 +67,7 @@ internal sealed class BorrowedLeaves : IDisposable
                 continue;
             Inputs[i].grad = null;
             using var scope = NewDisposeScope();
-            var wide = Wide(grad);
+            var wide = grad.Wide();
             if (_sums[i] is { } sum)
                 sum.add_(wide, back);
             else
@@ -86,16 +87,16 @@ internal sealed class BorrowedLeaves : IDisposable
     {
         var gradients = new OrderedDictionary<string, Tensor>();
         var unreached = new List<string>();
+        // In half precision an unrolled gradient was added up by autograd itself.
+        Settle(1);
         for (var i = 0; i < _field.Inputs.Length; i++)
         {
             var (name, input) = _field.Inputs[i];
-            // In half precision an unrolled gradient was added up by autograd itself.
-            Settle(1);
             var gradient = i < _sums.Length && _sums[i] is { } sum ? sum : input.grad;
             input.grad = null;
             if (gradient is null)
                 unreached.Add(name);
-            gradients.Add(name, (gradient ?? (_half ? Wide(zeros_like(input)) : zeros_like(input))).detach().MoveToOuterDisposeScope());
+            gradients.Add(name, (gradient ?? (_half ? zeros_like(input).Wide() : zeros_like(input))).detach().MoveToOuterDisposeScope());
         }
 
         return (gradients, unreached);
@@ -133,6 +134,4 @@ internal sealed class BorrowedLeaves : IDisposable
 
         _before.Clear();
     }
-
-    private static Tensor Wide(Tensor x) => x.dtype is ScalarType.Float16 or ScalarType.BFloat16 ? x.to(ScalarType.Float32) : x;
 }

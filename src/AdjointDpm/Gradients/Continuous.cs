@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -41,7 +42,7 @@ internal sealed class Continuous(ButcherTableau? backward) : GradientMethod(back
                 // The quadrature weight rides on the cotangent, so that inputs accumulate in place; a stage without weight leaves them out.
                 var weight = tableau.B[i] == 0 ? 1 : -h * tableau.B[i];
                 using Scalar back = (-factor / weight).ToScalar();
-                var (slope, ofX) = Solve.Pull(n, Times(y, factor), at, Coordinates.Slope, Times(stage, weight), intoInputs: tableau.B[i] != 0);
+                var (slope, ofX) = Solve.Pull(n, y.Times(factor), at, Coordinates.Slope, stage.Times(weight), intoInputs: tableau.B[i] != 0);
                 (dy[i], dp[i]) = (slope, ofX.mul(back));
             }
 

@@ -73,34 +73,8 @@ public static class GradientCheck
         ArgumentNullException.ThrowIfNull(loss);
         using var scope = NewDisposeScope();
         using var grad = no_grad();
-        if (name == NoiseName)
-            return (Loss(request with { Noise = Moved(request.Noise, step) }) - Loss(request with { Noise = Moved(request.Noise, -step) })) / (2 * step);
-        var input = request.Field.Inputs.FirstOrDefault(i => i.Name == name).Value
+        var tensor = name == NoiseName ? request.Noise : request.Field.Inputs.FirstOrDefault(i => i.Name == name).Value
             ?? throw new ArgumentException($"No input is called '{name}'. Declared: {string.Join(", ", request.Field.Inputs.Select(i => i.Name).Prepend(NoiseName))}.", nameof(name));
-        var before = input.clone();
-        try
-        {
-            input.copy_(Moved(before, step));
-            var above = Loss(request);
-            input.copy_(Moved(before, -step));
-            return (above - Loss(request)) / (2 * step);
-        }
-        finally
-        {
-            input.copy_(before);
-        }
-
-        double Loss(SampleRequest moved)
-        {
-            using var result = Sampling.Sample(moved, cancellationToken);
-            using var value = loss(result.Sample);
-            return value.to(ScalarType.Float64).ToDouble();
-        }
-
-        Tensor Moved(Tensor from, double by)
-        {
-            using var scalar = by.ToScalar();
-            return from.add(direction, scalar);
-        }
+        return new GradientParts(name, [(name, tensor)]).Difference(request, loss, direction.expand(tensor.shape).reshape(-1), step, cancellationToken);
     }
 }

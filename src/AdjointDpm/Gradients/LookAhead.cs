@@ -1,5 +1,5 @@
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Gradients;
@@ -7,7 +7,6 @@ namespace AdjointDpm.Gradients;
 /// <summary>One guided sampling under way.</summary>
 internal sealed class LookAhead(SampleRequest request, LookAheadGuidance guidance, bool guarded, CancellationToken cancellation)
 {
-    private static readonly Scalar One = 1.0.ToScalar(), Zero = 0.0.ToScalar();
     private readonly SampleRequest _constant = request with { Field = request.Field.Held(), Sampler = Sampler.Ddim, Progress = null };
     private int _forwardNfe, _backwardNfe, _vjps, _recomputed;
     private ushort _travels;
@@ -35,21 +34,20 @@ internal sealed class LookAhead(SampleRequest request, LookAheadGuidance guidanc
         for (var repeat = 0; ; repeat++)
         {
             using var scope = NewDisposeScope();
-            var gradient = Gradient(Times(state.Y, solve.Scale(n)), n);
+            var gradient = Gradient(state.Y.Times(solve.Scale(n)), n);
             var next = solve.Walk(state, solve.Evaluate, _ => true, until: n + 1);
-            var reached = Times(next.Y, solve.Scale(n + 1));
-            var moved = reached.sub(Times(gradient, guidance.Strength * (guidance.Normalise ? Taken(n) : Taken(n) * Taken(n) / 2)));
-            var before = state;
+            var reached = next.Y.Times(solve.Scale(n + 1));
+            var moved = reached.sub(gradient.Times(guidance.Strength * (guidance.Normalise ? Taken(n) : Taken(n) * Taken(n) / 2)));
             if (repeat == guidance.Repeats)
             {
-                var slots = next.Slots.SetItem(0, Times(moved, 1 / solve.Scale(n + 1)));
-                state = next with { Slots = [.. slots.Select(slot => slot.MoveToOuterDisposeScope())] };
-                Solve.Release(before);
-                return state;
+                Solve.Release(state);
+                var slots = next.Slots.SetItem(0, moved.Times(1 / solve.Scale(n + 1)));
+                return next with { Slots = [.. slots.Select(slot => slot.MoveToOuterDisposeScope())] };
             }
 
-            state = state with { Slots = state.Slots.SetItem(0, Back(solve, moved, n).MoveToOuterDisposeScope()) };
-            before.Y.Dispose();
+            var again = Back(solve, moved, n).MoveToOuterDisposeScope();
+            state.Y.Dispose();
+            state = state with { Slots = state.Slots.SetItem(0, again) };
         }
     }
 
@@ -67,7 +65,7 @@ internal sealed class LookAhead(SampleRequest request, LookAheadGuidance guidanc
             return solved.Noise.clone().MoveToOuterDisposeScope();
         var length = Rms(solved.Noise);
         // A sample whose loss is flat stays where it is.
-        return solved.Noise.div(length.masked_fill(length.eq(Zero), One)).MoveToOuterDisposeScope();
+        return solved.Noise.div(length.masked_fill(length.eq(Rooted.Zero), Rooted.One)).MoveToOuterDisposeScope();
     }
 
     // Up the forward process by one step of the grid.
@@ -75,8 +73,8 @@ internal sealed class LookAhead(SampleRequest request, LookAheadGuidance guidanc
     {
         var (to, from) = (request.Grid.Points[n].Level, request.Grid.Points[n + 1].Level);
         var noise = CounterNoise.Normal(request.Key with { Draw = (ushort)(ushort.MaxValue - 1 - _travels++) }, x.shape, x.dtype, x.device, request.FirstSample);
-        var up = Times(x, to.Alpha / from.Alpha);
-        return Times(up.add(Times(noise, Taken(n)), One), 1 / solve.Scale(n));
+        var up = x.Times(to.Alpha / from.Alpha);
+        return up.Plus(noise.Times(Taken(n))).Times(1 / solve.Scale(n));
     }
 
     // Deviation of the noise, at the level before it, that a step takes away.
@@ -88,10 +86,4 @@ internal sealed class LookAhead(SampleRequest request, LookAheadGuidance guidanc
 
     // Over all but the samples' axis, which is kept.
     private static Tensor Rms(Tensor x) => x.mul(x).mean([.. Enumerable.Range(1, (int)x.dim() - 1).Select(axis => (long)axis)], keepdim: true).sqrt();
-
-    private static Tensor Times(Tensor tensor, double factor)
-    {
-        using var scalar = factor.ToScalar();
-        return tensor.mul(scalar);
-    }
 }

@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using static TorchSharp.torch;
 
@@ -67,16 +68,9 @@ internal sealed class LowVariance : GradientMethod
 
             var plan = Sampler.Ddim.Plan(grid, step);
             var (evaluation, next) = (plan.Evaluations[0], Stepping.Apply(plan, new(step, [y], key, first), solve.EvaluateAgain(step)).Y);
-            var cotangent = solve.LossGradient(solve.Objective!.OnSample!, Scaled(next, toX), SampleWeight, counted: false);
+            var cotangent = solve.LossGradient(solve.Objective!.OnSample!, next.Times(toX), SampleWeight, counted: false);
             var weight = plan.Next[0].Where(term => term.Source == TermSource.Evaluation).Sum(term => term.Weight);
-            solve.Pull(step, Scaled(y, evaluation.Scale), evaluation.At, evaluation.As, Scaled(cotangent, toX * weight));
-        }
-
-        private static Tensor Scaled(Tensor tensor, double factor)
-        {
-            var sum = default(Sum);
-            sum.Add(tensor, factor);
-            return sum.Take();
+            solve.Pull(step, y.Times(evaluation.Scale), evaluation.At, evaluation.As, cotangent.Times(toX * weight));
         }
     }
 }

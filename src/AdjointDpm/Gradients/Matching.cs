@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -58,7 +59,7 @@ internal sealed class Matching(AdjointMatching options, Solve solve, Solve lean,
             state => (_states[state.Step] = state) is not null,
             (step, _, prediction) => _predictions[step] = own && matched.ContainsKey(step) ? prediction.detach().MoveToOuterDisposeScope() : null);
         if (options.KeepTrajectory)
-            _trajectory.AddRange([.. _states.Select((s, n) => Times(s.Y, solve.Scale(n))), solve.AtEnd(end.Y)]);
+            _trajectory.AddRange([.. _states.Select((s, n) => s.Y.Times(solve.Scale(n))), solve.AtEnd(end.Y)]);
         return solve.AtEnd(end.Y);
     }
 
@@ -82,7 +83,7 @@ internal sealed class Matching(AdjointMatching options, Solve solve, Solve lean,
     // From the sample back to the noise: a = (∂y'/∂y)ᵀ a' of the base model. Its predictions serve the controls too.
     private bool Lean(Tensor gradient, Dictionary<int, double> weights)
     {
-        var a = solve.AtEnd(Times(gradient, -options.RewardScale));
+        var a = solve.AtEnd(gradient.Times(-options.RewardScale));
         Keep(_steps.Length, a);
         for (var n = _steps.Length - 1; n >= 0; n--)
         {
@@ -91,20 +92,20 @@ internal sealed class Matching(AdjointMatching options, Solve solve, Solve lean,
             using (NewDisposeScope())
             {
                 var step = _steps[n];
-                var x = Times(_states[n].Y, step.Scale);
-                var (ofBase, ofX) = lean.Pull(n, x, step.At, step.As, Times(a, step.OfPrediction));
+                var x = _states[n].Y.Times(step.Scale);
+                var (ofBase, ofX) = lean.Pull(n, x, step.At, step.As, a.Times(step.OfPrediction));
                 if (weights.TryGetValue(n, out var weight))
                 {
                     var prediction = _predictions[n] ?? Predict(n, x);
-                    var control = Times(prediction.sub(ofBase), step.OfPrediction / step.OfDraw);
-                    var residual = control.add(Times(a, step.OfDraw), One);
+                    var control = prediction.sub(ofBase).Times(step.OfPrediction / step.OfDraw);
+                    var residual = control.Plus(a.Times(step.OfDraw));
                     _divergence += weight * Mean(HalfSquare(control));
                     _matched[n] = (residual.MoveToOuterDisposeScope(), HalfSquare(residual).MoveToOuterDisposeScope());
                 }
 
                 _predictions[n]?.Dispose();
                 before = a;
-                a = Times(a, step.OfState).add(Times(ofX, step.Scale), One).MoveToOuterDisposeScope();
+                a = a.Times(step.OfState).Plus(ofX.Times(step.Scale)).MoveToOuterDisposeScope();
             }
 
             before.Dispose();
@@ -139,7 +140,7 @@ internal sealed class Matching(AdjointMatching options, Solve solve, Solve lean,
         var kept = _matched.ToDictionary(m => m.Key, m => Norm(m.Value.Loss).lt(above).to_type(m.Value.Loss.dtype));
         return (kept, quantile, (int)Math.Round(kept.Values.Sum(k => Samples - k.sum().ToDouble())));
 
-        static Tensor Norm(Tensor halfSquare) => halfSquare.mul(Two).sqrt();
+        static Tensor Norm(Tensor halfSquare) => halfSquare.mul(Rooted.Two).sqrt();
     }
 
     private bool Regress(Dictionary<int, double> weights, Dictionary<int, Tensor> kept)
@@ -149,8 +150,8 @@ internal sealed class Matching(AdjointMatching options, Solve solve, Solve lean,
             solve.ThrowIfCancelled();
             using var scope = NewDisposeScope();
             var step = _steps[n];
-            var ofSamples = Times(kept[n], weights[n] * step.OfPrediction / step.OfDraw / Samples).reshape([Samples, .. Enumerable.Repeat(1L, (int)residual.dim() - 1)]);
-            solve.Pull(n, Times(_states[n].Y, step.Scale), step.At, step.As, residual.mul(ofSamples));
+            var ofSamples = kept[n].Times(weights[n] * step.OfPrediction / step.OfDraw / Samples).reshape([Samples, .. Enumerable.Repeat(1L, (int)residual.dim() - 1)]);
+            solve.Pull(n, _states[n].Y.Times(step.Scale), step.At, step.As, residual.mul(ofSamples));
             residual.Dispose();
             Solve.Release(_states[n]);
         }
@@ -190,20 +191,12 @@ internal sealed class Matching(AdjointMatching options, Solve solve, Solve lean,
     private void Keep(int n, Tensor a)
     {
         if (options.KeepTrajectory)
-            _adjoints.Insert(0, Times(a, 1 / solve.Scale(n)));
+            _adjoints.Insert(0, a.Times(1 / solve.Scale(n)));
     }
 
-    private static Tensor HalfSquare(Tensor tensor) => Times(tensor.mul(tensor).reshape(tensor.shape[0], -1).sum(1), 0.5);
+    private static Tensor HalfSquare(Tensor tensor) => tensor.mul(tensor).reshape(tensor.shape[0], -1).sum(1).Times(0.5);
 
     private static double Mean(Tensor tensor) => tensor.mean().to(ScalarType.Float64).ToDouble();
 
-    private static Tensor Times(Tensor tensor, double factor)
-    {
-        using var scalar = factor.ToScalar();
-        return tensor.mul(scalar);
-    }
-
     private static IReadOnlyList<Tensor> Outwards(List<Tensor> tensors) => [.. tensors.Select(t => t.MoveToOuterDisposeScope())];
-
-    private static readonly Scalar One = 1.0.ToScalar(), Two = 2.0.ToScalar();
 }

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -15,7 +16,6 @@ namespace AdjointDpm.Gradients;
 /// </remarks>
 public sealed class MemoryModel
 {
-    private static readonly Scalar Zero = 0.0.ToScalar();
     private readonly SampleRequest _request;
     private readonly Objective _objective;
     private readonly NetworkFootprint _network;
@@ -128,7 +128,7 @@ public sealed class MemoryModel
     }
 
     private static SampleRequest WithoutNetwork(SampleRequest request) =>
-        request with { Field = NoiseField.From((x, _) => x.mul(Zero)) with { Prediction = request.Field.Prediction } };
+        request with { Field = NoiseField.From((x, _) => x.mul(Rooted.Zero)) with { Prediction = request.Field.Prediction } };
 
     private static Objective WithoutLosses(Objective objective) => objective with
     {

@@ -109,20 +109,20 @@ internal sealed class SampleWalk : IDisposable
         _held = [];
         _leaves.Borrow();
         Tensor noise;
-        IEnumerable<Tensor> inputs;
+        IEnumerable<Tensor>? inputs;
         try
         {
             _leaves.Arm();
             noise = _solve.Timed(SolvePhase.Backward, () => _sweep.Backward(cotangent)).detach();
-            if (!Solve.IsFinite(noise) || _leaves.FirstNonFinite() is not null)
-                throw FirstNonFinite(cotangent);
-            inputs = _leaves.Collect().Gradients.Values;
+            inputs = Solve.IsFinite(noise) && _leaves.FirstNonFinite() is null ? _leaves.Collect().Gradients.Values : null;
         }
         finally
         {
             _leaves.GiveBack();
         }
 
+        if (inputs is null)
+            throw FirstNonFinite(cotangent);
         return [noise.DetachFromDisposeScope(), .. inputs.Select(gradient => gradient.DetachFromDisposeScope())];
     }
 
@@ -131,7 +131,6 @@ internal sealed class SampleWalk : IDisposable
     {
         if (!Solve.IsFinite(cotangent))
             return new NonFiniteException("gradient of the loss with respect to the sample");
-        _leaves.GiveBack();
         try
         {
             Sampling.Differentiate(_request, x => x.mul(cotangent).sum(), _method, _cancellation).Dispose();
@@ -140,10 +139,6 @@ internal sealed class SampleWalk : IDisposable
         catch (NonFiniteException found)
         {
             return found;
-        }
-        finally
-        {
-            _leaves.Borrow();
         }
     }
 }

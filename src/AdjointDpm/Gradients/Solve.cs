@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -56,10 +57,10 @@ internal sealed partial class Solve : IDisposable
     public SamplerState Start(Tensor noise) => Steer(new(0, [AtStart(noise)], Request.Key, Request.FirstSample));
 
     /// <summary>The sample x_0 = scale_0 y_0; also carries cotangents, whose chain rule has the same factor.</summary>
-    public Tensor AtEnd(Tensor y) => Scaled(y, Request.Sampler.Coordinates.Scale(Request.Grid.End.Level));
+    public Tensor AtEnd(Tensor y) => y.Times(Request.Sampler.Coordinates.Scale(Request.Grid.End.Level));
 
     /// <summary>Carries x_T to y_T, and a cotangent from y_T to x_T.</summary>
-    public Tensor AtStart(Tensor cotangent) => Scaled(cotangent, 1 / Request.Sampler.Coordinates.Scale(Request.Grid.Start.Level));
+    public Tensor AtStart(Tensor cotangent) => cotangent.Times(1 / Request.Sampler.Coordinates.Scale(Request.Grid.Start.Level));
 
     /// <summary>Walks the grid towards the sample.</summary>
     /// <param name="state">State to walk from; released on the way unless kept.</param>
@@ -204,7 +205,7 @@ internal sealed partial class Solve : IDisposable
             Vjp.Accumulate(eps, cotangent, leaves);
             Leaves?.Settle(scale);
             var part = eps.detach();
-            noise = (noise is null ? part : noise.add(part, One)).MoveToOuterDisposeScope();
+            noise = (noise is null ? part : noise.Plus(part)).MoveToOuterDisposeScope();
         }
 
         _backwardNfe++;
@@ -267,17 +268,9 @@ internal sealed partial class Solve : IDisposable
         Warnings = [.. _warnings],
     };
 
-    private static readonly Scalar One = 1.0.ToScalar();
-
     private void Check(Tensor tensor, string what, int step, double rho)
     {
         if (_guarded && !IsFinite(tensor))
             throw new NonFiniteException(what, step, rho);
-    }
-
-    private static Tensor Scaled(Tensor tensor, double factor)
-    {
-        using var scalar = factor.ToScalar();
-        return tensor.mul(scalar);
     }
 }

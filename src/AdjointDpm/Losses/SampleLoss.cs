@@ -6,6 +6,7 @@ namespace AdjointDpm.Losses;
 /// <remarks>
 /// Samples have shape [B, C, H, W] and values in [-1, 1], as the sampler leaves them. Every sample's loss depends on that sample
 /// alone, so the loss of a batch split into shards is the sum of the shards' sums over the number of all samples.
+/// Derive from it for a loss of your own; <see cref="RewardCheck"/> tests whether it is fit.
 /// </remarks>
 public abstract class SampleLoss
 {

@@ -39,6 +39,16 @@ internal static class Layers
     public static Embedding Embedding(long count, long width) =>
         _blank is { } dtype ? nn.Embedding(count, width, device: META, dtype: dtype) : nn.Embedding(count, width);
 
+    /// <summary>A network that was loaded to be used as it is: no dropout, no gradients of its own.</summary>
+    public static T Constant<T>(T network)
+        where T : nn.Module
+    {
+        network.eval();
+        foreach (var parameter in network.parameters())
+            parameter.requires_grad = false;
+        return network;
+    }
+
     /// <summary>The network's modules by their paths, for <see cref="Set"/>.</summary>
     public static Dictionary<string, nn.Module> ByPath(nn.Module network) => network.named_modules().ToDictionary(m => m.name, m => m.module, StringComparer.Ordinal);
 

@@ -5,7 +5,7 @@ namespace AdjointDpm.Models;
 /// <summary>Scalars that live as long as the process.</summary>
 /// <remarks>
 /// TorchSharp passes a scalar's native pointer without keeping the managed object alive, and both <c>x * 2.0</c> and <c>a + b</c>
-/// make such a temporary: the collector may free it while the call reads it. Arithmetic in the networks uses these instead.
+/// make such a temporary: the collector may free it while the call reads it. Arithmetic in networks and solvers uses these instead.
 /// </remarks>
 internal static class Rooted
 {
@@ -17,9 +17,19 @@ internal static class Rooted
     /// <summary>a + b.</summary>
     public static torch.Tensor Plus(this torch.Tensor a, torch.Tensor b) => a.add(b, One);
 
+    /// <summary>factor a, by a scalar that is held until the call is over.</summary>
+    public static torch.Tensor Times(this torch.Tensor a, double factor)
+    {
+        using var scalar = factor.ToScalar();
+        return a.mul(scalar);
+    }
+
     /// <summary>a².</summary>
     /// <remarks>TorchSharp's own <c>square</c> is <c>pow(2)</c>, with a temporary scalar.</remarks>
     public static torch.Tensor Squared(this torch.Tensor a) => a.mul(a);
+
+    /// <summary>A tensor in float32 or wider: as it is, or converted from something narrower.</summary>
+    public static torch.Tensor Wide(this torch.Tensor a) => a.dtype is torch.ScalarType.Float32 or torch.ScalarType.Float64 ? a : a.to(torch.ScalarType.Float32);
 
     /// <summary>The dtype that a network computes in: its first parameter's.</summary>
     public static torch.ScalarType Dtype(this torch.nn.Module network) => network.parameters().First().dtype;

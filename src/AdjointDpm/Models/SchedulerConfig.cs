@@ -124,7 +124,8 @@ public sealed partial record SchedulerConfig
     /// <exception cref="ArgumentOutOfRangeException">Too many steps, or an offset that leaves the schedule.</exception>
     public TimeGrid Grid(int steps, int? imageTokens = null)
     {
-        if (Schedule() is FlowMatching flow)
+        var schedule = Schedule();
+        if (schedule is FlowMatching flow)
             return FlowGrid(flow, steps, imageTokens);
         var family = TimeGrid.FamilyOf(ClassName);
         var endWithoutNoise = family switch
@@ -133,7 +134,7 @@ public sealed partial record SchedulerConfig
             SchedulerFamily.Interpolated => true,
             _ => SetAlphaToOne ?? ClassName != "PNDMScheduler",
         };
-        return TimeGrid.Diffusers(VariancePreserving(), Spacing(), steps, StepsOffset, endWithoutNoise, family);
+        return TimeGrid.Diffusers((DiscreteVp)schedule, Spacing(), steps, StepsOffset, endWithoutNoise, family);
     }
 
     /// <summary>What standard normal noise is multiplied by to give x_T, so that the run is diffusers'.</summary>

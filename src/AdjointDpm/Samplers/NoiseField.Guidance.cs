@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Schedules;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -41,7 +42,7 @@ public sealed partial record NoiseField
         ArgumentNullException.ThrowIfNull(conditional);
         ArgumentNullException.ThrowIfNull(scale);
         return new([
-            (field, x, at, step, wanted) => field.Predict(unconditional, x, at, step, wanted).mul(scale(step).neg().add(One)),
+            (field, x, at, step, wanted) => field.Predict(unconditional, x, at, step, wanted).mul(scale(step).neg().add(Rooted.One)),
             (field, x, at, step, wanted) => field.Predict(conditional, x, at, step, wanted).mul(scale(step))]) { DiffersByStep = true };
     }
 

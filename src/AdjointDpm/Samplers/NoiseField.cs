@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.IO.Enumeration;
+using AdjointDpm.Models;
 using AdjointDpm.Schedules;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -156,7 +157,7 @@ public sealed partial record NoiseField
         foreach (var term in Terms)
         {
             var part = term(this, x, at, step, wanted);
-            sum = sum is null ? part : sum.add(part, One);
+            sum = sum is null ? part : sum.Plus(part);
         }
 
         return sum!;
@@ -180,8 +181,6 @@ public sealed partial record NoiseField
         var known = Known.SelectMany(k => k.Network.named_parameters().Select(p => ($"{k.Prefix}.{p.name}", (Tensor)p.parameter)));
         return [.. known.Concat(CapturedTensors.Of(Terms)).Where(t => t.Item2.requires_grad && declared.Add(t.Item2.Handle))];
     }
-
-    private static readonly Scalar One = 1.0.ToScalar();
 
     // Linear in x and the output with weights that suit a sum of predictors: they are affine with the x-parts equal, and guidance weights sum to one.
     private Tensor Convert(Tensor output, Tensor x, NoiseLevel level, Prediction wanted)

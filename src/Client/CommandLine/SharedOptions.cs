@@ -16,6 +16,18 @@ internal static class SharedOptions
     {
         Description = "Set one value of the spec, such as optimizer.learningRate=3e-4. Repeatable.", HelpName = "path=value", Arity = ArgumentArity.OneOrMore,
     };
+
+    /// <summary>Refuses whole numbers outside of a range. What is no number, the option itself refuses.</summary>
+    public static T Within<T>(this T option, long least, long most = long.MaxValue)
+        where T : Option
+    {
+        option.Validators.Add(result =>
+        {
+            if (result.Tokens.Count == 1 && long.TryParse(result.Tokens[0].Value, out var n) && (n < least || n > most))
+                result.AddError(most == long.MaxValue ? $"{option.Name} must be {least} or more." : $"{option.Name} must be from {least} to {most}.");
+        });
+        return option;
+    }
 }
 
 /// <summary>Where the cluster is.</summary>

@@ -28,6 +28,9 @@ internal static class SpecFile
         }
     }
 
+    /// <summary>The experiment with its own values, without the search over others.</summary>
+    public static ExperimentSpec WithoutSearch(ExperimentSpec spec) => spec with { Parameters = new Dictionary<string, ParameterSpec>(), Algorithm = new AlgorithmSpec(), MaxTrials = null, MaxConcurrentTrials = 1 };
+
     private static string Apply(string json, string set)
     {
         var equals = set.IndexOf('=');

@@ -17,8 +17,8 @@ internal static class CheckCommand
         var command = new Command("check", "Prove an experiment's gradient against the unrolled one and finite differences, in float64, without training. Ends with 4 when it does not hold.");
         var file = SharedOptions.SpecFile();
         command.Arguments.Add(file);
-        var samples = Number("--samples", "Samples to prove it on. Default: gradient.check.samples of the spec.", 1024);
-        var steps = Number("--steps", "Steps of the sampler in the proof. Default: gradient.check.steps of the spec, else sample.steps.", 1000);
+        var samples = new Option<int?>("--samples") { Description = "Samples to prove it on. Default: gradient.check.samples of the spec.", HelpName = "n" }.Within(1, 1024);
+        var steps = new Option<int?>("--steps") { Description = "Steps of the sampler in the proof. Default: gradient.check.steps of the spec, else sample.steps.", HelpName = "n" }.Within(1, 1000);
         var set = SharedOptions.Set();
         var json = SharedOptions.Json();
         foreach (var option in new Option[] { samples, steps, set, json }) command.Options.Add(option);
@@ -56,14 +56,7 @@ internal static class CheckCommand
             var folder = Directory.CreateTempSubdirectory("adpm-check-");
             try
             {
-                var silos = context.StartLocal(new LocalClusterOptions
-                {
-                    Command = SiloCommand.Find(context.Variable, context.ProgramFolder),
-                    Silos = 1,
-                    DataFolder = folder.FullName,
-                    Threads = spec.Resources.Threads,
-                    Notice = notice => context.Terminal.Note(Spectre.Console.Markup.Escape(notice)),
-                });
+                var silos = context.StartLocal(LocalClusterOptions.OneSilo(context, folder.FullName, spec.Resources.Threads));
                 using var kill = context.Interruptions.OnSecond(silos.Kill);
                 await using (silos)
                 {
@@ -90,24 +83,10 @@ internal static class CheckCommand
     }
 
     /// <summary>The experiment that is the proof and nothing else.</summary>
-    private static ExperimentSpec ProbeOf(ExperimentSpec spec, int? samples, int? steps) => spec with
+    private static ExperimentSpec ProbeOf(ExperimentSpec spec, int? samples, int? steps) => SpecFile.WithoutSearch(spec) with
     {
         Gradient = spec.Gradient with { Check = spec.Gradient.Check with { Mode = ProofMode.Only, Samples = samples ?? spec.Gradient.Check.Samples, Steps = steps ?? spec.Gradient.Check.Steps } },
-        Parameters = new Dictionary<string, ParameterSpec>(),
-        Algorithm = new AlgorithmSpec(),
-        MaxTrials = null,
-        MaxConcurrentTrials = 1,
     };
-
-    private static Option<int?> Number(string name, string description, int most)
-    {
-        var option = new Option<int?>(name) { Description = description, HelpName = "n" };
-        option.Validators.Add(result =>
-        {
-            if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, out var n) && (n < 1 || n > most)) result.AddError($"{name} must be from 1 to {most}.");
-        });
-        return option;
-    }
 
     private sealed record Proof(string Id, ExperimentSubmission Submission);
 }

@@ -11,11 +11,7 @@ internal static class ListCommand
     {
         var command = new Command("ls", "List experiments, newest first.");
         var target = new TargetOptions(command);
-        var limit = new Option<int>("--limit") { Description = "At most this many.", DefaultValueFactory = _ => 50, HelpName = "n" };
-        limit.Validators.Add(result =>
-        {
-            if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, out var n) && n is < 1 or > 10_000) result.AddError("--limit must be from 1 to 10000.");
-        });
+        var limit = new Option<int>("--limit") { Description = "At most this many.", DefaultValueFactory = _ => 50, HelpName = "n" }.Within(1, 10_000);
         var json = SharedOptions.Json();
         command.Options.Add(limit);
         command.Options.Add(json);

@@ -48,6 +48,7 @@ internal sealed class LocalRun(ClientContext context)
                 var receipt = await cluster.SubmitAsync(Id, Submission, cancellationToken);
                 var before = await cluster.GetSnapshotAsync(receipt.ExperimentId, cancellationToken);
                 Resumed(receipt, before);
+                await WorkersCommand.WarnAsync(context, cluster, cancellationToken);
                 ExperimentSnapshot ended;
                 await using (report = context.Terminal.Live ? new LiveProgress(context.Terminal, context.Time) : new LineProgress(context.Terminal, context.Time))
                     ended = await FollowAsync(cluster, silos, report, receipt.Existed ? before?.Sequence ?? 0 : 0, cancellationToken);

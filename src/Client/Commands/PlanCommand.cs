@@ -30,8 +30,7 @@ internal static class PlanCommand
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var (_, _, spec) = SpecFile.Read(parsed.GetRequiredValue(file), parsed.GetValue(set) ?? [], context);
-            var alone = spec with { Parameters = new Dictionary<string, ParameterSpec>(), Algorithm = new AlgorithmSpec(), MaxTrials = null, MaxConcurrentTrials = 1 };
-            var answer = await ToolRun.AskAsync(context, new PlanRequest(ExperimentSpecJson.Serialize(alone), parsed.GetValue(budget) is { } size ? Bytes(size) : null), cancellationToken);
+            var answer = await ToolRun.AskAsync(context, new PlanRequest(ExperimentSpecJson.Serialize(SpecFile.WithoutSearch(spec)), parsed.GetValue(budget) is { } size ? Bytes(size) : null), cancellationToken);
             var memory = answer.Memory ?? throw new CommandFailure(ExitCodes.Failed, "The silo's program told no memory.", "Use the silo that came with this adpm.");
             if (parsed.GetValue(json))
             {

@@ -30,6 +30,7 @@ internal static partial class ReplayCommand
             await using var silos = await SilosAsync(where, id, trial, context, cancellationToken);
             await using var cluster = await context.Connect(where, cancellationToken);
             var experiment = await ExperimentLookup.FindAsync(cluster, id, cancellationToken);
+            await WorkersCommand.WarnAsync(context, cluster, cancellationToken);
             var replay = await ToEndAsync(cluster, experiment.Summary.Id, trial, step, context, cancellationToken);
             if (parsed.GetValue(json)) context.Terminal.WriteRaw(ClientJson.Text(new ReplayDocument(replay.State == ReplayState.Equal, replay)));
             else ReplayView.Show(context.Terminal, replay);
@@ -66,14 +67,7 @@ internal static partial class ReplayCommand
         var plan = LedgerChain.Of(runs.Ledger(full, trial)).Records is [{ Plan: { } first }, ..] ? first
             : throw new CommandFailure(ExitCodes.Failed, $"Trial {trial} of '{full}' has recorded nothing.", $"See its trials with: adpm audit {full}{where.Options}");
         context.Terminal.Note($"Starting a silo on {Markup.Escape(context.Short(folder))}");
-        return await LocalSilo.StartAsync(new LocalClusterOptions
-        {
-            Command = SiloCommand.Find(context.Variable, context.ProgramFolder),
-            Silos = 1,
-            DataFolder = folder,
-            Threads = ExperimentSpecJson.Deserialize(plan.SpecJson).Resources.Threads,
-            Notice = text => context.Terminal.Note(Markup.Escape(text)),
-        }, context, cancellationToken);
+        return await LocalSilo.StartAsync(LocalClusterOptions.OneSilo(context, folder, ExperimentSpecJson.Deserialize(plan.SpecJson).Resources.Threads), context, cancellationToken);
     }
 
     private static async Task<bool> IsUpAsync(ClusterTarget where, ClientContext context, CancellationToken cancellationToken)

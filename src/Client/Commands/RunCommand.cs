@@ -11,11 +11,7 @@ internal static class RunCommand
     {
         var command = new Command("run", "Run an experiment on this machine: starts silos, follows the experiment, stops them. Goes on where an earlier run of the same file stopped.");
         var file = SharedOptions.SpecFile();
-        var silos = new Option<int>("--silos") { Description = "Silo processes, each with one worker.", DefaultValueFactory = _ => 1, HelpName = "n" };
-        silos.Validators.Add(result =>
-        {
-            if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, out var n) && n is < 1 or > 64) result.AddError("--silos must be from 1 to 64.");
-        });
+        var silos = new Option<int>("--silos") { Description = "Silo processes, each with one worker.", DefaultValueFactory = _ => 1, HelpName = "n" }.Within(1, 64);
         var output = new Option<string>("--output", "-o")
         {
             Description = "Folder of results, state and logs.", DefaultValueFactory = _ => ClusterTarget.DefaultFolder, HelpName = "folder",

@@ -16,9 +16,9 @@ internal static class SampleCommand
         var prompt = new Option<string[]>("--prompt", "-p") { Description = "What to draw. Repeatable: one picture for each.", HelpName = "text", Required = true, Arity = ArgumentArity.OneOrMore };
         var negative = new Option<string?>("--negative", "-n") { Description = "What to stay away from. Default: what the model takes for no text.", HelpName = "text" };
         var output = new Option<string>("--output", "-o") { Description = "The picture; several are numbered.", HelpName = "file", DefaultValueFactory = _ => "sample.png" };
-        var steps = new Option<int>("--steps") { Description = "Steps of the sampler.", HelpName = "n", DefaultValueFactory = _ => 20 };
+        var steps = new Option<int>("--steps") { Description = "Steps of the sampler.", HelpName = "n", DefaultValueFactory = _ => 20 }.Within(1, 1000);
         var guidance = new Option<double>("--guidance") { Description = "Weight of classifier-free guidance; 1 is none.", HelpName = "w", DefaultValueFactory = _ => 7.5 };
-        var seed = new Option<long>("--seed") { Description = "Seed of the noise.", HelpName = "n", DefaultValueFactory = _ => 1 };
+        var seed = new Option<long>("--seed") { Description = "Seed of the noise.", HelpName = "n", DefaultValueFactory = _ => 1 }.Within(0);
         var height = new Option<int?>("--height") { Description = "Pixels. Default: what the model was trained on.", HelpName = "n" };
         var width = new Option<int?>("--width") { Description = "Pixels. Default: what the model was trained on.", HelpName = "n" };
         var sampler = new Option<string?>("--sampler") { Description = "Name of a sampler, such as ddim, heun or dpm++2m. Default: the folder's.", HelpName = "name" };
@@ -28,14 +28,6 @@ internal static class SampleCommand
         var json = SharedOptions.Json();
         command.Arguments.Add(model);
         foreach (var option in new Option[] { prompt, negative, output, steps, guidance, seed, height, width, sampler, lora, word, device, json }) command.Options.Add(option);
-        steps.Validators.Add(result =>
-        {
-            if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, out var n) && n is < 1 or > 1000) result.AddError("--steps must be from 1 to 1000.");
-        });
-        seed.Validators.Add(result =>
-        {
-            if (result.Tokens.Count == 1 && long.TryParse(result.Tokens[0].Value, out var n) && n < 0) result.AddError("--seed must be 0 or more.");
-        });
         command.SetAction(async (parsed, cancellationToken) =>
         {
             string At(string path) => Path.GetFullPath(path, context.CurrentDirectory);

@@ -16,13 +16,8 @@ internal static class ShowCommand
         var id = SharedOptions.ExperimentId();
         command.Arguments.Add(id);
         var target = new TargetOptions(command);
-        var skip = new Option<int>("--skip") { Description = "Show trials from this index on.", HelpName = "n" };
-        var limit = new Option<int?>("--limit") { Description = $"Show at most this many trials. An experiment with more than {ExperimentSnapshot.MostTrials} shows those that run, the best and the first others.", HelpName = "n" };
-        foreach (var option in new Option[] { skip, limit })
-            option.Validators.Add(result =>
-            {
-                if (result.Tokens.Count == 1 && int.TryParse(result.Tokens[0].Value, out var n) && n < 0) result.AddError($"{option.Name} must not be negative.");
-            });
+        var skip = new Option<int>("--skip") { Description = "Show trials from this index on.", HelpName = "n" }.Within(0);
+        var limit = new Option<int?>("--limit") { Description = $"Show at most this many trials. An experiment with more than {ExperimentSnapshot.MostTrials} shows those that run, the best and the first others.", HelpName = "n" }.Within(0);
         command.Options.Add(skip);
         command.Options.Add(limit);
         var json = SharedOptions.Json();

@@ -36,6 +36,7 @@ internal static class WatchCommand
         ExperimentSnapshot ended;
         try
         {
+            await WorkersCommand.WarnAsync(context, cluster, cancellationToken);
             await using var report = Report(context, json);
             // Bars show what is; a log shows what was, too.
             var after = report is LiveProgress && await cluster.GetSnapshotAsync(id, cancellationToken) is { } now ? now.Sequence : 0;

@@ -1,5 +1,6 @@
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Workers;
 
 namespace AdjointDpm.Client.Connection;
 
@@ -24,6 +25,11 @@ internal interface IClusterConnection : IAsyncDisposable
     Task<StepReplay> ReplayAsync(string id, int trial, int step, CancellationToken cancellationToken);
 
     Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken);
+
+    Task<IReadOnlyList<WorkerDescription>> ListWorkersAsync(CancellationToken cancellationToken);
+
+    /// <summary>Cordons workers or lifts that. Answers with the names that no worker has; then nothing was changed.</summary>
+    Task<IReadOnlyList<string>> CordonAsync(IReadOnlyList<string> workers, bool cordoned, CancellationToken cancellationToken);
 }
 
 /// <summary>No cluster answered, or it stopped to answer.</summary>

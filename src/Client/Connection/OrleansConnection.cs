@@ -4,6 +4,7 @@ using System.Runtime.CompilerServices;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Workers;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 
@@ -77,6 +78,12 @@ internal sealed class OrleansConnection : IClusterConnection
 
     public Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentDirectoryGrain>(IExperimentDirectoryGrain.Key).ListAsync(skip, take, cancellationToken));
+
+    public Task<IReadOnlyList<WorkerDescription>> ListWorkersAsync(CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key).DescribeAsync(cancellationToken));
+
+    public Task<IReadOnlyList<string>> CordonAsync(IReadOnlyList<string> workers, bool cordoned, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key).CordonAsync([.. workers], cordoned, cancellationToken));
 
     public async IAsyncEnumerable<ExperimentEvent> WatchAsync(string id, long afterSequence, [EnumeratorCancellation] CancellationToken cancellationToken)
     {

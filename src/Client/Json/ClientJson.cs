@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Workers;
 
 namespace AdjointDpm.Client.Json;
 
@@ -25,7 +26,7 @@ internal static class ClientJson
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
         // A loss can be NaN, which JSON has no number for.
         NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
-        Converters = { new JsonStringEnumConverter<RunState>(JsonNamingPolicy.CamelCase), new JsonStringEnumConverter<EventKind>(JsonNamingPolicy.CamelCase), new JsonStringEnumConverter<ReplayState>(JsonNamingPolicy.CamelCase) },
+        Converters = { new JsonStringEnumConverter<RunState>(JsonNamingPolicy.CamelCase), new JsonStringEnumConverter<EventKind>(JsonNamingPolicy.CamelCase), new JsonStringEnumConverter<ReplayState>(JsonNamingPolicy.CamelCase), new JsonStringEnumConverter<WorkerState>(JsonNamingPolicy.CamelCase), new JsonStringEnumConverter<WorkProgress>(JsonNamingPolicy.CamelCase) },
     };
 }
 
@@ -42,4 +43,5 @@ internal static class ClientJson
 [JsonSerializable(typeof(InspectionDocument))]
 [JsonSerializable(typeof(FilesDocument))]
 [JsonSerializable(typeof(MemoryDocument))]
+[JsonSerializable(typeof(WorkersDocument))]
 internal sealed partial class ClientJsonContext : JsonSerializerContext;

@@ -4,6 +4,7 @@ using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tools;
+using AdjointDpm.Grains.Workers;
 
 namespace AdjointDpm.Client.Json;
 
@@ -49,6 +50,12 @@ internal sealed record CancellationDocument(string Id, bool Cancelled)
 {
     [JsonPropertyOrder(-1)]
     public string Schema { get; } = "adjointdpm.dev/cancellation/v1";
+}
+
+internal sealed record WorkersDocument(IReadOnlyList<WorkerDescription> Workers)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/workers/v1";
 }
 
 internal sealed record EventDocument(long Sequence, DateTimeOffset Time, EventKind Kind, int? Trial, int? Step, string Message, IReadOnlyDictionary<string, double>? Metrics)

@@ -1,3 +1,6 @@
+using AdjointDpm.Client.CommandLine;
+using Spectre.Console;
+
 namespace AdjointDpm.Client.LocalCluster;
 
 /// <summary>Silo processes on this machine.</summary>
@@ -31,6 +34,16 @@ internal sealed record LocalClusterOptions
 
     /// <summary>Told what people should know, such as restarts.</summary>
     public Action<string> Notice { get; set; } = _ => { };
+
+    /// <summary>One silo for the time of a command, which tells its notices on the terminal.</summary>
+    public static LocalClusterOptions OneSilo(ClientContext context, string dataFolder, int threads) => new()
+    {
+        Command = SiloCommand.Find(context.Variable, context.ProgramFolder),
+        Silos = 1,
+        DataFolder = dataFolder,
+        Threads = threads,
+        Notice = text => context.Terminal.Note(Markup.Escape(text)),
+    };
 }
 
 /// <summary>A cluster on this machine.</summary>

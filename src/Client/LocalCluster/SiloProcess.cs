@@ -61,7 +61,7 @@ internal sealed class SiloProcess : IDisposable
         var logs = Directory.CreateDirectory(Path.Combine(options.DataFolder, "logs")).FullName;
         var logFile = Path.Combine(logs, name + ".log");
         // Port 0: the silo picks a free one and tells it in its ready line and in the membership file.
-        List<string> command = [options.Command.Program, .. options.Command.Arguments, $"--Silo:Name={name}", "--Silo:SiloPort=0", "--Silo:GatewayPort=0", "--Silo:HttpPort=0", $"--Silo:DataFolder={options.DataFolder}"];
+        List<string> command = [options.Command.Program, .. options.Command.Arguments, $"--Silo:Name={name}", "--Silo:SiloPort=0", "--Silo:GatewayPort=0", "--Silo:HttpPort=0", "--Silo:TensorPort=0", $"--Silo:DataFolder={options.DataFolder}"];
         if (!options.Keep) command.Add(string.Create(CultureInfo.InvariantCulture, $"--Silo:ParentProcessId={Environment.ProcessId}"));
         var detached = options.Keep && !OperatingSystem.IsWindows();
         var said = string.Join(' ', command);

@@ -21,6 +21,8 @@ internal static class ExperimentView
         Reasons(terminal, experiment);
         Best(terminal, experiment);
         ProofView.Summaries(terminal, experiment);
+        foreach (var trial in experiment.Trials.Where(trial => trial.LeanFrom is not null))
+            terminal.Line($"[yellow]![/] A worker ran out of memory in trial {trial.Index}: from step {trial.LeanFrom} on its gradients were computed one sample at a time");
     }
 
     /// <summary>Experiments, one a row.</summary>

@@ -50,6 +50,9 @@ internal sealed record LedgerRecord
     /// <summary>Every contribution in the order of arrival, also those that did not count.</summary>
     public required IReadOnlyList<LedgerContribution> Contributions { get; init; }
 
+    /// <summary>True of a step whose gradients were computed one sample at a time; else absent.</summary>
+    public bool? Lean { get; init; }
+
     /// <summary>Sum of the accepted contributions' weights.</summary>
     public required long Weight { get; init; }
 
@@ -60,6 +63,9 @@ internal sealed record LedgerRecord
 
     /// <summary>Optimiser state after the step; null while there is none.</summary>
     public string? OptimizerSha256 { get; init; }
+
+    /// <summary>SHA-256 of what the encoding of each shard's gradient left for its next one; null when all were sent in full.</summary>
+    public IReadOnlyList<string>? Residuals { get; init; }
 
     /// <summary>Hash of the record before; empty for the plan.</summary>
     public required string Previous { get; init; }

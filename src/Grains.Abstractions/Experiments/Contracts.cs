@@ -196,6 +196,9 @@ public sealed record TrialSnapshot
 
     /// <summary>What its gradient was proven to be worth; null before, or when no proof was asked for.</summary>
     [Id(21)] public GradientProofSummary? Proof { get; init; }
+
+    /// <summary>First step whose gradients were computed one sample at a time, because a worker had run out of memory; null when none did.</summary>
+    [Id(22)] public int? LeanFrom { get; init; }
 }
 
 /// <summary>Kinds of events.</summary>
@@ -218,6 +221,9 @@ public enum EventKind
 
     /// <summary>The experiment ended: the last event.</summary>
     ExperimentEnded,
+
+    /// <summary>A worker ran out of memory: from this step on the trial asks for less of it.</summary>
+    MemoryShort,
 }
 
 /// <summary>Something that happened, numbered without gaps from 1.</summary>

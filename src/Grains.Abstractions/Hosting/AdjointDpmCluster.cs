@@ -4,7 +4,7 @@ namespace AdjointDpm.Grains.Hosting;
 /// <remarks>
 /// A silo is started as <c>dotnet AdjointDpm.Silo.dll --Silo:Name=silo-0 --Silo:DataFolder=FOLDER</c>. Its other settings:
 /// <list type="bullet">
-/// <item><c>Silo:SiloPort</c>, <c>Silo:GatewayPort</c>, <c>Silo:HttpPort</c>: TCP ports; 0 picks a free one. Defaults: <see cref="DefaultSiloPort"/>, <see cref="DefaultGatewayPort"/>, <see cref="DefaultHttpPort"/>.</item>
+/// <item><c>Silo:SiloPort</c>, <c>Silo:GatewayPort</c>, <c>Silo:HttpPort</c>, <c>Silo:TensorPort</c>: TCP ports; 0 picks a free one. Defaults: <see cref="DefaultSiloPort"/>, <see cref="DefaultGatewayPort"/>, <see cref="DefaultHttpPort"/>, <see cref="DefaultTensorPort"/>.</item>
 /// <item><c>Silo:AdvertisedAddress</c>: the address other silos and clients dial. Default: 127.0.0.1, and then the silo listens on loopback only; any other address makes it listen on all interfaces.</item>
 /// <item><c>Cluster:Provider</c>: <c>file</c> (default: membership and state in <c>Silo:DataFolder</c>, for silos on one machine) <c>redis</c> with <c>Cluster:RedisConnection</c>, or <c>postgres</c> with <c>Cluster:PostgresConnection</c>.</item>
 /// <item><c>Cluster:ClusterId</c>, <c>Cluster:ServiceId</c>: defaults <see cref="ClusterId"/>, <see cref="ServiceId"/>.</item>
@@ -30,6 +30,9 @@ public static class AdjointDpmCluster
 
     /// <summary>Port of <c>/metrics</c>, <c>/health/live</c> and <c>/health/ready</c>.</summary>
     public const int DefaultHttpPort = 8080;
+
+    /// <summary>Port that silos fetch each other's large tensors from.</summary>
+    public const int DefaultTensorPort = 11112;
 
     /// <summary>How long a grain call may go unanswered. Long polls set their own.</summary>
     public static TimeSpan ResponseTimeout { get; } = TimeSpan.FromSeconds(10);

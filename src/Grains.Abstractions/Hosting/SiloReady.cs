@@ -12,7 +12,8 @@ namespace AdjointDpm.Grains.Hosting;
 /// <param name="GatewayPort">Port that clients connect to.</param>
 /// <param name="HttpPort">Port of metrics and health.</param>
 /// <param name="DataFolder">Absolute path of the data folder.</param>
-public sealed record SiloReady(bool Ready, string Name, int ProcessId, string Address, int SiloPort, int GatewayPort, int HttpPort, string DataFolder)
+/// <param name="TensorPort">Port that silos fetch each other's large tensors from.</param>
+public sealed record SiloReady(bool Ready, string Name, int ProcessId, string Address, int SiloPort, int GatewayPort, int HttpPort, string DataFolder, int TensorPort = 0)
 {
     /// <summary>One line of JSON, without a line break.</summary>
     public string ToLine() => JsonSerializer.Serialize(this, JsonSerializerOptions.Web);

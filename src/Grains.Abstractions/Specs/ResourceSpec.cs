@@ -11,6 +11,29 @@ public sealed record ResourceSpec
     /// <summary>Intra-op threads of libtorch in a worker. Part of the run's identity: results differ between counts. Default: 1.</summary>
     [Range(1, 256)]
     public int Threads { get; init; } = 1;
+
+    /// <summary>Shards of experiments with a higher one go first on every worker; what runs is not interrupted. Not part of what decides the bits. Default: 0.</summary>
+    [Range(-1000, 1000)]
+    public int? Priority { get; init; }
+
+    /// <summary>Device time beside other experiments of equal priority, in proportion to their weights. Default: 1.</summary>
+    [Range(0.001, 1000.0)]
+    public double? Weight { get; init; }
+
+    /// <summary>How many workers a trial uses at once. Default: all there are.</summary>
+    public SlotsSpec? SlotsPerTrial { get; init; }
+}
+
+/// <summary>Workers of one trial. It grows and shrinks between the two as workers come and go; its bits do not depend on it.</summary>
+public sealed record SlotsSpec
+{
+    /// <summary>With fewer workers than this in the cluster the trial waits. Default: 1.</summary>
+    [Range(1, 10_000)]
+    public int? Min { get; init; }
+
+    /// <summary>At most this many compute for it at the same time. Default: all there are.</summary>
+    [Range(1, 10_000)]
+    public int? Max { get; init; }
 }
 
 /// <summary>Kinds of devices.</summary>

@@ -4,7 +4,7 @@ namespace AdjointDpm.Grains.Specs;
 internal static class SpecRules
 {
     public static IEnumerable<SpecFinding> Check(ExperimentSpec spec) =>
-        [.. spec.Losses.SelectMany(Loss), .. Classes(spec), .. Prompts(spec.Sample), .. HeldOut(spec), .. Objective(spec), .. MethodRules.Check(spec)];
+        [.. spec.Losses.SelectMany(Loss), .. Classes(spec), .. Prompts(spec.Sample), .. HeldOut(spec), .. Objective(spec), .. Slots(spec.Resources), .. MethodRules.Check(spec)];
 
     private static IEnumerable<SpecFinding> Loss(LossSpec loss, int index)
     {
@@ -57,6 +57,12 @@ internal static class SpecRules
             if (spec.Losses[i].Classifier == judge)
                 yield return new("heldOut.classifier", $"heldOut.classifier is also the classifier of losses[{i}]. A judge that took part in the training proves nothing: name another one.") { Found = judge };
         }
+    }
+
+    private static IEnumerable<SpecFinding> Slots(ResourceSpec resources)
+    {
+        if (resources.SlotsPerTrial is { Min: { } least, Max: { } most } && least > most)
+            yield return new("resources.slotsPerTrial", $"resources.slotsPerTrial asks for at least {least} workers and at most {most}. Raise max, or lower min.") { Found = $"{least} to {most}", Expected = "min not above max" };
     }
 
     private static IEnumerable<SpecFinding> Objective(ExperimentSpec spec)

@@ -63,4 +63,22 @@ public sealed record TrainingSpec
     /// <summary>Seed of all noise: keyed (seed, step, shard, sample). Default: 1.</summary>
     [Range(0, int.MaxValue)]
     public int Seed { get; init; } = 1;
+
+    /// <summary>How gradients travel from workers: none (fp32), bf16 or fp16 with the rounding error carried into the shard's next gradient, in full every eighth step. Default: none.</summary>
+    public GradientEncoding? GradientEncoding { get; init; }
+}
+
+/// <summary>Encodings of gradients on their way that a spec may name.</summary>
+public enum GradientEncoding
+{
+    /// <summary>fp32, as computed.</summary>
+    None,
+
+    /// <summary>bfloat16: half the bytes, the range of fp32.</summary>
+    [JsonStringEnumMemberName("bf16")]
+    Bf16,
+
+    /// <summary>IEEE half precision: half the bytes, three more bits than bf16, and an error beyond 65504.</summary>
+    [JsonStringEnumMemberName("fp16")]
+    Fp16,
 }

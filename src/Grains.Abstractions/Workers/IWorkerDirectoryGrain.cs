@@ -10,6 +10,18 @@ public interface IWorkerDirectoryGrain : IGrainWithStringKey
     /// <summary>Workers of all active silos, by silo and device.</summary>
     [Alias("List")]
     Task<IReadOnlyList<WorkerSnapshot>> ListAsync(CancellationToken cancellationToken = default);
+
+    /// <summary>The same with what each of them does, and cordoned ones whose silo is away. A worker that does not answer within seconds is said to be silent.</summary>
+    [Alias("Describe")]
+    Task<IReadOnlyList<WorkerDescription>> DescribeAsync(CancellationToken cancellationToken = default);
+
+    /// <summary>Cordons workers (no new shard goes to them; those that they hold end) or lifts that. Stored, and told to every silo that answers, when this returns.</summary>
+    /// <param name="workers">Names, <c>{silo}/{device}</c>.</param>
+    /// <param name="cordoned">Whether they are to be.</param>
+    /// <param name="cancellationToken">Ends the waiting.</param>
+    /// <returns>Names that no worker has. When there are any, nothing was changed.</returns>
+    [Alias("Cordon")]
+    Task<IReadOnlyList<string>> CordonAsync(IReadOnlyList<string> workers, bool cordoned, CancellationToken cancellationToken = default);
 }
 
 /// <summary>One device of one silo.</summary>

@@ -16,9 +16,11 @@ internal sealed class TensorStore(long capacity)
     public long Bytes { get; private set; }
 
     /// <summary>Holds <paramref name="bytes"/>, which must not change any more, until as many <see cref="Release"/> as there were calls.</summary>
-    public string Put(byte[] bytes)
+    /// <param name="bytes">What is held.</param>
+    /// <param name="known">Their SHA-256, when it has been taken already.</param>
+    public string Put(byte[] bytes, string? known = null)
     {
-        var sha = TensorReference.HashOf(bytes);
+        var sha = known ?? TensorReference.HashOf(bytes);
         lock (_gate)
         {
             if (_entries.TryGetValue(sha, out var present))

@@ -11,11 +11,15 @@ internal interface ITensorStoreGrain : IGrainWithStringKey
     [Alias("Read"), AlwaysInterleave]
     Task<TensorChunk?> ReadAsync(string sha256, long offset, int length);
 
+    /// <summary>Leave to read a run of bytes over a connection beside the messages; null when the silo has none for it.</summary>
+    [Alias("Grant"), AlwaysInterleave]
+    Task<TensorGrant?> GrantAsync(string sha256, long offset, long length);
+
     static string KeyOf(string silo) => $"{silo}/tensors";
 }
 
 [NamedSiloPlacement]
-internal sealed class TensorStoreGrain(TensorStore store) : Grain, ITensorStoreGrain
+internal sealed class TensorStoreGrain(TensorStore store, TensorStreamServer streams) : Grain, ITensorStoreGrain
 {
     public Task<TensorChunk?> ReadAsync(string sha256, long offset, int length)
     {
@@ -23,4 +27,6 @@ internal sealed class TensorStoreGrain(TensorStore store) : Grain, ITensorStoreG
             return Task.FromResult<TensorChunk?>(null);
         return Task.FromResult<TensorChunk?>(TensorChunk.View(bytes.AsMemory((int)offset, length)));
     }
+
+    public Task<TensorGrant?> GrantAsync(string sha256, long offset, long length) => Task.FromResult(streams.Grant(sha256, offset, length));
 }

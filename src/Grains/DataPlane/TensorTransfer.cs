@@ -1,21 +1,23 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Security.Cryptography;
 using AdjointDpm.Grains.Hosting;
 
 namespace AdjointDpm.Grains.DataPlane;
 
-/// <summary>Brings bytes from the silo that holds them: inline, from this silo's memory, or in chunks of 1 MB with four under way.</summary>
-internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, ILocalSiloDetails silo, Background background)
+/// <summary>Brings bytes from the silo that holds them: inline, from this silo's memory, over a connection of their own, or in chunks of 1 MB with four under way.</summary>
+internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, ILocalSiloDetails silo, Background background, TensorStreams? streams = null)
 {
     private const int Window = 4;
 
     /// <summary>Holds bytes on this silo and says where they are.</summary>
     /// <param name="bytes">What is held; must not change any more.</param>
     /// <param name="pieceBytes">When several may each want one piece: its length. 0 when all is fetched at once.</param>
-    public TensorReference Offer(byte[] bytes, int pieceBytes = 0)
+    /// <param name="sha256">Their SHA-256, when it has been taken already.</param>
+    public TensorReference Offer(byte[] bytes, int pieceBytes = 0, string? sha256 = null)
     {
         var reference = bytes.Length <= TensorReference.InlineLimit
-            ? new TensorReference(TensorReference.HashOf(bytes), bytes.Length, silo.Name, bytes)
-            : new TensorReference(store.Put(bytes), bytes.Length, silo.Name);
+            ? new TensorReference(sha256 ?? TensorReference.HashOf(bytes), bytes.Length, silo.Name, bytes)
+            : new TensorReference(store.Put(bytes, sha256), bytes.Length, silo.Name);
         if (pieceBytes <= 0 || bytes.Length <= pieceBytes)
             return reference;
         var pieces = new List<string>();
@@ -38,45 +40,84 @@ internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, IL
             return here;
         if (reference.Length > Array.MaxLength)
             throw new TensorTransferException($"{reference.Length} bytes were offered, but one blob holds at most {Array.MaxLength}.");
-        var bytes = new byte[reference.Length];
-        var start = 0;
+        var bytes = GC.AllocateUninitializedArray<byte>((int)reference.Length);
+        await FetchAsync(reference, bytes, cancellationToken);
+        return bytes;
+    }
+
+    /// <summary>Brings bytes into memory of the caller's own.</summary>
+    /// <exception cref="TensorTransferException">They did not arrive in full, or not unchanged.</exception>
+    public async Task FetchAsync(TensorReference reference, Memory<byte> into, CancellationToken cancellationToken)
+    {
+        if (reference.Length != into.Length || (reference.Parts is { } many && many.Sum(part => part.Length) != into.Length))
+            throw new TensorTransferException($"{into.Length} bytes of {reference.Sha256} are wanted, but {reference.Length} were offered.");
+        if (reference.Parts is null && TryGet(reference, out var here))
+        {
+            here.CopyTo(into);
+            return;
+        }
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        var (start, hashed) = (0, 0);
         foreach (var part in reference.Parts ?? [reference])
         {
+            var (end, next) = (start + (int)part.Length, into.Slice(start, (int)part.Length));
             if (TryGet(part, out var held))
-                held.CopyTo(bytes, start);
-            else
-                await ReadAsync(part, 0, bytes.AsMemory(start, (int)part.Length), cancellationToken);
-            start += (int)part.Length;
+                held.CopyTo(next);
+            else if (await ReadAsync(part, 0, next, hashed == start ? hash : null, cancellationToken))
+                hashed = end;
+            start = end;
         }
-        return await background.RunAsync(() => Verified(reference, bytes), cancellationToken);
+        await background.RunAsync(() => Verified(reference, hash, into.Span[hashed..], into.Length), cancellationToken);
     }
 
     /// <summary>One piece of what was offered in pieces.</summary>
     /// <exception cref="TensorTransferException">It did not arrive in full, or not unchanged.</exception>
     public async Task<byte[]> FetchPieceAsync(TensorReference reference, int piece, CancellationToken cancellationToken)
     {
-        if (reference.Pieces is not { } pieces)
-            throw new ArgumentException($"{reference.Sha256} was not offered in pieces.", nameof(reference));
-        var start = (long)piece * reference.PieceBytes;
-        var bytes = new byte[Math.Min(reference.PieceBytes, reference.Length - start)];
-        if (TryGet(reference, out var held))
-            held.AsSpan((int)start, bytes.Length).CopyTo(bytes);
-        else
-            await ReadAsync(reference, start, bytes, cancellationToken);
-        return await background.RunAsync(() => Verified(new TensorReference(pieces[piece], bytes.Length, reference.Location), bytes), cancellationToken);
+        var bytes = GC.AllocateUninitializedArray<byte>(PieceLength(reference, piece));
+        await FetchPieceAsync(reference, piece, bytes, cancellationToken);
+        return bytes;
     }
+
+    /// <summary>One piece, into memory of the caller's own.</summary>
+    /// <exception cref="TensorTransferException">It did not arrive in full, or not unchanged.</exception>
+    public async Task FetchPieceAsync(TensorReference reference, int piece, Memory<byte> into, CancellationToken cancellationToken)
+    {
+        if (PieceLength(reference, piece) != into.Length)
+            throw new TensorTransferException($"Piece {piece} of {reference.Sha256} has {PieceLength(reference, piece)} bytes, but {into.Length} are wanted.");
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        var (start, hashed) = ((long)piece * reference.PieceBytes, 0);
+        if (TryGet(reference, out var held))
+            held.AsSpan((int)start, into.Length).CopyTo(into.Span);
+        else if (await ReadAsync(reference, start, into, hash, cancellationToken))
+            hashed = into.Length;
+        await background.RunAsync(() => Verified(new TensorReference(reference.Pieces![piece], into.Length, reference.Location), hash, into.Span[hashed..], into.Length), cancellationToken);
+    }
+
+    private static int PieceLength(TensorReference reference, int piece) => reference.Pieces is { } pieces && piece < pieces.Count
+        ? (int)Math.Min(reference.PieceBytes, reference.Length - (long)piece * reference.PieceBytes)
+        : throw new ArgumentException($"{reference.Sha256} was not offered in pieces.", nameof(reference));
 
     private bool TryGet(TensorReference reference, [NotNullWhen(true)] out byte[]? bytes)
     {
-        bytes = reference.Inline is { } inline ? Verified(reference, inline) : null;
+        bytes = reference.Inline;
+        if (bytes is not null)
+        {
+            using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+            Verified(reference, hash, bytes, bytes.Length);
+        }
         return bytes is not null || store.TryGet(reference.Sha256, out bytes);
     }
 
-    private async Task ReadAsync(TensorReference reference, long start, Memory<byte> into, CancellationToken cancellationToken)
+    /// <returns>Whether <paramref name="hash"/> has taken the bytes already.</returns>
+    private async Task<bool> ReadAsync(TensorReference reference, long start, Memory<byte> into, IncrementalHash? hash, CancellationToken cancellationToken)
     {
         var source = grains.GetGrain<ITensorStoreGrain>(ITensorStoreGrain.KeyOf(reference.Location));
+        if (streams is not null && streams.Wants(into.Length) && await streams.TryReadAsync(reference.Location, source, reference.Sha256, start, into, hash, cancellationToken))
+            return hash is not null;
         var next = 0;
         await Task.WhenAll(Enumerable.Range(0, Window).Select(_ => LaneAsync()));
+        return false;
 
         async Task LaneAsync()
         {
@@ -109,11 +150,12 @@ internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, IL
         return chunk;
     }
 
-    private static byte[] Verified(TensorReference reference, byte[] bytes)
+    private static bool Verified(TensorReference reference, IncrementalHash hash, ReadOnlySpan<byte> rest, int length)
     {
-        var sha = TensorReference.HashOf(bytes);
-        return sha == reference.Sha256 && bytes.Length == reference.Length
-            ? bytes
-            : throw new TensorTransferException($"{bytes.Length} bytes from silo '{reference.Location}' have SHA-256 {sha}, but {reference.Sha256} ({reference.Length} bytes) was promised.");
+        hash.AppendData(rest);
+        var sha = Convert.ToHexStringLower(hash.GetHashAndReset());
+        return sha == reference.Sha256 && length == reference.Length
+            ? true
+            : throw new TensorTransferException($"{length} bytes from silo '{reference.Location}' have SHA-256 {sha}, but {reference.Sha256} ({reference.Length} bytes) was promised.");
     }
 }

@@ -33,7 +33,7 @@ internal sealed class ExperimentJournal(IDisk disk, string folder, long epoch)
     public async Task<List<JournalLine>> ReadAsync()
     {
         var files = new SortedDictionary<long, List<JournalLine>>();
-        foreach (var path in disk.List(folder))
+        foreach (var path in await disk.ListAsync(folder))
         {
             if (EpochOf(path) is not { } writer)
                 continue;
@@ -56,11 +56,15 @@ internal sealed class ExperimentJournal(IDisk disk, string folder, long epoch)
         return [.. history];
     }
 
-    /// <summary>Adds a line. On the disk when <paramref name="durable"/>; the rest may be lost in a power cut, and is then reported again.</summary>
-    public void Append(JournalLine line, bool durable)
+    /// <summary>Adds a line, in the order of the calls. Ends when it is on the disk if it is <paramref name="durable"/>, else when it is seen; that may be lost in a power cut, and is then reported again.</summary>
+    public Task AppendAsync(JournalLine line, bool durable)
     {
-        disk.Append(Path.Combine(folder, $"events-{epoch:d8}.jsonl"), [.. JsonSerializer.SerializeToUtf8Bytes(_previous == epoch ? line : line with { PreviousEpoch = _previous }, FileGrainStorage.Json), (byte)'\n'], durable);
+        var written = disk.AppendAsync(
+            Path.Combine(folder, $"events-{epoch:d8}.jsonl"),
+            (byte[])[.. JsonSerializer.SerializeToUtf8Bytes(_previous == epoch ? line : line with { PreviousEpoch = _previous }, FileGrainStorage.Json), (byte)'\n'],
+            durable ? Durability.Now : Durability.Seen);
         _previous = epoch;
+        return written;
     }
 
     private static long? EpochOf(string path) =>

@@ -13,6 +13,9 @@ internal sealed partial class ExperimentRun
     [LoggerMessage(Level = LogLevel.Information, Message = "Experiment {Experiment} ended: {State}. {Reason}")]
     private static partial void LogEnded(ILogger logger, string experiment, RunState state, string reason);
 
+    [LoggerMessage(Level = LogLevel.Error, Message = "Event {Sequence} of experiment {Experiment} could not be written: {Reason}")]
+    private static partial void LogNotWritten(ILogger logger, string experiment, int sequence, string reason);
+
     [LoggerMessage(Level = LogLevel.Warning, Message = "Trial {Trial} of experiment {Experiment} could not be reached and is asked again: {Reason}")]
     private static partial void LogNotReached(ILogger logger, string experiment, int trial, string reason);
 }

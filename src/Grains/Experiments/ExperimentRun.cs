@@ -23,9 +23,12 @@ internal sealed partial class ExperimentRun(
 {
     private readonly SemaphoreSlim _writing = new(1);
     private readonly List<ExperimentEvent> _events = [];
+    private Task _telling = Task.CompletedTask;
+    private int _told;
     private TaskCompletionSource _news = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private ExperimentSpec? _spec;
     private Search? _search;
+    private string? _trialSpec;
     private TrialTable? _trials;
     private ExperimentJournal? _journal;
     private IDisposable? _pump;
@@ -110,7 +113,7 @@ internal sealed partial class ExperimentRun(
             BestTrial = _trials.Best(),
             ArtifactFolder = artifacts.PlaceOf(Id),
             Reason = State.Reason,
-            Sequence = _events.Count,
+            Sequence = _told,
         };
 
     public IReadOnlyList<TrialSnapshot> Trials(int skip, int take) => _trials?.Page(skip, take) ?? [];
@@ -131,7 +134,7 @@ internal sealed partial class ExperimentRun(
         {
             // Taken before looking, so that nothing falls between.
             var news = _news.Task;
-            while (next < _events.Count)
+            while (next < _told)
                 yield return _events[next++];
             if (_trials is null || (IsTold && next >= _events.Count))
                 yield break;
@@ -165,6 +168,8 @@ internal sealed partial class ExperimentRun(
         if (_trials[trial].State == RunState.Queued)
             EmitStarted(trial);
         _trials.Update(report);
+        if (report.Snapshot.LeanFrom is { } lean && !_events.Any(happened => happened.Kind == EventKind.MemoryShort && happened.Trial == trial))
+            Emit(EventKind.MemoryShort, $"A worker ran out of memory. From step {lean} on gradients are computed one sample at a time.", trial, lean, durable: true);
         foreach (var step in report.Steps)
         {
             if (step.Step == _trials.StepOf(trial) + 1)
@@ -204,6 +209,9 @@ internal sealed partial class ExperimentRun(
             _trials.Apply(line);
             _events.Add(line.Event);
         }
+        _told = _events.Count;
+        // What all trials have in common, without the search, which may be a thousand times as long.
+        _trialSpec = SpecOverrides.Apply(State.Submission.SpecJson, []);
     }
 
     private void StartPump() =>
@@ -238,7 +246,7 @@ internal sealed partial class ExperimentRun(
         {
             var grain = activation.Grains.GetGrain<ITrialGrain>(ITrialGrain.KeyOf(Id, trial));
             var values = _search!.ValuesOf(trial);
-            var specJson = SpecOverrides.Apply(State.Submission!.SpecJson, values);
+            var specJson = SpecOverrides.Apply(_trialSpec!, values);
             await grain.StartAsync(new TrialAssignment { Experiment = Id, Index = trial, SpecJson = specJson, SpecSha256 = ExperimentSpecJson.Sha256(specJson), Parameters = values });
             if (State.CancelRequested)
                 await grain.CancelAsync();
@@ -312,9 +320,30 @@ internal sealed partial class ExperimentRun(
             Trial = final,
             Totals = totals,
         };
-        _journal!.Append(line, durable);
+        var written = _journal!.AppendAsync(line, durable);
         _trials!.Apply(line);
         _events.Add(line.Event);
+        _telling = TellAsync(_telling, written, _events.Count);
+    }
+
+    /// <summary>Lets clients know of the events up to one, once it is written; in the order of the events.</summary>
+    private async Task TellAsync(Task before, Task written, int count)
+    {
+        await before;
+        if (_told < count - 1)
+            return;
+        try
+        {
+            await written;
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            // What is here is more than what is on the disk; another activation begins with that.
+            LogNotWritten(logger, Id, count, e.Message);
+            activation.Deactivate();
+            return;
+        }
+        _told = count;
         var news = _news;
         _news = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         news.SetResult();

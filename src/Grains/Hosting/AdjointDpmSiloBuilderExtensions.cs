@@ -1,3 +1,4 @@
+using System.Net;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Storage;
@@ -44,11 +45,14 @@ public static class AdjointDpmSiloBuilderExtensions
         services.AddSingleton(new SiloFolders(Path.GetFullPath(dataFolder)));
         services.AddSingleton(workers);
         services.AddSingleton(new TensorStore(workers.TensorStoreBytes));
+        services.AddSingleton<TensorStreamServer>();
+        services.AddSingleton(provider => ActivatorUtilities.CreateInstance<TensorStreams>(provider, workers.TensorStreamBytes));
         services.AddSingleton<TensorTransfer>();
         services.AddSingleton<IDevices, DeviceExecutors>();
         services.AddSingleton<AdjointDpmInstruments>();
         services.AddSingleton<WorkerInventory>();
         services.AddSingleton<IWorkerInventory>(provider => provider.GetRequiredService<WorkerInventory>());
+        services.AddHostedService<CordonWatch>();
         services.AddHostedService<ExperimentWatchdog>();
         services.AddPlacementDirector<NamedSiloPlacement, NamedSiloPlacementDirector>();
         silo.UseSiloMetadata(new Dictionary<string, string> { [WorkerInventory.MetadataKey] = string.Join(',', workers.EffectiveDevices) });
@@ -72,14 +76,35 @@ public static class AdjointDpmSiloBuilderExtensions
         return silo;
     }
 
+    /// <summary>Tensors of at least <see cref="WorkerOptions.TensorStreamBytes"/> leave this silo over connections beside the messages. Without it they go in chunks among them.</summary>
+    /// <param name="silo">Silo.</param>
+    /// <param name="listen">Where it listens.</param>
+    /// <param name="advertised">Address that other silos dial.</param>
+    public static ISiloBuilder AddTensorPort(this ISiloBuilder silo, IPEndPoint listen, IPAddress advertised)
+    {
+        silo.Services.AddHostedService(provider => new TensorPort(provider.GetRequiredService<TensorStreamServer>(), listen, advertised));
+        return silo;
+    }
+
     /// <summary>Membership and state in the data folder: for one silo, or several on one machine. Needs nothing installed.</summary>
     public static ISiloBuilder UseAdjointDpmFiles(this ISiloBuilder silo, string dataFolder, string clusterId)
     {
         silo.Services.AddSingleton<IMembershipTable>(provider => new FileMembershipTable(new MembershipFile(dataFolder, clusterId, provider.GetRequiredService<TimeProvider>())));
+        silo.AddJournaledDisk();
         // Reading one small file costs nothing, and shows at once whose process has ended.
         silo.Configure<ClusterMembershipOptions>(options => options.TableRefreshTimeout = TimeSpan.FromSeconds(1));
         silo.Services.AddGrainStorage<IGrainStorage>(StorageNames.State, (provider, _) =>
             new FileGrainStorage(provider.GetRequiredService<SiloFolders>().State, provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<IDisk>()));
         return silo;
+    }
+
+    /// <summary>What many trials commit within the same moment costs one flush. On systems that cannot, each commit costs its own.</summary>
+    private static void AddJournaledDisk(this ISiloBuilder silo)
+    {
+        if (!LocalDisk.CanJournal)
+            return;
+        silo.Services.AddSingleton<SiloDisk>();
+        silo.Services.AddSingleton<IDisk>(provider => provider.GetRequiredService<SiloDisk>().Disk);
+        silo.Services.AddSingleton<ILifecycleParticipant<ISiloLifecycle>>(provider => provider.GetRequiredService<SiloDisk>());
     }
 }

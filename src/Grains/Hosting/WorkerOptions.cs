@@ -18,6 +18,10 @@ public sealed class WorkerOptions : IValidatableObject
     [Range(4, 1 << 30)]
     public int RangeBytes { get; set; } = 1 << 28;
 
+    /// <summary>Runs of at least this many bytes come from other silos over connections beside the messages (their tensor port), shorter ones in chunks among them. Default: 2 MiB.</summary>
+    [Range(1, int.MaxValue)]
+    public int TensorStreamBytes { get; set; } = 1 << 21;
+
     /// <summary>Devices, with the default filled in.</summary>
     public IReadOnlyList<string> EffectiveDevices => Devices.Count == 0 ? ["cpu:0"] : [.. Devices.Distinct()];
 

@@ -27,6 +27,7 @@ internal sealed class StepReplayRun
     private readonly (string Experiment, int Trial, int Step) _what;
     private readonly SortedSet<string> _workers = new(StringComparer.Ordinal);
     private readonly List<string> _differences = [];
+    private TensorReference[]? _residuals;
     private LedgerPlan _plan = null!;
     private ExperimentSpec _spec = null!;
     private StepReplay _progress;
@@ -84,6 +85,8 @@ internal sealed class StepReplayRun
         }
         finally
         {
+            foreach (var residual in _residuals ?? [])
+                _transfer.Withdraw(residual);
             _progress = _progress with { Workers = [.. _workers] };
             _stop.Dispose();
         }
@@ -129,7 +132,8 @@ internal sealed class StepReplayRun
     {
         for (var step = _what.Step - 1; step > 0; step--)
         {
-            if (await _files.TryReadAsync(records[step].ParametersSha256) is not { } kept)
+            // Only where nothing of the gradients before is left over.
+            if (EncodedGradient.Since(_spec.Training, step) != 0 || await _files.TryReadAsync(records[step].ParametersSha256) is not { } kept)
                 continue;
             if (records[step].OptimizerSha256 is not { } sha)
                 return (step, kept, []);
@@ -137,7 +141,7 @@ internal sealed class StepReplayRun
                 return (step, kept, TrialFiles.Floats(state));
         }
         byte[]? parameters = null;
-        await _dispatch.RunAsync(Round(WorkKind.Prepare, 0, 1, null, (_, _, bytes) => parameters = bytes), _stop.Token);
+        await _dispatch.RunAsync(Round(WorkKind.Prepare, 0, 1, null, false, (_, _, bytes) => parameters = bytes), _stop.Token);
         Compare(TensorReference.HashOf(parameters), records[0].ParametersSha256, "the untrained parameters");
         return (0, parameters!, []);
     }
@@ -149,21 +153,38 @@ internal sealed class StepReplayRun
         var recorded = record.Contributions.Where(contribution => contribution.Outcome == ContributionOutcome.Accepted).ToDictionary(contribution => contribution.Shard);
         var place = FormattableString.Invariant($"step {step}");
         var at = _transfer.Offer(parameters);
+        var (residuals, left) = (_residuals, new Dictionary<ShardToken, byte[]>());
         try
         {
-            await _dispatch.RunAsync(Round(WorkKind.Gradient, step - 1, _plan.Shards, at, (shard, result, bytes) =>
+            var round = Round(WorkKind.Gradient, step - 1, _plan.Shards, at, record.Lean == true, (shard, result, bytes) =>
             {
                 shards[shard] = result;
-                reduction.Add(shard, TrialFiles.Floats(bytes!), result.Weight);
+                reduction.Add(shard, EncodedGradient.Floats(_spec.Training, step - 1, bytes!), result.Weight);
                 _workers.Add(result.Statistics.Worker);
                 Compare(result.ContentSha256, recorded[shard].ContentSha256, FormattableString.Invariant($"{place}, shard {shard}: the contents by {result.Statistics.Worker}"), $" by {recorded[shard].Worker}");
                 _progress = _progress with { ShardsCompared = _progress.ShardsCompared + 1 };
-            }), _stop.Token);
+            });
+            await _dispatch.RunAsync(round with
+            {
+                Assign = token => round.Assign(token) with { Residual = residuals?[token.Shard] },
+                Collect = async (result, cancellationToken) =>
+                {
+                    // Held here from step to step, so that a worker that is lost costs nothing but its shard.
+                    if (result.Residual is { } residual)
+                        left[result.Token] = await _transfer.FetchAsync(residual, cancellationToken);
+                    return await _transfer.FetchAsync(result.Blob!, cancellationToken);
+                },
+            }, _stop.Token);
         }
         finally
         {
             _transfer.Withdraw(at);
+            foreach (var residual in residuals ?? [])
+                _transfer.Withdraw(residual);
+            _residuals = null;
         }
+        if (left.Count > 0)
+            _residuals = [.. shards.Select(shard => _transfer.Offer(left[shard.Token]))];
         var update = await _background.RunAsync(() => StepUpdate.Of(reduction, step, _spec.Optimizer, parameters, optimizer, _time));
         foreach (var (name, value) in StepUpdate.Metrics(shards, update.Norm))
             if (!record.Metrics.TryGetValue(name, out var was) || BitConverter.DoubleToInt64Bits(was) != BitConverter.DoubleToInt64Bits(value))
@@ -180,7 +201,7 @@ internal sealed class StepReplayRun
             _differences.Add($"{what}: SHA-256 {found} instead of {recorded}{by}");
     }
 
-    private WorkRound Round(WorkKind kind, int step, int shards, TensorReference? parameters, Action<int, WorkResult, byte[]?> accept) => new()
+    private WorkRound Round(WorkKind kind, int step, int shards, TensorReference? parameters, bool lean, Action<int, WorkResult, byte[]?> accept) => new()
     {
         Ledger = new StepLedger(_activation.Key, _epoch, kind, step, shards),
         Device = _spec.Resources.Device,
@@ -195,6 +216,9 @@ internal sealed class StepReplayRun
             Parameters = parameters,
             // Other files than those of the run would give other bits: a worker that sees others refuses.
             ModelSha256 = _plan.ModelSha256,
+            LeanFrom = lean ? step + 1 : null,
+            Priority = _spec.Resources.Priority ?? 0,
+            Weight = _spec.Resources.Weight ?? 1,
         },
         Accept = accept,
         Reissued = (_, _) => { },

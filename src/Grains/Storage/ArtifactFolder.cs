@@ -13,16 +13,33 @@ internal static class ArtifactFolder
     public static bool IsComplete(string folder) => File.Exists(Path.Combine(folder, Manifest));
 
     /// <summary>Fills and places a folder. When another attempt was first, its folder stays: equal work gives equal files.</summary>
-    public static void Write(string folder, Action<string> fill)
+    public static void Write(string folder, Action<string> fill) => Fill(folder, fill)();
+
+    /// <summary>Fills a folder beside its place.</summary>
+    /// <returns>What brings it to the disk and to its place; must be called, and waits for the disk.</returns>
+    public static Action Fill(string folder, Action<string> fill)
     {
         if (IsComplete(folder))
-            return;
+            return () => { };
         var parent = Path.GetDirectoryName(folder)!;
         var staging = Path.Combine(parent, $".{Path.GetFileName(folder)}.{Guid.NewGuid():N}");
         Directory.CreateDirectory(staging);
         try
         {
             fill(staging);
+        }
+        catch
+        {
+            Directory.Delete(staging, recursive: true);
+            throw;
+        }
+        return () => Place(folder, staging);
+    }
+
+    private static void Place(string folder, string staging)
+    {
+        try
+        {
             WriteManifest(staging);
             if (Directory.Exists(folder) && !IsComplete(folder))
                 Directory.Delete(folder, recursive: true);

@@ -1,21 +1,24 @@
-using System.Buffers;
-
 namespace AdjointDpm.Grains.Storage;
 
-/// <summary>Files that are there in full or not at all: written beside their place, flushed to the disk, then renamed.</summary>
+/// <summary>Files that are there in full or not at all: written beside their place, flushed to the disk when they must be, then renamed.</summary>
 internal static class AtomicFile
 {
-    public static async Task WriteAsync(string path, ReadOnlyMemory<byte> contents, CancellationToken cancellationToken = default)
+    public static async Task WriteAsync(string path, ReadOnlyMemory<byte> contents, bool durable)
     {
         var folder = Path.GetDirectoryName(path)!;
-        Directory.CreateDirectory(folder);
+        LocalDisk.MakeFolder(folder);
         var temporary = Path.Combine(folder, $".{Path.GetFileName(path)}.{Guid.NewGuid():N}");
         try
         {
-            await using (var file = new FileStream(temporary, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1, FileOptions.Asynchronous))
+            // Small files are written faster than a write is handed to another thread.
+            await using (var file = new FileStream(temporary, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1, contents.Length > 1 << 20 ? FileOptions.Asynchronous : FileOptions.None))
             {
-                await file.WriteAsync(contents, cancellationToken);
-                file.Flush(flushToDisk: true);
+                if (file.IsAsync)
+                    await file.WriteAsync(contents);
+                else
+                    file.Write(contents.Span);
+                if (durable)
+                    file.Flush(flushToDisk: true);
             }
             File.Move(temporary, path, overwrite: true);
         }
@@ -25,7 +28,4 @@ internal static class AtomicFile
             throw;
         }
     }
-
-    public static async Task WriteAsync(string path, ReadOnlySequence<byte> contents, CancellationToken cancellationToken = default) =>
-        await WriteAsync(path, contents.IsSingleSegment ? contents.First : contents.ToArray(), cancellationToken);
 }

@@ -18,7 +18,7 @@ internal sealed partial class BucketArtifacts(IBucket bucket, BucketOptions opti
 
     public string PlaceOf(string experiment, int trial) => $"{PlaceOf(experiment)}/{IArtifacts.NameOf(trial)}";
 
-    public Func<CancellationToken, Task>? Write(string place, string run, Action<string> fill)
+    public Func<CancellationToken, Task> Write(string place, string run, Action<string> fill)
     {
         if (!place.StartsWith(bucket.Address + "/", StringComparison.Ordinal))
             throw new ArtifactException($"The results belong to '{place}', but this silo keeps results in {bucket.Address}. Give all silos of a cluster the same settings under Artifacts.");
@@ -26,10 +26,7 @@ internal sealed partial class BucketArtifacts(IBucket bucket, BucketOptions opti
         try
         {
             fill(staging.Folder);
-            var files = ArtifactFolder.WriteManifest(staging.Folder);
-            var start = place[(bucket.Address.Length + 1)..];
-            // Hashing what is sent is nothing for a grain's turn.
-            return cancellationToken => Task.Run(() => SendAsync(staging, start, run, files, cancellationToken), CancellationToken.None);
+            return cancellationToken => SendAsync(staging, place[(bucket.Address.Length + 1)..], run, cancellationToken);
         }
         catch
         {
@@ -50,7 +47,7 @@ internal sealed partial class BucketArtifacts(IBucket bucket, BucketOptions opti
         return files.Where(trial => trial.Contains($"{trial.Key}/{ArtifactFolder.Manifest}")).SelectMany(trial => trial.Order(StringComparer.Ordinal), (trial, file) => (trial.Key, file)).ToLookup(file => file.Key, file => file.file);
     }
 
-    private async Task SendAsync(Staging staging, string start, string run, IReadOnlyList<ManifestFile> files, CancellationToken cancellationToken)
+    private async Task SendAsync(Staging staging, string start, string run, CancellationToken cancellationToken)
     {
         using (staging)
         {
@@ -62,6 +59,7 @@ internal sealed partial class BucketArtifacts(IBucket bucket, BucketOptions opti
                     return;
                 throw new InvalidDataException($"'{bucket.Address}/{start}' holds the results of another run, which are left as they are. Give this cluster a prefix of its own (Artifacts:Prefix), or remove them.");
             }
+            var files = ArtifactFolder.WriteManifest(staging.Folder);
             foreach (var file in files)
                 await PutAsync($"{start}/{file.Path}", ContentOf(file), ImmutableDictionary<string, string>.Empty, options.Patience, cancellationToken);
             var listed = BucketContent.Of(await File.ReadAllBytesAsync(Path.Combine(staging.Folder, ArtifactFolder.Manifest), cancellationToken));

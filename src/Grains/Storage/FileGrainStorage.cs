@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using AdjointDpm.Grains.Audit;
@@ -19,6 +20,8 @@ internal sealed class FileGrainStorage(string folder, TimeProvider time, IDisk d
         Converters = { new JsonStringEnumConverter(JsonNamingPolicy.CamelCase) },
         // A NaN loss is a fact to be kept, not a reason to lose the state.
         NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
+        // A spec inside a state is half quotes, which six characters each would make three times as long.
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
     };
 
     public async Task ReadStateAsync<T>(string stateName, GrainId grainId, IGrainState<T> grainState)
@@ -40,11 +43,12 @@ internal sealed class FileGrainStorage(string folder, TimeProvider time, IDisk d
         {
             var (stored, _) = await ReadAsync(path);
             RequireSame(stored, grainState.ETag, grainId);
-            var next = (stored is null ? 1 : long.Parse(stored, CultureInfo.InvariantCulture) + 1).ToString(CultureInfo.InvariantCulture);
+            var version = stored is null ? 1 : long.Parse(stored, CultureInfo.InvariantCulture) + 1;
+            var next = version.ToString(CultureInfo.InvariantCulture);
             var contents = new MemoryStream();
             contents.Write(Encoding.ASCII.GetBytes(next + "\n"));
             JsonSerializer.Serialize(contents, grainState.State, Json);
-            await disk.WriteAsync(path, contents.GetBuffer().AsMemory(0, (int)contents.Length));
+            await disk.WriteAsync(path, contents.GetBuffer().AsMemory(0, (int)contents.Length), Durability.Now, version);
             grainState.ETag = next;
             grainState.RecordExists = true;
         });
@@ -54,7 +58,7 @@ internal sealed class FileGrainStorage(string folder, TimeProvider time, IDisk d
         {
             var (stored, _) = await ReadAsync(path);
             RequireSame(stored, grainState.ETag, grainId);
-            disk.Delete(path);
+            await disk.DeleteAsync(path);
             Reset(grainState);
         });
 

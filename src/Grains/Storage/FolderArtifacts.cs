@@ -9,12 +9,16 @@ internal sealed class FolderArtifacts(SiloFolders folders, IDisk disk) : IArtifa
 
     public string PlaceOf(string experiment, int trial) => folders.TrialArtifacts(experiment, trial);
 
-    public Func<CancellationToken, Task>? Write(string place, string run, Action<string> fill)
+    public Func<CancellationToken, Task> Write(string place, string run, Action<string> fill)
     {
         if (!Path.IsPathRooted(place))
             throw new ArtifactException($"The results belong to '{place}', but this silo keeps results in its data folder. Give all silos of a cluster the same settings under Artifacts.");
-        ArtifactFolder.Write(place, fill);
-        return null;
+        var finish = ArtifactFolder.Fill(place, fill);
+        return _ =>
+        {
+            finish();
+            return Task.CompletedTask;
+        };
     }
 
     public Task WriteReportAsync(string experiment, byte[] json) => disk.WriteAsync(Path.Combine(folders.Experiment(experiment), IArtifacts.Report), json);

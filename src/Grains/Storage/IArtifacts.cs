@@ -14,8 +14,8 @@ internal interface IArtifacts
     /// <param name="place">What <see cref="PlaceOf(string, int)"/> said, perhaps on another silo.</param>
     /// <param name="run">What the results follow from.</param>
     /// <param name="fill">Writes the results; not called when they are known to be there.</param>
-    /// <returns>What is left to do elsewhere before they count, to be called once; null for nothing.</returns>
-    Func<CancellationToken, Task>? Write(string place, string run, Action<string> fill);
+    /// <returns>What is left to do before they count, and needs no device: to be called once, on a thread that may wait for the disk.</returns>
+    Func<CancellationToken, Task> Write(string place, string run, Action<string> fill);
 
     /// <summary>Replaces an experiment's report.</summary>
     Task WriteReportAsync(string experiment, byte[] json);

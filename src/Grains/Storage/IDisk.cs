@@ -1,5 +1,18 @@
 namespace AdjointDpm.Grains.Storage;
 
+/// <summary>When something must be on the disk.</summary>
+internal enum Durability
+{
+    /// <summary>On return.</summary>
+    Now,
+
+    /// <summary>No later than what is asked for afterwards with <see cref="Now"/>, grain state included; on return nothing may be there yet, and only this disk sees it.</summary>
+    BeforeTheNext,
+
+    /// <summary>Seen by all on return; after a power cut perhaps gone.</summary>
+    Seen,
+}
+
 /// <summary>What coordinators and grain state need of a disk: few operations with known behaviour in a crash.</summary>
 internal interface IDisk
 {
@@ -13,91 +26,40 @@ internal interface IDisk
     Task<byte[]> ReadAsync(string path, long start, int length);
 
     /// <summary>Replaces the whole file: afterwards, and after a crash at any moment, it is the old one or the new one.</summary>
-    Task WriteAsync(string path, ReadOnlyMemory<byte> contents);
+    /// <param name="path">File; made when missing. Several silos may write it in turn only when it has versions, or when all write the same.</param>
+    /// <param name="contents">Must not change any more.</param>
+    /// <param name="durability">When it must be on the disk.</param>
+    /// <param name="version">Of a file that begins with its version as a line: that version.</param>
+    Task WriteAsync(string path, ReadOnlyMemory<byte> contents, Durability durability = Durability.Now, long version = 0);
 
-    /// <summary>Adds to the end. A crash may leave a beginning of it; an error leaves nothing.</summary>
-    /// <param name="path">File; made when missing.</param>
-    /// <param name="contents">What is added.</param>
-    /// <param name="durable">Whether it must be on the disk on return, and not only seen by others.</param>
-    void Append(string path, ReadOnlySpan<byte> contents, bool durable);
+    /// <summary>Adds to the end, in the order of the calls. A crash may leave a beginning of it; an error leaves nothing.</summary>
+    /// <param name="path">File; made when missing. Only one silo adds to it.</param>
+    /// <param name="contents">What is added; must not change any more.</param>
+    /// <param name="durability">When it must be on the disk.</param>
+    Task AppendAsync(string path, ReadOnlyMemory<byte> contents, Durability durability = Durability.Now);
 
     /// <summary>Removes a file if it is there.</summary>
-    void Delete(string path);
+    Task DeleteAsync(string path, Durability durability = Durability.Now);
 
     /// <summary>Paths of a folder's files, sorted; empty when there is no such folder.</summary>
-    IReadOnlyList<string> List(string folder);
+    Task<IReadOnlyList<string>> ListAsync(string folder);
 
     /// <summary>Takes a lock between processes, which ends with its holder; null while another has it.</summary>
     IDisposable? TryLock(string path);
 }
 
-/// <summary>The machine's file system.</summary>
-internal sealed class LocalDisk : IDisk
+/// <summary>What a <see cref="JournaledDisk"/> needs of the disk below it.</summary>
+internal interface IJournalMedium : IDisk
 {
-    public bool Exists(string path) => File.Exists(path);
+    /// <summary>Another one after every start of the machine: what was not on the disk before it is gone.</summary>
+    string Boot { get; }
 
-    public async Task<byte[]?> ReadAsync(string path)
-    {
-        try
-        {
-            return await File.ReadAllBytesAsync(path);
-        }
-        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
-        {
-            return null;
-        }
-    }
+    /// <summary>Length of a file; 0 when there is none.</summary>
+    long LengthOf(string path);
 
-    public async Task<byte[]> ReadAsync(string path, long start, int length)
-    {
-        using var file = File.OpenHandle(path, options: FileOptions.Asynchronous);
-        var bytes = new byte[length];
-        for (var read = 0; read < length;)
-        {
-            var got = await RandomAccess.ReadAsync(file, bytes.AsMemory(read), start + read);
-            read += got > 0 ? got : throw new EndOfStreamException($"'{path}' ends before byte {start + length}.");
-        }
-        return bytes;
-    }
+    /// <summary>Puts bytes at a place in a file, which is made or grows; seen by all on return.</summary>
+    Task WriteAtAsync(string path, long start, ReadOnlyMemory<byte> contents);
 
-    public Task WriteAsync(string path, ReadOnlyMemory<byte> contents) => AtomicFile.WriteAsync(path, contents);
-
-    public void Append(string path, ReadOnlySpan<byte> contents, bool durable)
-    {
-        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-        using var file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.Write, FileShare.Read, 1);
-        var end = file.Seek(0, SeekOrigin.End);
-        try
-        {
-            file.Write(contents);
-            file.Flush(flushToDisk: durable);
-        }
-        catch (IOException)
-        {
-            // Half a line would run into the next one.
-            file.SetLength(end);
-            throw;
-        }
-    }
-
-    public void Delete(string path)
-    {
-        if (File.Exists(path))
-            File.Delete(path);
-    }
-
-    public IReadOnlyList<string> List(string folder) => Directory.Exists(folder) ? [.. Directory.GetFiles(folder).Order(StringComparer.Ordinal)] : [];
-
-    public IDisposable? TryLock(string path)
-    {
-        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-        try
-        {
-            return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1);
-        }
-        catch (IOException e) when (e is not (DirectoryNotFoundException or PathTooLongException))
-        {
-            return null;
-        }
-    }
+    /// <summary>Brings everything that was seen before the call, files and their names, to the disk that a folder lies on.</summary>
+    Task SyncAsync(string folder);
 }

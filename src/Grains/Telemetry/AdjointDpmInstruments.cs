@@ -22,6 +22,7 @@ internal sealed class AdjointDpmInstruments : IDisposable
     private readonly Counter<long> _trialsEnded;
     private readonly Counter<long> _recoveries;
     private readonly Counter<long> _gradientBytes;
+    private readonly Counter<long> _streamedBytes;
     private readonly UpDownCounter<long> _trials;
     private readonly UpDownCounter<long> _busy;
     private readonly Gauge<double> _loss;
@@ -43,6 +44,7 @@ internal sealed class AdjointDpmInstruments : IDisposable
         _trialsEnded = _meter.CreateCounter<long>("adjointdpm.trials", null, "Trials that ended, by outcome.");
         _recoveries = _meter.CreateCounter<long>("adjointdpm.coordinator.recoveries", null, "Coordinators that went on from a committed step.");
         _gradientBytes = _meter.CreateCounter<long>("adjointdpm.gradient", "By", "Bytes of gradients received by coordinators and by owners of ranges.");
+        _streamedBytes = _meter.CreateCounter<long>("adjointdpm.tensor.stream", "By", "Bytes of tensors received over connections beside the messages.");
         _trials = _meter.CreateUpDownCounter<long>("adjointdpm.trials.active", null, "Trials whose coordinator lives on this silo, by state.");
         _busy = _meter.CreateUpDownCounter<long>("adjointdpm.workers.busy", null, "Devices of this silo that compute, by kind of work.");
         _loss = _meter.CreateGauge<double>("adjointdpm.loss", null, "Training loss of the newest committed step on this silo.");
@@ -81,6 +83,8 @@ internal sealed class AdjointDpmInstruments : IDisposable
     public void LeaseExpired() => _expirations.Add(1);
 
     public void GradientReceived(long bytes) => _gradientBytes.Add(bytes);
+
+    public void TensorStreamed(int bytes) => _streamedBytes.Add(bytes);
 
     public void StepCommitted(double loss, double gradientNorm, in StepSeconds seconds)
     {

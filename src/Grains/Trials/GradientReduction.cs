@@ -12,14 +12,18 @@ internal sealed class GradientReduction
     private readonly int _length;
     private readonly List<float[]?[]> _levels = [];
     private readonly bool[] _added;
+    private readonly GradientBuffers? _buffers;
     private long _weight;
     private int _count;
 
-    public GradientReduction(int shards, int length)
+    /// <param name="shards">Number of shards.</param>
+    /// <param name="length">Numbers in a gradient.</param>
+    /// <param name="buffers">Where arrays go that have been added to others.</param>
+    public GradientReduction(int shards, int length, GradientBuffers? buffers = null)
     {
         if (shards <= 0)
             throw new ArgumentOutOfRangeException(nameof(shards), shards, "A reduction needs at least one shard.");
-        _length = length;
+        (_length, _buffers) = (length, buffers);
         _added = new bool[shards];
         for (var nodes = shards; ; nodes = (nodes + 1) / 2)
         {
@@ -59,6 +63,9 @@ internal sealed class GradientReduction
         return sum;
     }
 
+    /// <summary>The mean is spent.</summary>
+    public void Return(float[] mean) => _buffers?.Return(mean);
+
     private void Place(int level, int node, float[] value)
     {
         while (level < _levels.Count - 1)
@@ -76,6 +83,7 @@ internal sealed class GradientReduction
                 // Left plus right whichever came first; addition of two numbers commutes, but NaN payloads need not.
                 var (left, right) = node < sibling ? (value, other) : (other, value);
                 TensorPrimitives.Add(left, right, left);
+                _buffers?.Return(right);
                 value = left;
             }
             (level, node) = (level + 1, node / 2);

@@ -13,6 +13,9 @@ internal sealed partial class ShardDispatch
     [LoggerMessage(Level = LogLevel.Error, Message = "Worker {Worker} computed {Token} with other contents than the worker before it. One of them computes wrongly: check their memory, device and libtorch.")]
     private static partial void LogMismatch(ILogger logger, string worker, ShardToken token);
 
-    [LoggerMessage(Level = LogLevel.Information, Message = "Trial {Trial} waits for a worker with a {Device} device.")]
-    private static partial void LogNoWorkers(ILogger logger, string trial, Specs.DeviceKind device);
+    [LoggerMessage(Level = LogLevel.Information, Message = "Trial {Trial} waits for {Least} worker(s) with a {Device} device.")]
+    private static partial void LogNoWorkers(ILogger logger, string trial, int least, Specs.DeviceKind device);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Trial {Trial} waits for a worker with a {Device} device: all there are, {Cordoned}, are cordoned. 'adpm workers uncordon NAME' gives them work again.")]
+    private static partial void LogAllCordoned(ILogger logger, string trial, Specs.DeviceKind device, int cordoned);
 }

@@ -18,8 +18,12 @@ internal sealed record WorkRound
     /// <summary>Trials that run side by side start with different workers.</summary>
     public required int Rotation { get; init; }
 
+    /// <summary>How many workers may compute at once.</summary>
+    public SlotsSpec Slots { get; init; } = new();
+
     public required TimeSpan Lease { get; init; }
 
+    /// <summary>A shard that was lost this often is given up.</summary>
     public required int MaxAttempts { get; init; }
 
     public required Func<ShardToken, WorkAssignment> Assign { get; init; }
@@ -35,6 +39,9 @@ internal sealed record WorkRound
 
     /// <summary>Told of every attempt after a shard's first.</summary>
     public required Action<ShardToken, string> Reissued { get; init; }
+
+    /// <summary>Lost attempts by shard: number of the attempt, its worker and why. A worker that took a slow one over has lost nothing.</summary>
+    internal Dictionary<int, SortedDictionary<int, string>> Losses { get; } = [];
 }
 
 /// <summary>Leases the shards of a round to workers until every one has contributed: lease, bounded waits that renew it, collect.</summary>
@@ -62,22 +69,27 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                 {
                     instruments.LeaseExpired();
                     LogExpired(logger, expired);
+                    Note(round, expired, lanes.Values.FirstOrDefault(lane => lane.Token == expired).Worker, "its lease ran out");
                 }
-                var workers = ShardScheduling.Order(inventory.List(round.Device), round.Rotation);
-                if (workers.Count == 0 && !saidNoWorkers)
+                var busy = lanes.Values.Select(lane => lane.Worker);
+                var workers = ShardScheduling.Within(ShardScheduling.Order(inventory.List(round.Device), round.Rotation), round.Slots, busy, IsResting);
+                if (workers.Count == 0 && !saidNoWorkers && inventory.Cordoned(round.Device) is { } cordoned)
                 {
                     saidNoWorkers = true;
-                    LogNoWorkers(logger, round.Ledger.Trial, round.Device);
+                    if (cordoned == 0 || inventory.List(round.Device).Count > 0)
+                        LogNoWorkers(logger, round.Ledger.Trial, round.Slots.Min ?? 1, round.Device);
+                    else
+                        LogAllCordoned(logger, round.Ledger.Trial, round.Device, cordoned);
                 }
-                foreach (var worker in ShardScheduling.Free(workers, lanes.Values.Select(lane => lane.Worker), LanesPerWorker, IsResting))
+                foreach (var worker in ShardScheduling.Free(workers, busy, LanesPerWorker, IsResting))
                 {
                     var now = time.GetUtcNow();
                     if (!round.Ledger.TryLease(worker, now, now + round.Lease, out var token)
                         && !(ShardScheduling.Straggling(took, round.Ledger.Shards, round.Lease) is { } age && round.Ledger.TryTakeOver(worker, now - age, now, now + round.Lease, out token)))
                         continue;
-                    if (token.Attempt > round.MaxAttempts)
-                        throw new WorkFailedException($"{Place(token)} was lost {round.MaxAttempts} times; the last reason was: {_lastReason ?? "its lease ran out"}");
-                    if (token.Attempt > 1)
+                    if (round.Losses.TryGetValue(token.Shard, out var losses) && losses.Count >= round.MaxAttempts)
+                        throw new WorkFailedException($"{Place(token)} was lost {losses.Count} times, and failure.maxShardAttempts allows no more. {string.Join(" ", losses.Select(lost => $"Attempt {lost.Key}: {lost.Value}"))}");
+                    if (round.Ledger.IsReissue(token))
                     {
                         instruments.ShardReissued();
                         round.Reissued(token, worker);
@@ -102,8 +114,6 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                 Forget(worker, token);
         }
     }
-
-    private string? _lastReason;
 
     // Here and now, on the grain's scheduler: CancelAsync would run what follows on another thread.
     private static void Cancel(CancellationTokenSource source) => source.Cancel();
@@ -131,6 +141,12 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                 instruments.ShardFailed(permanent: true);
                 throw new WorkFailedException($"{Place(token)}: {permanent.Message}");
             }
+            if (status.Failure is { OutOfMemory: true } full && token.Kind == WorkKind.Gradient)
+            {
+                instruments.ShardFailed(permanent: false);
+                LogLost(logger, key, token, full.Message);
+                throw new WorkerMemoryException($"{Place(token)} on {key}: {full.Message}", round.Ledger.MostAttempts);
+            }
             await LostAsync(round, key, token, status.Failure?.Message ?? $"the worker says {status.State}");
             if (status.State == WorkState.Failed)
                 Forget(key, token);
@@ -139,7 +155,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
         {
             // The round is over.
         }
-        catch (Exception e) when (e is not (WorkFailedException or RangeLostException))
+        catch (Exception e) when (e is not (WorkFailedException or WorkerMemoryException or RangeLostException))
         {
             // Silo gone, call timed out, bytes not delivered: another attempt may do better.
             await LostAsync(round, key, token, e.Message);
@@ -177,10 +193,19 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     {
         instruments.ShardFailed(permanent: false);
         LogLost(logger, worker, token, reason);
-        _lastReason = reason;
+        Note(round, token, worker, reason);
         round.Ledger.Release(token);
         var failures = _resting.TryGetValue(worker, out var rest) ? rest.Failures + 1 : 1;
         _resting[worker] = new Rest(failures, time.GetUtcNow() + ShardScheduling.RestAfter(failures));
+    }
+
+    /// <summary>Keeps what a shard was lost to: the evidence when it is given up. An attempt is lost once, whatever is heard of it later.</summary>
+    private static void Note(WorkRound round, in ShardToken token, string? worker, string reason)
+    {
+        const int Longest = 300;
+        if (!round.Losses.TryGetValue(token.Shard, out var losses))
+            round.Losses[token.Shard] = losses = [];
+        losses[token.Attempt] = $"{worker ?? "a worker that is gone"}: {(reason.Length > Longest ? reason[..Longest] + "…" : reason)}";
     }
 
     private static string Place(in ShardToken token) => token.Kind switch

@@ -1,3 +1,5 @@
+using AdjointDpm.Grains.Specs;
+
 namespace AdjointDpm.Grains.Trials;
 
 /// <summary>Who gets the next shard, and how long to wait: no state, no clock.</summary>
@@ -10,6 +12,17 @@ internal static class ShardScheduling
             return workers;
         var start = rotation % workers.Count;
         return [.. workers.Skip(start), .. workers.Take(start)];
+    }
+
+    /// <summary>The workers that a trial may use now: at most <c>max</c>, first those that it uses already, or none while there are fewer than <c>min</c>.</summary>
+    public static IReadOnlyList<string> Within(IReadOnlyList<string> ordered, SlotsSpec slots, IEnumerable<string> busy, Func<string, bool> isResting)
+    {
+        if (ordered.Count < (slots.Min ?? 1))
+            return [];
+        if (slots.Max is not { } most || most >= ordered.Count)
+            return ordered;
+        var used = busy.ToHashSet();
+        return [.. ordered.Where(worker => used.Contains(worker) || !isResting(worker)).OrderByDescending(used.Contains).Take(most)];
     }
 
     /// <summary>Free lanes, one of every worker before the second of any: few shards spread over all workers.</summary>

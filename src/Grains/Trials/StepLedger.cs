@@ -39,17 +39,24 @@ internal sealed class StepLedger
     private readonly long _epoch;
     private readonly WorkKind _kind;
     private readonly int _step;
+    private readonly int _attemptsBefore;
     private readonly Shard[] _shards;
     private readonly List<LedgerContribution> _contributions = [];
 
-    public StepLedger(string trial, long epoch, WorkKind kind, int step, int shards)
+    /// <param name="trial">Trial, as <c>experiment/index</c>.</param>
+    /// <param name="epoch">Activation of the coordinator.</param>
+    /// <param name="kind">What is done.</param>
+    /// <param name="step">Number of steps committed before.</param>
+    /// <param name="shards">Pieces of the round.</param>
+    /// <param name="attemptsBefore">Attempts that an earlier round of this step has used and whose results count no more: those of this round are numbered from there.</param>
+    public StepLedger(string trial, long epoch, WorkKind kind, int step, int shards, int attemptsBefore = 0)
     {
         if (shards <= 0)
             throw new ArgumentOutOfRangeException(nameof(shards), shards, "A round needs at least one shard.");
-        (Trial, _epoch, _kind, _step) = (trial, epoch, kind, step);
+        (Trial, _epoch, _kind, _step, _attemptsBefore) = (trial, epoch, kind, step, attemptsBefore);
         _shards = new Shard[shards];
         for (var i = 0; i < shards; i++)
-            _shards[i] = new Shard();
+            _shards[i] = new Shard { Attempts = attemptsBefore };
     }
 
     public string Trial { get; }
@@ -63,10 +70,19 @@ internal sealed class StepLedger
     /// <summary>Every contribution so far in the order of arrival, also those that do not count.</summary>
     public IReadOnlyList<LedgerContribution> Contributions => _contributions;
 
+    /// <summary>Silos that have something which a shard begins with: their workers take it first. Who takes it changes no bits.</summary>
+    public IReadOnlyList<string>? Homes { get; set; }
+
     /// <summary>Attempts beyond the first, over all shards.</summary>
     public int Reissued { get; private set; }
 
     public int Attempts(int shard) => _shards[shard].Attempts;
+
+    /// <summary>Highest number of an attempt so far.</summary>
+    public int MostAttempts => _shards.Max(shard => shard.Attempts);
+
+    /// <summary>Whether an attempt is not the first of its shard in this round.</summary>
+    public bool IsReissue(in ShardToken token) => token.Attempt > _attemptsBefore + 1;
 
     /// <summary>Content hash of an accepted contribution; null while there is none.</summary>
     public string? HashOf(int shard) => _shards[shard].Hash;
@@ -74,19 +90,22 @@ internal sealed class StepLedger
     /// <summary>Whether a result would be the first of its shard.</summary>
     public bool Wants(in ShardToken token) => IsOfThisRound(token) && _shards[token.Shard].Hash is null;
 
-    /// <summary>Leases the open shard with the lowest index. False when none is open.</summary>
+    /// <summary>Leases the open shard with the lowest index, one that is at home with the worker first. False when none is open.</summary>
     public bool TryLease(string worker, DateTimeOffset now, DateTimeOffset until, out ShardToken token)
     {
+        var open = -1;
         for (var i = 0; i < _shards.Length; i++)
         {
-            if (_shards[i] is { Hash: null, Worker: null })
-            {
-                token = Lease(i, worker, now, until);
-                return true;
-            }
+            if (_shards[i] is not { Hash: null, Worker: null })
+                continue;
+            var home = Homes is null || Workers.WorkerInventory.SiloOf(worker) == Homes[i];
+            if (open < 0 || home)
+                open = i;
+            if (home)
+                break;
         }
-        token = default;
-        return false;
+        token = open < 0 ? default : Lease(open, worker, now, until);
+        return open >= 0;
     }
 
     /// <summary>Leases the shard that another worker has held longest, since <paramref name="before"/> or earlier. That worker's result still counts if it is first.</summary>
@@ -165,7 +184,7 @@ internal sealed class StepLedger
         if (!IsOfThisRound(token))
             return ContributionOutcome.Stale;
         var shard = _shards[token.Shard];
-        if (token.Attempt < 1 || token.Attempt > shard.Attempts)
+        if (token.Attempt <= _attemptsBefore || token.Attempt > shard.Attempts)
             return ContributionOutcome.Stale;
         if (shard.Hash is not null)
             return shard.Hash == hash ? ContributionOutcome.Duplicate : ContributionOutcome.Mismatch;
@@ -176,7 +195,7 @@ internal sealed class StepLedger
     {
         var shard = _shards[index];
         shard.Attempts++;
-        if (shard.Attempts > 1)
+        if (shard.Attempts > _attemptsBefore + 1)
             Reissued++;
         (shard.Worker, shard.Since, shard.Until, shard.Leased) = (worker, now, until, shard.Attempts);
         return new ShardToken(Trial, _epoch, _kind, _step, index, shard.Attempts);

@@ -23,6 +23,7 @@ internal sealed record StepUpdate(double Norm, byte[] Parameters, float[] Optimi
         var norm = GradientNorm.L2(gradient);
         var reduced = time.GetElapsedTime(started).TotalSeconds;
         var (parameters, state) = Stepped(gradient, norm, step, spec, before, stateBefore);
+        reduction.Return(gradient);
         return new StepUpdate(norm, parameters, state, reduced);
     }
 

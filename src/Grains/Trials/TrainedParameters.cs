@@ -1,6 +1,8 @@
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Workers;
 
 namespace AdjointDpm.Grains.Trials;
@@ -42,52 +44,68 @@ internal interface ITrainedParameters
 }
 
 /// <param name="Norm">L2 norm of the gradient before clipping; when it is not finite nothing was stepped.</param>
-/// <param name="ParametersSha256">New version, on the disk.</param>
-/// <param name="OptimizerSha256">Its optimiser state, on the disk; null when the optimiser has none.</param>
+/// <param name="ParametersSha256">New version, on the disk no later than the state that names it.</param>
+/// <param name="OptimizerSha256">Its optimiser state, as well; null when the optimiser has none.</param>
 /// <param name="ReduceSeconds">How long the gradient took.</param>
 internal sealed record SteppedVersion(double Norm, string ParametersSha256, string? OptimizerSha256, double ReduceSeconds);
 
 /// <summary>All parameters with the coordinator.</summary>
-internal sealed class WholeParameters(byte[] parameters, float[] optimizer, TrialFiles files, TensorTransfer transfer, Background background, OptimizerSpec spec, TimeProvider time) : ITrainedParameters
+internal sealed class WholeParameters(byte[] parameters, float[] optimizer, TrialFiles files, TensorTransfer transfer, Background background, ExperimentSpec spec, TimeProvider time, AdjointDpmInstruments instruments) : ITrainedParameters
 {
+    private readonly GradientBuffers _buffers = new(parameters.Length / sizeof(float));
+    private readonly Dictionary<ShardToken, float[]> _collected = [];
     private readonly List<TensorReference> _others = [];
     private byte[] _parameters = parameters;
     private float[] _optimizer = optimizer;
     private GradientReduction? _reduction;
-    private StepUpdate? _stepped;
+    private (StepUpdate Update, string Sha256)? _stepped;
 
     public TensorReference Reference { get; private set; } = transfer.Offer(parameters);
 
     public int PieceBytes => 0;
 
-    public void Begin(int shards) => _reduction = new GradientReduction(shards, _parameters.Length / sizeof(float));
+    public void Begin(int shards)
+    {
+        _collected.Clear();
+        _reduction = new GradientReduction(shards, _buffers.Length, _buffers);
+    }
 
     public async Task<byte[]?> CollectAsync(WorkResult result, CancellationToken cancellationToken)
     {
-        Lengths.Require(result, _parameters.Length);
-        return await transfer.FetchAsync(result.Blob!, cancellationToken);
+        Lengths.Require(result, (long)_buffers.Length * EncodedGradient.BytesPerNumber(spec.Training, result.Token.Step));
+        // Received where it is added: the coordinator makes no other copy. One that is broken off stays out of use, for something may yet arrive in it.
+        var gradient = _buffers.Rent();
+        await EncodedGradient.ReceiveAsync(spec.Training, result.Token.Step, gradient, into => transfer.FetchAsync(result.Blob!, into, cancellationToken));
+        instruments.GradientReceived(result.Blob!.Length);
+        _collected[result.Token] = gradient;
+        return null;
     }
 
-    // A blob that this silo holds itself is shared with its store; the reduction changes what it gets.
-    public void Accept(int shard, WorkResult result, byte[]? gradient) => _reduction!.Add(shard, TrialFiles.Floats(gradient), result.Weight);
+    public void Accept(int shard, WorkResult result, byte[]? gradient)
+    {
+        _collected.Remove(result.Token, out var collected);
+        _reduction!.Add(shard, collected!, result.Weight);
+    }
 
     public async Task<SteppedVersion> StepAsync(int step)
     {
         var reduction = _reduction!;
-        var stepped = await background.RunAsync(() => StepUpdate.Of(reduction, step, spec, _parameters, _optimizer, time));
+        var stepped = await background.RunAsync(() => StepUpdate.Of(reduction, step, spec.Optimizer, _parameters, _optimizer, time));
         if (!double.IsFinite(stepped.Norm))
             return new SteppedVersion(stepped.Norm, "", null, stepped.ReduceSeconds);
-        var sha = await files.WriteAsync(stepped.Parameters);
-        var state = stepped.Optimizer.Length == 0 ? null : await files.WriteAsync(TrialFiles.Bytes(stepped.Optimizer));
-        _stepped = stepped;
+        // Both at once: the step waits for the disk, not for one file after the other.
+        var written = await Task.WhenAll(((byte[][])[stepped.Parameters, TrialFiles.Bytes(stepped.Optimizer)]).Where(bytes => bytes.Length > 0).Select(bytes => files.WriteAsync(bytes, Durability.BeforeTheNext)));
+        var (sha, state) = (written[0], written.ElementAtOrDefault(1));
+        _stepped = (stepped, sha);
         return new SteppedVersion(stepped.Norm, sha, state, stepped.ReduceSeconds);
     }
 
     public void Committed()
     {
         transfer.Withdraw(Reference);
-        (_parameters, _optimizer, _stepped) = (_stepped!.Parameters, _stepped.Optimizer, null);
-        Reference = transfer.Offer(_parameters);
+        var (stepped, sha) = _stepped!.Value;
+        (_parameters, _optimizer, _stepped) = (stepped.Parameters, stepped.Optimizer, null);
+        Reference = transfer.Offer(_parameters, sha256: sha);
     }
 
     public async Task<TensorReference> OfferAsync(string sha256)

@@ -54,11 +54,11 @@ internal sealed partial class TrialFiles
         {
             foreach (var part in await NamesAsync(sha))
                 if (!needed.Contains(part))
-                    disk.Delete(PathOf(part));
+                    await disk.DeleteAsync(PathOf(part), Durability.BeforeTheNext);
             if (_parts.Remove(sha))
-                disk.Delete(PartsPath(sha));
+                await disk.DeleteAsync(PartsPath(sha), Durability.BeforeTheNext);
             else
-                disk.Delete(PathOf(sha));
+                await disk.DeleteAsync(PathOf(sha), Durability.BeforeTheNext);
             _single.Remove(sha);
         }
     }

@@ -11,13 +11,19 @@ namespace AdjointDpm.Grains.Trials;
 /// <remarks>Everything is on the disk before the state that names it is committed, and removed only after a commit that does not.</remarks>
 internal sealed partial class TrialFiles(IDisk disk, Background background, string folder, long epoch)
 {
+    /// <summary>Where they lie.</summary>
+    public string Folder => folder;
+
     public const string ProofFile = "gradient-proof.json";
 
-    public async Task<string> WriteAsync(byte[] bytes)
+    /// <summary>Up to here a hash takes less time than another thread to begin with it.</summary>
+    private const int HashedHere = 1 << 16;
+
+    public async Task<string> WriteAsync(byte[] bytes, Durability durability = Durability.Now)
     {
-        var sha = await background.RunAsync(() => TensorReference.HashOf(bytes));
+        var sha = bytes.Length <= HashedHere ? TensorReference.HashOf(bytes) : await background.RunAsync(() => TensorReference.HashOf(bytes));
         if (!disk.Exists(PathOf(sha)))
-            await disk.WriteAsync(PathOf(sha), bytes);
+            await disk.WriteAsync(PathOf(sha), bytes, durability);
         _single.Add(sha);
         return sha;
     }
@@ -41,14 +47,14 @@ internal sealed partial class TrialFiles(IDisk disk, Background background, stri
         return found == sha ? bytes : throw new InvalidDataException($"'{PathOf(sha)}' was changed: its SHA-256 is {found}. Restore the data folder or submit the experiment anew.");
     }
 
-    /// <summary>Adds a record to this activation's part of the ledger.</summary>
-    public void Append(LedgerRecord record) => disk.Append(LedgerPath(LedgerChain.FileOf(epoch, record.Step)), Line(record.ToLine()), durable: true);
+    /// <summary>Adds a record to this activation's part of the ledger: on the disk before the state that names it.</summary>
+    public Task AppendAsync(LedgerRecord record) => disk.AppendAsync(LedgerPath(LedgerChain.FileOf(epoch, record.Step)), Line(record.ToLine()), Durability.BeforeTheNext);
 
     /// <summary>The ledger's files.</summary>
     public async Task<List<LedgerFile>> LedgerAsync()
     {
         var files = new List<LedgerFile>();
-        foreach (var path in disk.List(Path.Combine(folder, RunFolder.LedgerFolder)))
+        foreach (var path in await disk.ListAsync(Path.Combine(folder, RunFolder.LedgerFolder)))
             files.Add(new LedgerFile(Path.GetFileName(path), RunFolder.LinesOf((await disk.ReadAsync(path))!)));
         return files;
     }
@@ -81,7 +87,8 @@ internal sealed partial class TrialFiles(IDisk disk, Background background, stri
     public async Task<string> WriteMetricsAsync(IEnumerable<StepRecord> steps)
     {
         var path = Path.Combine(folder, FormattableString.Invariant($"metrics-{epoch:d8}.jsonl"));
-        await disk.WriteAsync(path, steps.SelectMany(step => Line(JsonSerializer.Serialize(step, FileGrainStorage.Json))).ToArray());
+        // Seen is enough: whoever goes on writes it again.
+        await disk.WriteAsync(path, steps.SelectMany(step => Line(JsonSerializer.Serialize(step, FileGrainStorage.Json))).ToArray(), Durability.Seen);
         return path;
     }
 

@@ -6,4 +6,7 @@ internal sealed partial class TrialLoop
 {
     [LoggerMessage(Level = LogLevel.Warning, Message = "Trial {Trial} lost a range of its parameters at step {Step}: {Reason} The ranges are placed anew from the last commit.")]
     private static partial void LogRangeLost(ILogger logger, string trial, int step, string reason);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Trial {Trial}: from step {Step} on gradients are computed one sample at a time: {Reason}")]
+    private static partial void LogLean(ILogger logger, string trial, int step, string reason);
 }

@@ -3,6 +3,7 @@ using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Trials.Ranges;
 using AdjointDpm.Grains.Workers;
@@ -10,7 +11,7 @@ using Microsoft.Extensions.Logging;
 
 namespace AdjointDpm.Grains.Trials;
 
-/// <summary>The phases of a trial, each ending in one commit; between two commits everything can be done again with equal bits.</summary>
+/// <summary>The phases of a trial, each step and each phase of some length ending in one commit; between two commits everything can be done again with equal bits.</summary>
 internal sealed partial class TrialLoop(
     TrialStore store,
     TrialFiles files,
@@ -28,10 +29,16 @@ internal sealed partial class TrialLoop(
     ILogger logger,
     CancellationToken stopping)
 {
-    private readonly ExperimentSpec _spec = ExperimentSpecJson.Deserialize(store.State.Assignment!.SpecJson);
+    /// <summary>A phase that took less is committed with the next one: done again it takes no longer.</summary>
+    private static readonly TimeSpan Brief = TimeSpan.FromSeconds(1);
+
+    private readonly ExperimentSpec _spec = TrialSpecs.Of(store.State.Assignment!.SpecJson);
     private readonly Queue<(string Parameters, string? Optimizer)> _kept = new();
     private ITrainedParameters? _trained;
+    private TensorReference[]? _residuals;
     private int _losses;
+    private int _attemptsBefore;
+    private long _committedAt = time.GetTimestamp();
 
     private TrialState State => store.State;
 
@@ -42,7 +49,7 @@ internal sealed partial class TrialLoop(
         try
         {
             // Two more than are kept, which a crash may have left.
-            foreach (var record in committed.TakeLast((_spec.Checkpoint.KeepSteps ?? 0) + 3))
+            foreach (var record in committed.TakeLast(Math.Max(_spec.Checkpoint.KeepSteps ?? 0, EncodedGradient.Since(_spec.Training, EncodedGradient.Window - 1)) + 3))
                 _kept.Enqueue((record.ParametersSha256, record.OptimizerSha256));
             await KeepAsync(running: true);
             while (State.State == RunState.Running)
@@ -61,6 +68,10 @@ internal sealed partial class TrialLoop(
                 catch (RangeLostException e)
                 {
                     await LostAsync(e);
+                }
+                catch (WorkerMemoryException e)
+                {
+                    await LeanAsync(e);
                 }
             }
         }
@@ -112,6 +123,17 @@ internal sealed partial class TrialLoop(
         await store.ReloadAsync();
     }
 
+    /// <summary>Asks for less memory, once: the step is done again one sample at a time, and so are all after it. A committed fact, so that its bits have one meaning.</summary>
+    private async Task LeanAsync(WorkerMemoryException e)
+    {
+        if (State.LeanFrom is not null)
+            throw new WorkFailedException($"{e.Message} It was one sample at a time already, which is the least this trial can do with. Choose gradient.method: checkpointed, train fewer parameters or lora, set model.dtype: bfloat16, or use a device with more memory; adpm plan tells what each takes.");
+        State.LeanFrom = State.Step + 1;
+        _attemptsBefore = e.Attempts;
+        LogLean(logger, ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Step + 1, e.Message);
+        await store.CommitAsync();
+    }
+
     public async Task EndAsync(RunState state, string? reason)
     {
         (State.State, State.Reason, State.EndedAt) = (state, reason, time.GetUtcNow());
@@ -133,7 +155,7 @@ internal sealed partial class TrialLoop(
         _trained = Whole(await files.ReadAsync(parameters), optimizer);
     }
 
-    private WholeParameters Whole(byte[] parameters, float[] optimizer) => new(parameters, optimizer, files, transfer, background, _spec.Optimizer, time);
+    private WholeParameters Whole(byte[] parameters, float[] optimizer) => new(parameters, optimizer, files, transfer, background, _spec, time, instruments);
 
     private async Task PrepareAsync()
     {
@@ -156,14 +178,16 @@ internal sealed partial class TrialLoop(
         if (ranged is null && parameters is not { Length: > 0 })
             throw new WorkFailedException("Nothing is trained: no parameter of the model matches train.include. List the model's parameter names and correct the patterns.");
         _trained = ranged is not null ? ranged : Whole(parameters!, []);
-        sha ??= await files.WriteAsync(parameters!);
+        sha ??= await files.WriteAsync(parameters!, Durability.BeforeTheNext);
         (State.ModelSha256, State.InitialSha256, State.ParametersSha256) = (prepared!.ModelSha256!, sha, sha);
         State.Phase = TrialPhase.Proving;
         var (training, assignment) = (_spec.Training, State.Assignment!);
-        await CommitAsync(Record(0, new Dictionary<string, double>()) with
+        await RecordAsync(Record(0, new Dictionary<string, double>()) with
         {
             Plan = new LedgerPlan(assignment.SpecJson, assignment.SpecSha256, State.ModelSha256, _spec.Gradient.Check.Mode == ProofMode.Only ? 0 : training.Steps, training.Shards, training.SamplesPerShard),
         });
+        // Ranges are placed anew from what is committed.
+        await (ranged is not null ? CommitAsync() : CommitLaterAsync());
         _kept.Enqueue((sha, null));
     }
 
@@ -186,17 +210,24 @@ internal sealed partial class TrialLoop(
         }
         State.Phase = TrialPhase.EvaluatingBefore;
         if (mode != ProofMode.Off)
-            await store.CommitAsync();
+            await CommitAsync();
     }
 
-    /// <summary>Commits the state together with the ledger's record of how it came about.</summary>
-    private async Task CommitAsync(LedgerRecord record)
+    /// <summary>Writes down how the next commit came about.</summary>
+    private async Task RecordAsync(LedgerRecord record)
     {
         record = record.Sealed();
-        files.Append(record);
+        await files.AppendAsync(record);
         State.LedgerSha256 = record.Sha256;
-        await store.CommitAsync();
     }
+
+    private async Task CommitAsync()
+    {
+        await store.CommitAsync();
+        _committedAt = time.GetTimestamp();
+    }
+
+    private Task CommitLaterAsync() => time.GetElapsedTime(_committedAt) < Brief ? Task.CompletedTask : CommitAsync();
 
     private LedgerRecord Record(long weight, IReadOnlyDictionary<string, double> metrics) => new()
     {
@@ -231,7 +262,7 @@ internal sealed partial class TrialLoop(
         }
         Count(parts);
         State.Phase = next;
-        await store.CommitAsync();
+        await CommitLaterAsync();
     }
 
     private async Task StepAsync()
@@ -239,12 +270,15 @@ internal sealed partial class TrialLoop(
         var (trained, shards) = (_trained!, new WorkResult[_spec.Training.Shards]);
         trained.Begin(shards.Length);
         var clock = new Stopwatch(time);
-        var round = Round(WorkKind.Gradient, shards.Length, token => Assignment(token) with { PieceBytes = trained.PieceBytes }, (shard, result, bytes) =>
+        var (residuals, window) = (Residuals(), Window());
+        var pieceBytes = trained.PieceBytes / sizeof(float) * EncodedGradient.BytesPerNumber(_spec.Training, State.Step);
+        var round = Round(WorkKind.Gradient, shards.Length, token => Assignment(token) with { PieceBytes = pieceBytes, Residual = residuals?[token.Shard], Window = window, VersionFolder = window is null ? null : files.Folder }, (shard, result, bytes) =>
             {
                 shards[shard] = result;
                 trained.Accept(shard, result, bytes);
             }) with
         { Collect = trained.CollectAsync };
+        round.Ledger.Homes = residuals?.Select(residual => residual.Location).ToArray();
         await dispatch.RunAsync(round, stopping);
         var waited = clock.Lap();
 
@@ -260,15 +294,44 @@ internal sealed partial class TrialLoop(
             State.Metrics[name] = value;
         Count(shards);
         State.Step = step;
-        var record = Record(shards.Sum(shard => shard.Weight), metrics) with { Contributions = round.Ledger.Contributions };
-        await CommitAsync(record);
+        var record = Record(shards.Sum(shard => shard.Weight), metrics) with
+        {
+            Contributions = round.Ledger.Contributions,
+            Lean = State.LeanFrom is null ? null : true,
+            Residuals = shards[0].Residual is null ? null : [.. shards.Select(shard => shard.Residual!.Sha256)],
+        };
+        await RecordAsync(record);
+        await CommitAsync();
 
+        _attemptsBefore = 0;
         // The step is committed: from here on nothing needs the version before it, except for replays, and the very first for the pictures.
         instruments.StepCommitted(metrics["loss"], norm, new StepSeconds(waited, reduced, optimized, clock.Lap()));
         reporter.Step(StepRecord.Of(record));
         _kept.Enqueue((State.ParametersSha256, State.OptimizerSha256));
         trained.Committed();
+        _residuals = shards[0].Residual is null ? null : [.. shards.Select(shard => shard.Residual!)];
         await KeepAsync(running: true);
+    }
+
+    /// <summary>What the step before left of each shard's gradient; null when that was sent in full.</summary>
+    private TensorReference[]? Residuals()
+    {
+        if (EncodedGradient.Since(_spec.Training, State.Step) == 0)
+            return null;
+        // After a restart the ledger knows what was left and who had it; perhaps that worker still does.
+        if (_residuals is null && committed[^1] is { Residuals: { } left } record && record.Step == State.Step)
+        {
+            var workers = record.Contributions.Where(contribution => contribution.Outcome == ContributionOutcome.Accepted).ToDictionary(contribution => contribution.Shard, contribution => contribution.Worker);
+            _residuals = [.. left.Select((sha, shard) => new TensorReference(sha, _trained!.Reference.Length, WorkerInventory.SiloOf(workers[shard])))];
+        }
+        return _residuals ?? throw new InvalidDataException($"The ledger does not say what step {State.Step} left of its gradients. Restore the data folder or submit the experiment anew.");
+    }
+
+    /// <summary>Versions that the steps since the last full gradient began with.</summary>
+    private List<string>? Window()
+    {
+        var since = EncodedGradient.Since(_spec.Training, State.Step);
+        return since == 0 ? null : [.. _kept.SkipLast(1).TakeLast(since).Select(version => version.Parameters)];
     }
 
     private async Task SaveAsync()
@@ -285,9 +348,10 @@ internal sealed partial class TrialLoop(
 
     private WorkRound Round(WorkKind kind, int shards, Func<ShardToken, WorkAssignment> assign, Action<int, WorkResult, byte[]?> accept) => new()
     {
-        Ledger = new StepLedger(ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch, kind, State.Step, shards),
+        Ledger = new StepLedger(ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch, kind, State.Step, shards, _attemptsBefore),
         Device = _spec.Resources.Device,
         Rotation = State.Assignment.Index,
+        Slots = _spec.Resources.SlotsPerTrial ?? new SlotsSpec(),
         Lease = TimeSpan.FromSeconds(_spec.Failure.LeaseSeconds),
         MaxAttempts = _spec.Failure.MaxShardAttempts,
         Assign = assign,
@@ -308,6 +372,9 @@ internal sealed partial class TrialLoop(
         SpecSha256 = State.Assignment.SpecSha256,
         Parameters = _trained?.Reference,
         ModelSha256 = State.ModelSha256,
+        LeanFrom = State.LeanFrom,
+        Priority = _spec.Resources.Priority ?? 0,
+        Weight = _spec.Resources.Weight ?? 1,
     };
 
     private void Count(IEnumerable<WorkResult> parts)
@@ -321,7 +388,10 @@ internal sealed partial class TrialLoop(
     private async Task KeepAsync(bool running)
     {
         var unused = new List<(string Parameters, string? Optimizer)>();
-        while (_kept.Count > (_spec.Checkpoint.KeepSteps ?? 0) + 1)
+        var most = _spec.Checkpoint.KeepSteps ?? 0;
+        if (running)
+            most = Math.Max(most, EncodedGradient.Since(_spec.Training, State.Step));
+        while (_kept.Count > most + 1)
             unused.Add(_kept.Dequeue());
         var kept = running ? _kept.ToList() : [.. _kept.SkipLast(1)];
         if (running && State.InitialSha256 is { } initial)

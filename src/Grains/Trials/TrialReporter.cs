@@ -3,26 +3,33 @@ using Microsoft.Extensions.Logging;
 namespace AdjointDpm.Grains.Trials;
 
 /// <summary>Tells the experiment what happened in a trial: at least once, in order, without ever holding up a step.</summary>
-internal sealed partial class TrialReporter(ITrialReportsGrain experiment, TrialStore store, List<StepRecord> steps, TimeProvider time, ILogger logger)
+internal sealed partial class TrialReporter(ITrialReportsGrain experiment, TrialStore store, List<StepRecord> steps, bool fresh, TimeProvider time, ILogger logger)
 {
     /// <summary>Keeps a report in kilobytes however far behind the experiment is.</summary>
     private const int MostSteps = 100;
 
     private readonly List<ShardReissue> _reissues = [];
     private long _number;
-    private int _acknowledged = -1;
+    private int _acknowledged = fresh ? 0 : -1;
+    private CommittedTrial? _offered;
     private Task? _sending;
     private bool _again;
 
     public void Step(StepRecord record) => steps.Add(record);
 
-    public void Reissue(ShardReissue reissue) => _reissues.Add(reissue);
+    public void Reissue(ShardReissue reissue)
+    {
+        _reissues.Add(reissue);
+        _offered = null;
+    }
 
     public IReadOnlyList<StepRecord> Steps => steps;
 
     /// <summary>Sends what is new soon, in the background.</summary>
     public void Kick(CancellationToken cancellationToken)
     {
+        if (ReferenceEquals(_offered, store.Committed))
+            return;
         _again = true;
         if (_sending is null || _sending.IsCompleted)
             _sending = SendWhileNewAsync(cancellationToken);
@@ -36,7 +43,7 @@ internal sealed partial class TrialReporter(ITrialReportsGrain experiment, Trial
             Kick(cancellationToken);
             await _sending!;
         }
-        while (_acknowledged < store.Committed.Step || _again);
+        while (_acknowledged < store.Committed.Step || _again || !ReferenceEquals(_offered, store.Committed));
     }
 
     private async Task SendWhileNewAsync(CancellationToken cancellationToken)
@@ -45,9 +52,9 @@ internal sealed partial class TrialReporter(ITrialReportsGrain experiment, Trial
         while (_again)
         {
             _again = false;
-            // The first report carries no steps: its answer says which the experiment has.
+            // The first report of one that goes on carries no steps: its answer says which the experiment has.
             var from = _acknowledged;
-            var committed = store.Committed;
+            var committed = _offered = store.Committed;
             var report = new TrialReport
             {
                 Snapshot = committed.Snapshot,

@@ -34,6 +34,7 @@ internal sealed partial class TrialRun(
     private Task? _run;
     private TrialReporter? _reporter;
     private bool _cancelled;
+    private bool _fresh;
     private int _placements;
 
     private TrialState State => _store.State;
@@ -62,6 +63,7 @@ internal sealed partial class TrialRun(
         {
             (State.Assignment, State.State, State.Epoch, State.StartedAt) = (assignment, RunState.Running, 1, time.GetUtcNow());
             await _store.CommitAsync();
+            _fresh = true;
             LogStarted(logger, activation.Key);
         }
         Begin();
@@ -108,10 +110,12 @@ internal sealed partial class TrialRun(
         {
             try
             {
-                // What is in memory may be a change whose commit failed.
-                await _store.ReloadAsync();
-                var records = await files.RecoverAsync(State.Step, State.LedgerSha256);
-                _reporter = new TrialReporter(activation.Grains.GetGrain<ITrialReportsGrain>(State.Assignment!.Experiment), _store, [.. records.Skip(1).Select(StepRecord.Of)], time, logger);
+                // What is in memory may be a change whose commit failed. Of a trial that has just been made nothing lies anywhere yet.
+                if (!_fresh)
+                    await _store.ReloadAsync();
+                var records = _fresh ? [] : await files.RecoverAsync(State.Step, State.LedgerSha256);
+                _reporter = new TrialReporter(activation.Grains.GetGrain<ITrialReportsGrain>(State.Assignment!.Experiment), _store, [.. records.Skip(1).Select(StepRecord.Of)], _fresh, time, logger);
+                _fresh = false;
                 if (TrialTable.IsEnded(State.State))
                     return;
                 // Only errors that let nothing be committed between them add up: a long run may meet many.

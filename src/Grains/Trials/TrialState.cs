@@ -65,6 +65,9 @@ internal sealed class TrialState
 
     public int ShardsReissued { get; set; }
 
+    /// <summary>First step whose gradients are computed one sample at a time, since a worker ran out of memory; null while none did.</summary>
+    public int? LeanFrom { get; set; }
+
     public bool CancelRequested { get; set; }
 
     public DateTimeOffset? StartedAt { get; set; }

@@ -1,5 +1,4 @@
 using AdjointDpm.Grains.Experiments;
-using AdjointDpm.Grains.Specs;
 using Orleans.Storage;
 
 namespace AdjointDpm.Grains.Trials;
@@ -46,7 +45,7 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
         Parameters = State.Assignment.Parameters,
         Step = State.Step,
         // Of the spec, which never changes: read once, not at every commit.
-        Steps = _steps ??= ExperimentSpecJson.Deserialize(State.Assignment.SpecJson).Training.Steps,
+        Steps = _steps ??= TrialSpecs.Of(State.Assignment.SpecJson).Training.Steps,
         Phase = TrialTable.IsEnded(State.State) ? null : State.Phase switch
         {
             TrialPhase.Preparing => "loading",
@@ -65,6 +64,7 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
         EndedAt = State.EndedAt,
         ArtifactFolder = artifacts(State),
         ShardsReissued = State.ShardsReissued,
+        LeanFrom = State.LeanFrom,
     };
 }
 

@@ -6,17 +6,19 @@ namespace AdjointDpm.Grains.Workers;
 /// <remarks>Below normal priority, so that grains and membership probes keep their share of the processor while networks run.</remarks>
 internal sealed class DeviceExecutor : IDisposable
 {
-    private readonly BlockingCollection<Action<Func<IGradientEngine>>> _queue = [];
+    private readonly FairQueue<Action<Func<IGradientEngine>>> _queue = new();
     private readonly IGradientEngineFactory _engines;
+    private readonly TimeProvider _time;
     private readonly string _device;
+    private bool _ended;
 
-    public DeviceExecutor(string device, IGradientEngineFactory engines)
+    public DeviceExecutor(string device, IGradientEngineFactory engines, TimeProvider time)
     {
-        (_device, _engines) = (device, engines);
+        (_device, _engines, _time) = (device, engines, time);
         new Thread(Loop) { IsBackground = true, Name = $"device {device}", Priority = ThreadPriority.BelowNormal }.Start();
     }
 
-    public Task<T> RunAsync<T>(Func<IGradientEngine, T> work, CancellationToken cancellationToken)
+    public Task<T> RunAsync<T>(WorkShare share, Func<IGradientEngine, T> work, CancellationToken cancellationToken)
     {
         // Continuations elsewhere: they must not run on, or block, the device's thread.
         var done = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -38,42 +40,82 @@ internal sealed class DeviceExecutor : IDisposable
                 done.TrySetException(e);
             }
         }
-        try
+        lock (_queue)
         {
-            _queue.Add(Run, cancellationToken);
-        }
-        catch (InvalidOperationException)
-        {
-            done.TrySetCanceled(CancellationToken.None);
+            if (_ended)
+                return Task.FromCanceled<T>(new CancellationToken(canceled: true));
+            _queue.Add(share, Run);
+            Monitor.Pulse(_queue);
         }
         return done.Task;
     }
 
-    public void Dispose() => _queue.CompleteAdding();
+    /// <summary>Takes no more work; what waits is still done.</summary>
+    public void Dispose()
+    {
+        lock (_queue)
+        {
+            _ended = true;
+            Monitor.Pulse(_queue);
+        }
+    }
 
     private void Loop()
     {
         IGradientEngine? engine = null;
-        foreach (var work in _queue.GetConsumingEnumerable())
+        while (Next() is var (share, work))
+        {
+            var started = _time.GetTimestamp();
             // Made inside the work, so that a device that cannot be opened fails that work and not the process.
             work(() => engine ??= _engines.Create(_device));
+            lock (_queue)
+                _queue.Used(share, _time.GetElapsedTime(started));
+        }
         engine?.Dispose();
+    }
+
+    /// <summary>Waits for work; null when there will be none.</summary>
+    private (WorkShare Share, Action<Func<IGradientEngine>> Work)? Next()
+    {
+        lock (_queue)
+        {
+            while (true)
+            {
+                if (_queue.TryTake(out var share, out var work))
+                    return (share, work);
+                if (_ended)
+                    return null;
+                Monitor.Wait(_queue);
+            }
+        }
     }
 }
 
-/// <summary>Runs work on a device of this silo, one piece after another.</summary>
+/// <summary>Runs work on a device of this silo, one piece after another, in the order of <see cref="FairQueue{T}"/>.</summary>
 internal interface IDevices
 {
-    Task<T> RunAsync<T>(string device, Func<IGradientEngine, T> work, CancellationToken cancellationToken);
+    /// <param name="device">Device, such as <c>cpu:0</c>.</param>
+    /// <param name="share">On whose account: decides what goes first of what waits.</param>
+    /// <param name="work">Runs on the device's thread.</param>
+    /// <param name="cancellationToken">Ends work that waits, and is given to work that runs.</param>
+    Task<T> RunAsync<T>(string device, WorkShare share, Func<IGradientEngine, T> work, CancellationToken cancellationToken);
+
+    /// <summary>Waits for the disk or the bucket, while the device goes on with other work.</summary>
+    /// <param name="work">Always called, so that it can clean up; waits for the disk on the thread that it is called on.</param>
+    /// <param name="cancellationToken">Given to the work.</param>
+    Task FinishAsync(Func<CancellationToken, Task> work, CancellationToken cancellationToken);
 }
 
 /// <summary>The executors of this silo's devices, made when first used and ended with the silo.</summary>
-internal sealed class DeviceExecutors(IGradientEngineFactory engines) : IDevices, IDisposable
+internal sealed class DeviceExecutors(IGradientEngineFactory engines, TimeProvider time) : IDevices, IDisposable
 {
     private readonly ConcurrentDictionary<string, Lazy<DeviceExecutor>> _executors = new();
 
-    public Task<T> RunAsync<T>(string device, Func<IGradientEngine, T> work, CancellationToken cancellationToken) =>
-        _executors.GetOrAdd(device, name => new(() => new DeviceExecutor(name, engines))).Value.RunAsync(work, cancellationToken);
+    public Task<T> RunAsync<T>(string device, WorkShare share, Func<IGradientEngine, T> work, CancellationToken cancellationToken) =>
+        _executors.GetOrAdd(device, name => new(() => new DeviceExecutor(name, engines, time))).Value.RunAsync(share, work, cancellationToken);
+
+    public Task FinishAsync(Func<CancellationToken, Task> work, CancellationToken cancellationToken) =>
+        Task.Factory.StartNew(() => work(cancellationToken), CancellationToken.None, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default).Unwrap();
 
     public void Dispose()
     {

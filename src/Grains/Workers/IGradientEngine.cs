@@ -37,7 +37,8 @@ internal interface IGradientEngineFactory
 /// <summary>A trial as an engine sees it.</summary>
 /// <param name="Spec">Spec of the trial, its overrides applied.</param>
 /// <param name="ModelSha256">Hash that the model's files must have; empty when not known yet.</param>
-internal sealed record TrialPlan(ExperimentSpec Spec, string ModelSha256);
+/// <param name="Lean">Gradients are computed one sample at a time and never with all graphs at once: the least memory, and other last bits.</param>
+internal sealed record TrialPlan(ExperimentSpec Spec, string ModelSha256, bool Lean = false);
 
 /// <summary>Trained parameters by content.</summary>
 /// <param name="Sha256">SHA-256 of the bytes.</param>

@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Text;
 using AdjointDpm.Grains.DataPlane;
-using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Trials;
 
@@ -14,13 +13,16 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
 
     public TimeSpan Queue { get; init; }
 
-    /// <summary>What is left to do, away from the device, before the work counts as done.</summary>
-    public Func<CancellationToken, Task>? Rest { get; init; }
+    /// <summary>What the encoding of the gradient left for the shard's next step.</summary>
+    public byte[]? Residual { get; init; }
+
+    /// <summary>What is left to do and needs no device: waiting for the disk or the bucket.</summary>
+    public Func<CancellationToken, Task>? Finish { get; init; }
 
     /// <summary>Does the work, on the device's thread.</summary>
-    public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, IArtifacts artifacts, CancellationToken cancellationToken)
+    public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, byte[]? residual, IArtifacts artifacts, CancellationToken cancellationToken)
     {
-        var plan = new TrialPlan(ExperimentSpecJson.Deserialize(assignment.SpecJson), assignment.ModelSha256);
+        var plan = PlanOf(assignment);
         var token = assignment.Token;
         switch (token.Kind)
         {
@@ -30,29 +32,38 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
             case WorkKind.Prove:
                 return new ShardWork(engine.Prove(plan, parameters!, cancellationToken).ToJson(), 1, NoSums, new WorkStatistics());
             case WorkKind.Gradient:
-                var gradient = engine.Differentiate(plan, parameters!, token.Step, token.Shard, cancellationToken);
-                return new ShardWork(gradient.Gradient, gradient.Samples, gradient.Sums, gradient.Statistics);
+                return Differentiate(engine, assignment, parameters!, residual, cancellationToken);
             case WorkKind.EvaluateBefore or WorkKind.EvaluateAfter:
                 var evaluation = engine.Evaluate(plan, parameters!, assignment.FirstSample, assignment.Samples, cancellationToken);
                 return new ShardWork(null, evaluation.Samples, evaluation.Sums, evaluation.Statistics);
             case WorkKind.Save:
-                var rest = artifacts.Write(assignment.ArtifactFolder!, $"{assignment.SpecSha256}/{parameters!.Sha256}", folder =>
+                var finish = artifacts.Write(assignment.ArtifactFolder!, $"{assignment.SpecSha256}/{parameters!.Sha256}", folder =>
                 {
                     engine.Save(plan, before!, parameters, assignment.MetricsFile!, folder, cancellationToken);
                     var proof = Path.Combine(Path.GetDirectoryName(assignment.MetricsFile)!, TrialFiles.ProofFile);
                     if (File.Exists(proof))
                         File.Copy(proof, Path.Combine(folder, TrialFiles.ProofFile));
                 });
-                return new ShardWork(null, 1, NoSums, new WorkStatistics()) { Rest = rest };
+                return new ShardWork(null, 1, NoSums, new WorkStatistics()) { Finish = finish };
             default:
                 throw new InvalidOperationException($"Unknown work {token.Kind}.");
         }
+    }
+
+    /// <summary>Computes a shard's gradient, on the device's thread.</summary>
+    public static ShardWork Differentiate(IGradientEngine engine, WorkAssignment assignment, ParameterVersion parameters, byte[]? residual, CancellationToken cancellationToken)
+    {
+        var (plan, token) = (PlanOf(assignment), assignment.Token);
+        var gradient = engine.Differentiate(plan, parameters, token.Step, token.Shard, cancellationToken);
+        var (sent, left) = EncodedGradient.Encode(plan.Spec.Training, token.Step, gradient.Gradient, residual);
+        return new ShardWork(sent, gradient.Samples, gradient.Sums, gradient.Statistics) { Residual = left };
     }
 
     /// <summary>Offers the blob on the data plane and makes the answer for the coordinator.</summary>
     public WorkResult Publish(WorkAssignment assignment, string worker, TensorTransfer transfer, TimeSpan total)
     {
         var (token, blob) = (assignment.Token, Blob is null ? null : transfer.Offer(Blob, assignment.PieceBytes));
+        var residual = Residual is null ? null : transfer.Offer(Residual);
         return new WorkResult
         {
             Token = token,
@@ -61,18 +72,23 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
             Sums = Sums,
             ModelSha256 = ModelSha256,
             Parameters = (Blob?.Length ?? 0) / sizeof(float),
-            ContentSha256 = ContentOf(blob),
+            Residual = residual,
+            ContentSha256 = ContentOf(blob, residual),
             Statistics = Statistics with { Worker = worker, FetchSeconds = Fetch.TotalSeconds, QueueSeconds = Queue.TotalSeconds, TotalSeconds = total.TotalSeconds },
         };
     }
 
     private static readonly Dictionary<string, double> NoSums = [];
 
-    private string ContentOf(TensorReference? blob)
+    private static TrialPlan PlanOf(WorkAssignment assignment) => new(TrialSpecs.Of(assignment.SpecJson), assignment.ModelSha256, assignment.Lean);
+
+    private string ContentOf(TensorReference? blob, TensorReference? residual)
     {
         var text = new StringBuilder(blob?.Sha256 ?? "").Append('/').Append(Weight).Append('/').Append(ModelSha256);
         foreach (var (name, sum) in Sums.OrderBy(pair => pair.Key, StringComparer.Ordinal))
             text.Append('/').Append(name).Append('=').Append(BitConverter.DoubleToInt64Bits(sum).ToString("x16", CultureInfo.InvariantCulture));
+        if (residual is not null)
+            text.Append("/residual=").Append(residual.Sha256);
         return TensorReference.HashOf(Encoding.UTF8.GetBytes(text.ToString()));
     }
 }

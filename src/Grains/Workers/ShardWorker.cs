@@ -1,3 +1,4 @@
+using System.Text.Json;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Storage;
@@ -13,6 +14,8 @@ internal sealed partial class ShardWorker(
     IDevices devices,
     TensorTransfer transfer,
     IArtifacts artifacts,
+    IDisk disk,
+    Background background,
     TimeProvider time,
     AdjointDpmInstruments instruments,
     ILogger logger,
@@ -24,7 +27,10 @@ internal sealed partial class ShardWorker(
     private readonly Dictionary<ShardToken, Work> _works = [];
     private readonly Dictionary<string, long> _epochs = [];
     private readonly Dictionary<string, (string Sha, Task<byte[]> Bytes)> _parameters = [];
+    private readonly ShardResiduals _residuals = new(devices, transfer, disk, background, time, logger);
     private IDisposable? _sweep;
+    private long _done;
+    private (string Message, DateTimeOffset At)? _lastFailure;
 
     private string Key => activation.Key;
 
@@ -35,6 +41,8 @@ internal sealed partial class ShardWorker(
             return new WorkStatus(WorkState.Fenced);
         if (_works.TryGetValue(token, out var known))
             return StatusOf(known);
+        if (stopping.IsCancellationRequested)
+            return HandBack(token);
         if (token.Epoch > epoch)
             DropWhere(other => other.Trial == token.Trial);
         _epochs[token.Trial] = token.Epoch;
@@ -62,9 +70,22 @@ internal sealed partial class ShardWorker(
         return StatusOf(work);
     }
 
+    /// <summary>What it holds, until the coordinator has collected it, and what it has done.</summary>
+    public WorkerReport Report() => new()
+    {
+        Work = [.. _works.Where(pair => pair.Value.State is WorkState.Waiting or WorkState.Running or WorkState.Done).OrderBy(pair => pair.Value.Taken).Select(pair => Describe(pair.Key, pair.Value))],
+        Done = _done,
+        LastFailure = _lastFailure?.Message,
+        LastFailureAt = _lastFailure?.At,
+    };
+
     public void Forget(ShardToken token) => DropWhere(other => other == token);
 
-    public void Stop() => DropWhere(_ => true);
+    public void Stop()
+    {
+        DropWhere(_ => true);
+        _residuals.Sweep(TimeSpan.MinValue);
+    }
 
     private async Task RunAsync(Work work)
     {
@@ -74,9 +95,11 @@ internal sealed partial class ShardWorker(
         {
             var parameters = await ParametersAsync(token.Trial, work.Assignment.Parameters, work.Cancel.Token);
             var before = await ParametersAsync(token.Trial + "/before", work.Assignment.InitialParameters, work.Cancel.Token);
+            var residual = await _residuals.BeforeAsync(work.Assignment, WorkerInventory.DeviceOf(Key), work.Cancel.Token);
             var fetched = time.GetElapsedTime(started);
             var result = await devices.RunAsync(
                 WorkerInventory.DeviceOf(Key),
+                work.Assignment.Share,
                 engine =>
                 {
                     work.State = WorkState.Running;
@@ -84,20 +107,23 @@ internal sealed partial class ShardWorker(
                     instruments.WorkerBusy(token.Kind, +1);
                     try
                     {
-                        return ShardWork.Do(engine, work.Assignment, parameters, before, artifacts, work.Cancel.Token) with { Fetch = fetched, Queue = queued };
+                        return ShardWork.Do(engine, work.Assignment, parameters, before, residual, artifacts, work.Cancel.Token) with { Fetch = fetched, Queue = queued };
                     }
                     finally
                     {
                         instruments.WorkerBusy(token.Kind, -1);
                     }
                 }, work.Cancel.Token);
-            if (result.Rest is { } rest)
-                await rest(work.Cancel.Token);
+            if (result.Finish is { } finish)
+                await devices.FinishAsync(finish, work.Cancel.Token);
             if (!_works.ContainsKey(token))
                 return;
             var total = time.GetElapsedTime(started);
             work.Result = result.Publish(work.Assignment, Key, transfer, total);
+            if (work.Result.Residual is { } left)
+                _residuals.Hold(token, left);
             work.State = WorkState.Done;
+            _done++;
             instruments.WorkFinished(token.Kind, work.Result.Statistics);
             LogDone(logger, Key, token, total.TotalSeconds);
         }
@@ -111,6 +137,7 @@ internal sealed partial class ShardWorker(
         {
             work.Failure = WorkFailures.Of(e);
             work.State = WorkState.Failed;
+            _lastFailure = (work.Failure.Message, time.GetUtcNow());
             LogFailed(logger, Key, token, work.Failure.Permanent ? "permanent" : "transient", work.Failure.Message, e);
         }
         finally
@@ -143,7 +170,8 @@ internal sealed partial class ShardWorker(
         foreach (var slot in _parameters.Keys.Where(slot => !_works.Keys.Any(token => slot.StartsWith(token.Trial, StringComparison.Ordinal))).ToArray())
             if (_works.Count == 0)
                 _parameters.Remove(slot);
-        if (_works.Count == 0)
+        _residuals.Sweep(Orphaned);
+        if (_works.Count == 0 && _residuals.IsEmpty)
         {
             _sweep?.Dispose();
             _sweep = null;
@@ -162,15 +190,34 @@ internal sealed partial class ShardWorker(
         }
     }
 
-    private static WorkStatus StatusOf(Work work) => new(work.State, work.Result, work.Failure);
+    /// <summary>A silo that stops hands back what it has not done, so that its coordinator gives it to another at once and not when the lease runs out.</summary>
+    private WorkStatus StatusOf(Work work) => stopping.IsCancellationRequested && work.State is WorkState.Waiting or WorkState.Running or WorkState.Cancelled
+        ? HandBack(work.Assignment.Token)
+        : new(work.State, work.Result, work.Failure);
 
-    private sealed class Work(WorkAssignment assignment, CancellationTokenSource cancel, DateTimeOffset asked)
+    private WorkStatus HandBack(ShardToken token)
+    {
+        LogHandedBack(logger, Key, token);
+        return new(WorkState.Failed, null, new WorkFailure(false, $"Silo {WorkerInventory.SiloOf(Key)} is stopping."));
+    }
+
+    private static WorkInHand Describe(in ShardToken token, Work work) => new(
+        token.Trial,
+        JsonNamingPolicy.CamelCase.ConvertName(token.Kind.ToString()),
+        token.Kind == WorkKind.Gradient ? token.Step + 1 : token.Step,
+        token.Shard,
+        work.State switch { WorkState.Done => WorkProgress.Delivering, WorkState.Running => WorkProgress.Running, _ => WorkProgress.Waiting },
+        work.Taken);
+
+    private sealed class Work(WorkAssignment assignment, CancellationTokenSource cancel, DateTimeOffset taken)
     {
         public WorkAssignment Assignment { get; } = assignment;
 
         public CancellationTokenSource Cancel { get; } = cancel;
 
-        public DateTimeOffset Asked { get; set; } = asked;
+        public DateTimeOffset Taken { get; } = taken;
+
+        public DateTimeOffset Asked { get; set; } = taken;
 
         public TaskCompletionSource Ended { get; } = new();
 

@@ -8,14 +8,14 @@ using Microsoft.Extensions.Logging;
 
 namespace AdjointDpm.Grains.Workers;
 
-/// <summary>Where a <see cref="ShardWorker"/> lives in a silo.</summary>
-[NamedSiloPlacement]
+/// <summary>Where a <see cref="ShardWorker"/> lives in a silo, as long as the silo does: it counts what it has done.</summary>
+[NamedSiloPlacement, CollectionAgeLimit(AlwaysActive = true)]
 internal sealed class ShardWorkerGrain : Grain, IShardWorkerGrain
 {
     private readonly ShardWorker _worker;
 
-    public ShardWorkerGrain(IGrainFactory grains, IDevices devices, TensorTransfer transfer, IArtifacts artifacts, IHostApplicationLifetime lifetime, TimeProvider time, AdjointDpmInstruments instruments, ILogger<ShardWorkerGrain> logger) =>
-        _worker = new ShardWorker(new GrainActivation(this, grains), devices, transfer, artifacts, time, instruments, logger, lifetime.ApplicationStopping);
+    public ShardWorkerGrain(IGrainFactory grains, IDevices devices, TensorTransfer transfer, IArtifacts artifacts, IDisk disk, Background background, IHostApplicationLifetime lifetime, TimeProvider time, AdjointDpmInstruments instruments, ILogger<ShardWorkerGrain> logger) =>
+        _worker = new ShardWorker(new GrainActivation(this, grains), devices, transfer, artifacts, disk, background, time, instruments, logger, lifetime.ApplicationStopping);
 
     public Task<WorkStatus> StartAsync(WorkAssignment assignment) => Task.FromResult(_worker.Start(assignment));
 
@@ -26,6 +26,8 @@ internal sealed class ShardWorkerGrain : Grain, IShardWorkerGrain
         _worker.Forget(token);
         return Task.CompletedTask;
     }
+
+    public Task<WorkerReport> ReportAsync() => Task.FromResult(_worker.Report());
 
     public override Task OnDeactivateAsync(DeactivationReason reason, CancellationToken cancellationToken)
     {

@@ -36,6 +36,30 @@ internal sealed record WorkAssignment
 
     /// <summary>Length of the pieces that the result's blob is offered in; 0 for one.</summary>
     [Id(20)] public int PieceBytes { get; init; }
+
+    /// <summary>What the step before left of the shard's gradient when it was encoded; null when nothing was.</summary>
+    [Id(21)] public TensorReference? Residual { get; init; }
+
+    /// <summary>Versions of the parameters that the steps since the last full gradient began with: what <see cref="Residual"/> is computed from when it is gone.</summary>
+    [Id(22)] public IReadOnlyList<string>? Window { get; init; }
+
+    /// <summary>Folder of those versions.</summary>
+    [Id(23)] public string? VersionFolder { get; init; }
+
+    /// <summary>resources.priority of the spec.</summary>
+    [Id(24)] public int Priority { get; init; }
+
+    /// <summary>resources.weight of the spec.</summary>
+    [Id(25)] public double Weight { get; init; } = 1;
+
+    /// <summary>First step, from 1, whose gradients are computed one sample at a time; null for none.</summary>
+    [Id(26)] public int? LeanFrom { get; init; }
+
+    /// <summary>Whether this step's gradients are computed one sample at a time.</summary>
+    internal bool Lean => Token.Step + 1 >= LeanFrom;
+
+    /// <summary>Experiments share devices.</summary>
+    internal WorkShare Share => new(Token.Trial[..Token.Trial.LastIndexOf('/')], Priority, Weight);
 }
 
 /// <summary>What came of a piece of work.</summary>
@@ -64,6 +88,9 @@ internal sealed record WorkResult
 
     /// <summary>The attempt that it is the result of, told by whoever computed it.</summary>
     [Id(20)] public required ShardToken Token { get; init; }
+
+    /// <summary>What the encoding of the gradient left for the shard's next step; null when it was sent in full.</summary>
+    [Id(21)] public TensorReference? Residual { get; init; }
 }
 
 /// <summary>What a piece of work cost, and where it was done.</summary>
@@ -97,13 +124,27 @@ internal sealed record WorkStatistics
     [Id(12)] public double BackwardSeconds { get; init; }
 
     [Id(13)] public double TotalSeconds { get; init; }
+
+    /// <summary>Of the engine's work that was done piece after piece.</summary>
+    public WorkStatistics After(WorkStatistics before) => this with
+    {
+        Samples = Samples + before.Samples,
+        ForwardNfe = ForwardNfe + before.ForwardNfe,
+        BackwardNfe = BackwardNfe + before.BackwardNfe,
+        Vjps = Vjps + before.Vjps,
+        PeakLiveTensors = Math.Max(PeakLiveTensors, before.PeakLiveTensors),
+        ForwardSeconds = ForwardSeconds + before.ForwardSeconds,
+        LossSeconds = LossSeconds + before.LossSeconds,
+        BackwardSeconds = BackwardSeconds + before.BackwardSeconds,
+    };
 }
 
 /// <summary>Why a piece of work failed.</summary>
 /// <param name="Permanent">True when every other attempt would fail in the same way.</param>
 /// <param name="Message">One sentence for people.</param>
+/// <param name="OutOfMemory">True when the device or the host had no room for it.</param>
 [GenerateSerializer, Immutable, Alias("adjointdpm.WorkFailure")]
-internal sealed record WorkFailure([property: Id(0)] bool Permanent, [property: Id(1)] string Message);
+internal sealed record WorkFailure([property: Id(0)] bool Permanent, [property: Id(1)] string Message, [property: Id(2)] bool OutOfMemory = false);
 
 internal enum WorkState
 {
@@ -117,6 +158,19 @@ internal enum WorkState
 
     /// <summary>The coordinator that asks has been replaced by a newer one.</summary>
     Fenced,
+}
+
+/// <summary>What a worker holds and has done.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.WorkerReport")]
+internal sealed record WorkerReport
+{
+    [Id(0)] public required IReadOnlyList<WorkInHand> Work { get; init; }
+
+    [Id(1)] public required long Done { get; init; }
+
+    [Id(2)] public string? LastFailure { get; init; }
+
+    [Id(3)] public DateTimeOffset? LastFailureAt { get; init; }
 }
 
 [GenerateSerializer, Immutable, Alias("adjointdpm.WorkStatus")]
@@ -137,4 +191,8 @@ internal interface IShardWorkerGrain : IGrainWithStringKey
     /// <summary>Ends the work and drops its result.</summary>
     [Alias("Forget"), Orleans.Concurrency.AlwaysInterleave]
     Task ForgetAsync(ShardToken token);
+
+    /// <summary>What it holds, for people.</summary>
+    [Alias("Report"), Orleans.Concurrency.AlwaysInterleave]
+    Task<WorkerReport> ReportAsync();
 }

@@ -17,19 +17,34 @@ internal static class WorkFailures
         TensorTransferException => new(false, error.Message),
         // Another silo may have the right settings, or a connection.
         ArtifactException => new(false, error.Message),
+        // Memory that ran out here may be there elsewhere; coordinators ask for less of it.
+        _ when IsOutOfMemory(error) => new(false, $"It ran out of memory: {FirstLine(error.Message)}", OutOfMemory: true),
         // The computation is a function of spec and parameters: what it cannot do once it cannot do at all.
         NonFiniteException or UndeclaredInputException => new(true, error.Message),
         SpecException or ModelConfigException or SafetensorsException => new(true, error.Message),
         FileNotFoundException or DirectoryNotFoundException or InvalidDataException or EndOfStreamException => new(true, error.Message),
         ArgumentException or NotSupportedException or InvalidOperationException or JsonException or FormatException or ArithmeticException => new(true, error.Message),
-        // libtorch's own errors: memory that ran out on one device may be there on another.
+        // libtorch's own errors.
         ExternalException => new(false, $"libtorch: {FirstLine(error.Message)}"),
-        OutOfMemoryException => new(false, "This worker ran out of memory."),
         _ => new(false, $"{error.GetType().Name}: {FirstLine(error.Message)}"),
     };
+
+    /// <summary>libtorch has no type for it in .NET: its allocators' own words, of the processor's and of CUDA's.</summary>
+    private static bool IsOutOfMemory(Exception error) => error is OutOfMemoryException
+        || (error is ExternalException && (error.Message.Contains("out of memory", StringComparison.OrdinalIgnoreCase)
+            || error.Message.Contains("can't allocate memory", StringComparison.Ordinal)
+            || error.Message.Contains("not enough memory", StringComparison.Ordinal)
+            || error.Message.Contains("std::bad_alloc", StringComparison.Ordinal)));
 
     private static string FirstLine(string text) => text.Split('\n', 2)[0];
 }
 
 /// <summary>A trial cannot go on: its work fails in the same way wherever it is done, or has failed too often.</summary>
 internal sealed class WorkFailedException(string message) : Exception(message);
+
+/// <summary>A worker had no room for a shard: less must be asked of it at once.</summary>
+internal sealed class WorkerMemoryException(string message, int attempts) : Exception(message)
+{
+    /// <summary>Highest number of an attempt in the round that it ended.</summary>
+    public int Attempts => attempts;
+}

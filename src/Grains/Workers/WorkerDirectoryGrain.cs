@@ -2,11 +2,76 @@ using Orleans.Concurrency;
 
 namespace AdjointDpm.Grains.Workers;
 
-/// <summary>Answers from the view of whichever silo is asked: no state, no single place.</summary>
+/// <summary>Answers from the view of whichever silo is asked: no state, no single place. Which workers are cordoned, <see cref="ICordonGrain"/> keeps.</summary>
 [StatelessWorker]
-internal sealed class WorkerDirectoryGrain(WorkerInventory inventory) : Grain, IWorkerDirectoryGrain
+internal sealed class WorkerDirectoryGrain(WorkerInventory inventory, IGrainFactory grains, TimeProvider time) : Grain, IWorkerDirectoryGrain
 {
+    /// <summary>How long a silo may take to answer; far below the response timeout of the one who asks here.</summary>
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(3);
+
     public Task<IReadOnlyList<WorkerSnapshot>> ListAsync(CancellationToken cancellationToken = default) =>
         Task.FromResult<IReadOnlyList<WorkerSnapshot>>([.. inventory.All().Order(StringComparer.Ordinal)
-            .Select(worker => new WorkerSnapshot(worker[..worker.LastIndexOf('/')], WorkerInventory.DeviceOf(worker)))]);
+            .Select(worker => new WorkerSnapshot(WorkerInventory.SiloOf(worker), WorkerInventory.DeviceOf(worker)))]);
+
+    public async Task<IReadOnlyList<WorkerDescription>> DescribeAsync(CancellationToken cancellationToken = default)
+    {
+        var cordoned = (await grains.GetGrain<ICordonGrain>(ICordonGrain.Key).GetAsync()).Workers.ToHashSet(StringComparer.Ordinal);
+        var members = inventory.All();
+        var present = members.Select(worker => DescribeAsync(worker, cordoned.Contains(worker), cancellationToken));
+        var absent = cordoned.Except(members).Select(worker => Task.FromResult(Describe(worker, WorkerState.Absent, cordoned: true)));
+        return [.. (await Task.WhenAll(present.Concat(absent))).OrderBy(worker => worker.Name, StringComparer.Ordinal)];
+    }
+
+    public async Task<IReadOnlyList<string>> CordonAsync(IReadOnlyList<string> workers, bool cordoned, CancellationToken cancellationToken = default)
+    {
+        var keeper = grains.GetGrain<ICordonGrain>(ICordonGrain.Key);
+        var members = inventory.All();
+        var unknown = workers.Except(members).ToList();
+        // A cordoned worker may be named while its silo is away, above all to be taken off the list.
+        if (unknown.Count > 0)
+            unknown = [.. unknown.Except((await keeper.GetAsync()).Workers)];
+        if (unknown.Count > 0)
+            return unknown;
+        var now = await keeper.ChangeAsync([.. workers], cordoned);
+        await Task.WhenAll(members.Select(WorkerInventory.SiloOf).Distinct().Select(silo => TellAsync(silo, now, cancellationToken)));
+        return [];
+    }
+
+    private async Task TellAsync(string silo, CordonedWorkers cordoned, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await grains.GetGrain<ISiloWorkersGrain>(ISiloWorkersGrain.KeyOf(silo)).LearnAsync(cordoned).WaitAsync(Patience, time, cancellationToken);
+        }
+#pragma warning disable CA1031 // The change is stored; a silo that could not be told reads it itself.
+        catch (Exception) when (!cancellationToken.IsCancellationRequested)
+#pragma warning restore CA1031
+        {
+        }
+    }
+
+    private async Task<WorkerDescription> DescribeAsync(string worker, bool cordoned, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var report = await grains.GetGrain<IShardWorkerGrain>(worker).ReportAsync().WaitAsync(Patience, time, cancellationToken);
+            var state = (cordoned, report.Work.Count > 0) switch
+            {
+                (true, true) => WorkerState.Draining,
+                (true, false) => WorkerState.Cordoned,
+                (false, true) => WorkerState.Busy,
+                (false, false) => WorkerState.Ready,
+            };
+            return Describe(worker, state, cordoned) with { Work = report.Work, ShardsDone = report.Done, LastFailure = report.LastFailure, LastFailureAt = report.LastFailureAt };
+        }
+#pragma warning disable CA1031 // Whatever keeps one silo from answering, the others are described.
+        catch (Exception) when (!cancellationToken.IsCancellationRequested)
+#pragma warning restore CA1031
+        {
+            return Describe(worker, WorkerState.Silent, cordoned);
+        }
+    }
+
+    private static WorkerDescription Describe(string worker, WorkerState state, bool cordoned) =>
+        new() { Name = worker, Silo = WorkerInventory.SiloOf(worker), Device = WorkerInventory.DeviceOf(worker), State = state, Cordoned = cordoned };
 }

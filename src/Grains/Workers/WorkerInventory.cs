@@ -1,3 +1,4 @@
+using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using Orleans.Runtime.MembershipService.SiloMetadata;
 
@@ -6,19 +7,46 @@ namespace AdjointDpm.Grains.Workers;
 /// <summary>Which workers the cluster has now.</summary>
 internal interface IWorkerInventory
 {
-    /// <summary>Keys of workers (<c>{silo}/{device}</c>), sorted.</summary>
+    /// <summary>Keys of workers (<c>{silo}/{device}</c>) that get work, sorted.</summary>
     IReadOnlyList<string> List(DeviceKind kind);
+
+    /// <summary>How many more there are that get no work because they are cordoned; null while this silo does not know which are, and lists none.</summary>
+    int? Cordoned(DeviceKind kind) => 0;
 }
 
-/// <summary>Reads the inventory off the cluster's membership: every silo publishes its devices with its name.</summary>
+/// <summary>Reads the inventory off the cluster's membership: every silo publishes its devices with its name. <see cref="CordonWatch"/> tells which of them are cordoned.</summary>
 internal sealed class WorkerInventory(ISiloStatusOracle oracle, ISiloMetadataCache metadata) : IWorkerInventory
 {
     /// <summary>Key of the silo metadata that lists devices, separated by commas.</summary>
     public const string MetadataKey = "adjointdpm.devices";
 
-    public IReadOnlyList<string> List(DeviceKind kind) =>
-        [.. All().Where(worker => KindOf(worker) == kind).Order(StringComparer.Ordinal)];
+    private readonly Lock _lock = new();
+    private long _version = -1;
+    private volatile HashSet<string>? _cordoned;
 
+    /// <summary>Whether it has been told which workers are cordoned. Before that it lists none: after a restart a cordoned one must not get work.</summary>
+    public bool Knows => _cordoned is not null;
+
+    public IReadOnlyList<string> List(DeviceKind kind) =>
+        Knows ? [.. All().Where(worker => KindOf(worker) == kind && !IsCordoned(worker)).Order(StringComparer.Ordinal)] : [];
+
+    public int? Cordoned(DeviceKind kind) => Knows ? All().Count(worker => KindOf(worker) == kind && IsCordoned(worker)) : null;
+
+    /// <summary>As far as is known.</summary>
+    public bool IsCordoned(string worker) => _cordoned?.Contains(worker) ?? false;
+
+    /// <summary>Takes what is told, unless something newer was told before.</summary>
+    public void Learn(CordonedWorkers told)
+    {
+        lock (_lock)
+        {
+            if (told.Version <= _version)
+                return;
+            (_version, _cordoned) = (told.Version, told.Workers.ToHashSet(StringComparer.Ordinal));
+        }
+    }
+
+    /// <summary>Keys of all workers, cordoned or not.</summary>
     public IReadOnlyList<string> All()
     {
         var workers = new List<string>();

@@ -49,12 +49,20 @@ public sealed class MemoryTableTests
         var study = Study.All.Single(s => s.Name == name);
         var page = Page.Of(study.Page).Get(name);
         Assert.Equal(study.Header, page.Header);
-        var rows = study.Measure().Take(count).ToArray();
+        var rows = Measured();
         // The C library does not tell its memory everywhere.
         if (rows[0][1] == "–")
             return;
-        Assert.All(rows.Zip(page.Rows), row => Assert.All(
-            row.First.Zip(row.Second),
-            cell => Assert.InRange(Table.Number(cell.First), 0.75 * Table.Number(cell.Second), 1.25 * Table.Number(cell.Second))));
+        // On a busy machine what the runtime does meanwhile adds to one measurement: then more of them, and their median.
+        if (!Near(rows))
+            rows = Median([rows, .. Enumerable.Range(0, 4).Select(_ => Measured())]);
+        Assert.True(Near(rows), string.Join('\n', rows.Select(row => string.Join(" | ", row))));
+
+        string[][] Measured() => [.. study.Measure().Take(count)];
+        bool Near(string[][] measured) => measured.Zip(page.Rows).All(row => row.First.Zip(row.Second).All(
+            cell => Table.Number(cell.First) is var found && Table.Number(cell.Second) is var known && found >= 0.75 * known && found <= 1.25 * known));
     }
+
+    private static string[][] Median(string[][][] rounds) =>
+        [.. rounds[0].Select((row, i) => row.Select((_, j) => rounds.Select(round => round[i][j]).OrderBy(Table.Number).ElementAt(rounds.Length / 2)).ToArray())];
 }

@@ -1,7 +1,6 @@
 using AdjointDpm.Formats;
 using AdjointDpm.Gradients;
 using AdjointDpm.Models;
-using AdjointDpm.Models.Unet;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using AdjointDpm.Tests.Models;
@@ -74,11 +73,7 @@ public sealed class AdaptiveContinuousTests
     public void Unet_AgreesWithTorchdiffeqToItsTolerance()
     {
         using var scope = NewDisposeScope();
-        var weights = ReferenceFolder.Of("unet_condition");
-        using var unet = new UNet2DConditionModel(UNet2DConditionConfig.Read(Path.Combine(weights, "config.json")));
-        ModuleWeights.Load(unet, Path.Combine(weights, "diffusion_pytorch_model.safetensors"));
-        unet.to(ScalarType.Float64);
-        unet.eval();
+        using var unet = Reference.Unet(ScalarType.Float64);
         using var io = SafetensorsFile.Open(Path.Combine(ReferenceFolder.Of("pf_ode"), "io.safetensors"));
         using var expected = SafetensorsFile.Open(Path.Combine(ReferenceFolder.Of("pf_ode"), "io-adaptive.safetensors"));
         Tensor conditioning = io.Read("encoder_hidden_states"), negative = io.Read("negative_hidden_states"), cotangent = io.Read("cotangent");

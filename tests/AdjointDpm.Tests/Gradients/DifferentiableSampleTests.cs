@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -189,23 +190,17 @@ public sealed class DifferentiableSampleTests
     private static Tensor Unrolled(SampleRequest request, Tensor noise)
     {
         var points = request.Grid.Points;
-        var y = Times(noise, 1 / points[0].Level.Alpha);
+        var y = noise.Times(1 / points[0].Level.Alpha);
         for (var n = 0; n < request.Grid.Steps; n++)
         {
             var (from, to) = (points[n], points[n + 1]);
             var h = to.Rho - from.Rho;
-            var first = request.Field.Evaluate(Times(y, from.Level.Alpha), from);
-            var second = request.Field.Evaluate(Times(y.add(Times(first, h), TestScalars.One), to.Level.Alpha), to);
-            y = y.add(Times(first.add(second, TestScalars.One), h / 2), TestScalars.One);
+            var first = request.Field.Evaluate(y.Times(from.Level.Alpha), from);
+            var second = request.Field.Evaluate(y.add(first.Times(h), TestScalars.One).Times(to.Level.Alpha), to);
+            y = y.add(first.add(second, TestScalars.One).Times(h / 2), TestScalars.One);
         }
 
-        return Times(y, points[^1].Level.Alpha);
-
-        static Tensor Times(Tensor tensor, double factor)
-        {
-            using var scalar = factor.ToScalar();
-            return tensor.mul(scalar);
-        }
+        return y.Times(points[^1].Level.Alpha);
     }
 
     private static void Want(SampleRequest request)

@@ -36,12 +36,8 @@ public sealed class HalfPrecisionTests
 
     private static OrderedDictionary<string, Tensor> Gradients(ScalarType dtype, double weight)
     {
-        var folder = ReferenceFolder.Of("unet_condition");
-        using var model = new UNet2DConditionModel(UNet2DConditionConfig.Read(Path.Combine(folder, "config.json")));
-        ModuleWeights.Load(model, Path.Combine(folder, "diffusion_pytorch_model.safetensors"));
-        model.eval();
-        model.to(dtype);
-        using var io = SafetensorsFile.Open(Path.Combine(folder, "io.safetensors"));
+        using var model = Reference.Unet(dtype);
+        using var io = SafetensorsFile.Open(Path.Combine(ReferenceFolder.Of("unet_condition"), "io.safetensors"));
         var context = io.Read("encoder_hidden_states");
         string[] trained = ["conv_in.weight", "mid_block.attentions.0.transformer_blocks.0.attn2.to_q.weight", "up_blocks.1.resnets.0.conv1.weight"];
         var weights = model.named_parameters().ToDictionary(p => p.name, p => p.parameter);

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -29,7 +30,7 @@ public sealed class LookAheadTests
         var x2 = Step(request, x1, 1, 2);
         var (before, after) = (points[1].Level, points[2].Level);
         var taken = Math.Sqrt(Math.Pow(before.Sigma, 2) - Math.Pow(before.Alpha * after.Sigma / after.Alpha, 2));
-        var moved = x2.sub(Times(leaf.grad!.div(leaf.grad!.mul(leaf.grad!).mean([1, 2, 3], keepdim: true).sqrt()), 0.3 * taken));
+        var moved = x2.sub(leaf.grad!.div(leaf.grad!.mul(leaf.grad!).mean([1, 2, 3], keepdim: true).sqrt()).Times(0.3 * taken));
         Assert.InRange(TestScalars.RelativeError(guided.Sample, Step(request, moved, 2, 3)), 0, 1e-12);
         Assert.Equal((4, 1, 1), (guided.Statistics.ForwardNfe, guided.Statistics.BackwardNfe, guided.Statistics.Vjps));
     }
@@ -156,7 +157,7 @@ public sealed class LookAheadTests
             {
                 var (alpha, sigma) = schedule.At(time);
                 var variance = (alpha * alpha) + (sigma * sigma);
-                return Times(x.sub(Times(Times(x, 3 * alpha / variance).tanh(), 3 * alpha)), sigma / variance);
+                return x.sub(x.Times(3 * alpha / variance).tanh().Times(3 * alpha)).Times(sigma / variance);
             }),
             Noise = CounterNoise.Normal(new(31), [samples, 1], ScalarType.Float64),
             Grid = TimeGrid.LogSnr(schedule, steps),
@@ -170,12 +171,6 @@ public sealed class LookAheadTests
     {
         var (from, to) = (request.Grid.Points[n], request.Grid.Points[m]);
         var eps = request.Field.Evaluate(x, from);
-        return Times(Times(x, 1 / from.Level.Alpha).add(Times(eps, to.Rho - from.Rho), TestScalars.One), to.Level.Alpha);
-    }
-
-    private static Tensor Times(Tensor tensor, double factor)
-    {
-        using var scalar = factor.ToScalar();
-        return tensor.mul(scalar);
+        return x.Times(1 / from.Level.Alpha).add(eps.Times(to.Rho - from.Rho), TestScalars.One).Times(to.Level.Alpha);
     }
 }

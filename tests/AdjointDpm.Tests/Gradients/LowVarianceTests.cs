@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -52,12 +53,12 @@ public sealed class LowVarianceTests
         var grid = new TimeGrid(DiscreteVp.StableDiffusion, [3, 0]);
         var (alpha, sigma) = grid.Start.Level;
         var theta = zeros([1, 1], ScalarType.Float64);
-        var field = NoiseField.From((x, _) => Times(x, sigma).add(theta, TestScalars.One)).With("theta", theta);
+        var field = NoiseField.From((x, _) => x.Times(sigma).add(theta, TestScalars.One)).With("theta", theta);
         double VarianceOf(GradientMethod method) => Enumerable.Range(0, Seeds).Average(seed =>
         {
             var key = new NoiseKey((ulong)seed);
             using var solved = Sampling.Differentiate(
-                new SampleRequest { Field = field, Noise = CounterNoise.Normal(key, [1, 1], ScalarType.Float64), Grid = grid, Key = key }, x => Times(x.mul(x), 0.5).sum(), method, Cancel);
+                new SampleRequest { Field = field, Noise = CounterNoise.Normal(key, [1, 1], ScalarType.Float64), Grid = grid, Key = key }, x => x.mul(x).Times(0.5).sum(), method, Cancel);
             return Math.Pow(solved.Inputs["theta"].ToDouble(), 2);
         });
         var own = 9 * alpha * alpha;
@@ -101,13 +102,13 @@ public sealed class LowVarianceTests
         var (from, to) = (request.Grid.Points[^2], request.Grid.Points[^1]);
         var noise = CounterNoise.Normal(request.Key with { Draw = draw }, sample.shape, sample.dtype);
         var variance = Math.Pow(from.Level.Sigma, 2) - Math.Pow(from.Level.Alpha / to.Level.Alpha * to.Level.Sigma, 2);
-        var x = Times(sample, from.Level.Alpha / to.Level.Alpha).add(Times(noise, Math.Sqrt(variance)), TestScalars.One);
+        var x = sample.Times(from.Level.Alpha / to.Level.Alpha).add(noise.Times(Math.Sqrt(variance)), TestScalars.One);
         foreach (var (_, value) in request.Field.Inputs)
             value.requires_grad = true;
         // DDIM: the predicted sample and noise are held.
         var eps = request.Field.Evaluate(x, from);
-        var clean = Times(x.sub(Times(eps, from.Level.Sigma)), 1 / from.Level.Alpha);
-        var loss = Loss(Times(clean, to.Level.Alpha).add(Times(eps, to.Level.Sigma), TestScalars.One));
+        var clean = x.sub(eps.Times(from.Level.Sigma)).Times(1 / from.Level.Alpha);
+        var loss = Loss(clean.Times(to.Level.Alpha).add(eps.Times(to.Level.Sigma), TestScalars.One));
         Vjp.Accumulate(loss, ones_like(loss), [.. request.Field.Inputs.Select(input => input.Value)]);
         foreach (var (name, value) in request.Field.Inputs)
         {
@@ -115,11 +116,5 @@ public sealed class LowVarianceTests
             value.grad = null;
             value.requires_grad = false;
         }
-    }
-
-    private static Tensor Times(Tensor tensor, double factor)
-    {
-        using var scalar = factor.ToScalar();
-        return tensor.mul(scalar);
     }
 }

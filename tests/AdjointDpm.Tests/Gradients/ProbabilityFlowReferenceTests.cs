@@ -1,10 +1,8 @@
 using AdjointDpm.Formats;
 using AdjointDpm.Gradients;
-using AdjointDpm.Models.Unet;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using AdjointDpm.Tests.Models;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Gradients;
@@ -19,11 +17,7 @@ public sealed class ProbabilityFlowReferenceTests
     public void Differentiate_UnetWithGuidance_AgreesWithTorchdiffeq(string name, string sampler, GridKind kind, int steps)
     {
         using var scope = NewDisposeScope();
-        var weights = ReferenceFolder.Of("unet_condition");
-        using var unet = new UNet2DConditionModel(UNet2DConditionConfig.Read(Path.Combine(weights, "config.json")));
-        ModuleWeights.Load(unet, Path.Combine(weights, "diffusion_pytorch_model.safetensors"));
-        unet.to(ScalarType.Float64);
-        unet.eval();
+        using var unet = Reference.Unet(ScalarType.Float64);
         using var io = SafetensorsFile.Open(Path.Combine(ReferenceFolder.Of("pf_ode"), "io.safetensors"));
         Tensor conditioning = io.Read("encoder_hidden_states"), negative = io.Read("negative_hidden_states"), cotangent = io.Read("cotangent");
         var request = new SampleRequest

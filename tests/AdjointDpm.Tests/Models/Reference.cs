@@ -1,16 +1,28 @@
 using AdjointDpm.Formats;
+using AdjointDpm.Models.Unet;
 using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Models;
 
-/// <summary>Comparison with stored outputs and gradients, in float32.</summary>
+/// <summary>A stored network, and comparison with stored outputs and gradients, in float32.</summary>
 internal static class Reference
 {
     public const double Tolerance = 1e-5;
 
     // Biases in front of a normalisation of single channels, and of attention keys, cannot matter: their gradients are rounding (below 3e-6 here, the others above 7e-2).
     private const double ZeroBySymmetry = 1e-4;
+
+    /// <summary>The small text-conditioned network, for use as it is.</summary>
+    public static UNet2DConditionModel Unet(ScalarType dtype = ScalarType.Float32)
+    {
+        var folder = ReferenceFolder.Of("unet_condition");
+        var unet = new UNet2DConditionModel(UNet2DConditionConfig.Read(Path.Combine(folder, "config.json")));
+        ModuleWeights.Load(unet, Path.Combine(folder, "diffusion_pytorch_model.safetensors"));
+        unet.to(dtype);
+        unet.eval();
+        return unet;
+    }
 
     public static void Close(Tensor expected, Tensor actual, string what, double tolerance = Tolerance)
     {

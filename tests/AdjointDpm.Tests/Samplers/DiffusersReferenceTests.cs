@@ -1,7 +1,6 @@
 using AdjointDpm.Formats;
 using AdjointDpm.Gradients;
 using AdjointDpm.Models;
-using AdjointDpm.Models.Unet;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using AdjointDpm.Tests.Gradients;
@@ -31,10 +30,7 @@ public sealed class DiffusersReferenceTests
         var folder = ReferenceFolder.Of("schedulers");
         var config = complete(SchedulerConfig.Read(Path.Combine(folder, name + ".scheduler_config.json")));
         using var io = SafetensorsFile.Open(Path.Combine(folder, "io.safetensors"));
-        var weights = ReferenceFolder.Of("unet_condition");
-        using var unet = new UNet2DConditionModel(UNet2DConditionConfig.Read(Path.Combine(weights, "config.json")));
-        ModuleWeights.Load(unet, Path.Combine(weights, "diffusion_pytorch_model.safetensors"));
-        unet.eval();
+        using var unet = Reference.Unet();
         Tensor conditioning = io.Read("encoder_hidden_states"), negative = io.Read("negative_hidden_states"), noise = io.Read("initial_noise");
         var along = config.Grid(12);
         if (TimeGrid.FamilyOf(config.ClassName) == SchedulerFamily.Interpolated)

@@ -4,6 +4,7 @@ using AdjointDpm.Client.LocalCluster;
 using AdjointDpm.Client.Rendering;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Workers;
 
 namespace AdjointDpm.Client.Tests.Commands;
 
@@ -78,6 +79,26 @@ internal sealed class FakeCluster : IClusterConnection
 
     public Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken) =>
         Task.FromResult<IReadOnlyList<ExperimentSummary>>([.. Experiments.Values.Select(e => e.Summary).Skip(skip).Take(take)]);
+
+    public List<WorkerDescription> Workers { get; } = [];
+
+    /// <summary>Called before the workers are listed; may change them.</summary>
+    public Action BeforeWorkers { get; set; } = () => { };
+
+    public Task<IReadOnlyList<WorkerDescription>> ListWorkersAsync(CancellationToken cancellationToken)
+    {
+        BeforeWorkers();
+        return Task.FromResult<IReadOnlyList<WorkerDescription>>([.. Workers]);
+    }
+
+    public Task<IReadOnlyList<string>> CordonAsync(IReadOnlyList<string> workers, bool cordoned, CancellationToken cancellationToken)
+    {
+        var unknown = workers.Except(Workers.Select(worker => worker.Name)).ToList();
+        for (var i = 0; i < Workers.Count && unknown.Count == 0; i++)
+            if (workers.Contains(Workers[i].Name))
+                Workers[i] = Samples.Worker(Workers[i] with { Cordoned = cordoned });
+        return Task.FromResult<IReadOnlyList<string>>(unknown);
+    }
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 }

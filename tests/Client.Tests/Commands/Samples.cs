@@ -1,5 +1,6 @@
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Workers;
 
 namespace AdjointDpm.Client.Tests.Commands;
 
@@ -30,6 +31,20 @@ internal static class Samples
         EndedAt = state is RunState.Succeeded or RunState.Failed ? Noon.AddSeconds(-100 + 33.3 + index) : null,
         ArtifactFolder = $"trial-{index}", Phase = state == RunState.Running ? "training" : null,
     };
+
+    /// <summary>A worker that holds work.</summary>
+    public static WorkerDescription Worker(string name, bool cordoned, params WorkInHand[] work) =>
+        Worker(new() { Name = name, Silo = name[..name.IndexOf('/')], Device = name[(name.IndexOf('/') + 1)..], State = WorkerState.Ready, Cordoned = cordoned, Work = work, ShardsDone = 17 });
+
+    /// <summary>The same with the state that follows from the rest.</summary>
+    public static WorkerDescription Worker(WorkerDescription worker) => worker with
+    {
+        State = worker.State is WorkerState.Silent or WorkerState.Absent ? worker.State
+            : worker.Cordoned ? worker.Work.Count > 0 ? WorkerState.Draining : WorkerState.Cordoned
+            : worker.Work.Count > 0 ? WorkerState.Busy : WorkerState.Ready,
+    };
+
+    public static WorkInHand Shard(int step, int shard, WorkProgress progress = WorkProgress.Running, string kind = "gradient") => new("stylize-0a1b2c3d/0", kind, step, shard, progress, Noon.AddSeconds(-3));
 
     public static TrialAudit Audit(string run, params string[] violations) => new()
     {

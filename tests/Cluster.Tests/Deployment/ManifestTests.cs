@@ -59,6 +59,9 @@ public sealed partial class ManifestTests
         Assert.All(policy.Spec.PodSelector.MatchLabels, pair => Assert.Equal(pair.Value, SiloLabels[pair.Key]));
         var open = policy.Spec.Ingress.SelectMany(rule => rule.Ports).Select(p => int.Parse(p.Port.Value, System.Globalization.CultureInfo.InvariantCulture)).Distinct();
         Assert.All(open, port => Assert.Contains(Container.Ports, p => p.ContainerPort == port));
+        // Tensors go to silos and to nobody else.
+        var tensors = policy.Spec.Ingress.Where(rule => rule.Ports.Any(p => p.Port.Value == AdjointDpmCluster.DefaultTensorPort.ToString(System.Globalization.CultureInfo.InvariantCulture))).ToArray();
+        Assert.All(Assert.Single(tensors).FromProperty, peer => Assert.All(peer.PodSelector.MatchLabels, pair => Assert.Equal(pair.Value, SiloLabels[pair.Key])));
     }
 
     [Fact]
@@ -78,6 +81,10 @@ public sealed partial class ManifestTests
         Assert.Equal(AdjointDpmCluster.DefaultSiloPort, ports["silo"]);
         Assert.Equal(AdjointDpmCluster.DefaultGatewayPort, ports["gateway"]);
         Assert.Equal(AdjointDpmCluster.DefaultHttpPort, ports["http"]);
+        Assert.Equal(AdjointDpmCluster.DefaultTensorPort, ports["tensors"]);
+        var settings = Objects.OfType<V1ConfigMap>().Single().Data;
+        foreach (var (name, key) in new[] { ("silo", "Silo__SiloPort"), ("gateway", "Silo__GatewayPort"), ("http", "Silo__HttpPort"), ("tensors", "Silo__TensorPort") })
+            Assert.Equal(ports[name].ToString(System.Globalization.CultureInfo.InvariantCulture), settings[key]);
     }
 
     [Fact]
@@ -96,7 +103,7 @@ public sealed partial class ManifestTests
         Assert.Equal(["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], keys.Select(variable => variable.Name));
         Assert.All(keys, variable => Assert.Equal("adjointdpm-bucket", variable.ValueFrom.SecretKeyRef.Name));
         var policy = WithBucket.OfType<V1NetworkPolicy>().Single(p => p.Metadata.Name == "adjointdpm-silo");
-        Assert.Contains(policy.Spec.Egress, rule => rule.To.Any(to => to.IpBlock is not null) && rule.Ports.Single().Port == 443);
+        Assert.Contains(policy.Spec.Egress, rule => rule.To.Any(to => to.IpBlock is not null) && rule.Ports.Single().Port.Value == "443");
     }
 
     private static V1Container SiloOf(IReadOnlyList<object> objects) => objects.OfType<V1StatefulSet>().Single(s => s.Metadata.Name == "adjointdpm-silo").Spec.Template.Spec.Containers.Single();

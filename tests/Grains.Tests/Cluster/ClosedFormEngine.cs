@@ -17,6 +17,9 @@ internal sealed class ClosedFormEngine(EngineScript script, string silo) : IGrad
     public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken)
     {
         script.BeforeShard(silo, step, shard, cancellationToken);
+        if (script.MemoryShortFrom is { } first && step >= first && (!plan.Lean || script.NeverEnough))
+            // A petabyte: libtorch's own error.
+            TorchSharp.torch.empty(1L << 48).Dispose();
         Assert.Equal(parameters.Sha256, TensorReference.HashOf(parameters.Bytes.Span));
         var theta = MemoryMarshal.Cast<byte, float>(parameters.Bytes.Span);
         var gradient = new float[theta.Length];
@@ -70,6 +73,12 @@ internal sealed class ClosedFormEngine(EngineScript script, string silo) : IGrad
 internal sealed class EngineScript
 {
     public int Parameters { get; init; } = 10;
+
+    /// <summary>Step from which gradients of whole shards do not fit; null for never.</summary>
+    public int? MemoryShortFrom { get; init; }
+
+    /// <summary>Nor do those of single samples.</summary>
+    public bool NeverEnough { get; init; }
 
     /// <summary>Relative error that proofs of the gradient find.</summary>
     public double GradientError { get; init; }

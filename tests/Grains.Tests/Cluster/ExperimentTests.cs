@@ -82,7 +82,7 @@ public sealed class ExperimentTests
         };
         await using var cluster = await SmallCluster.StartAsync(1, script);
         await cluster.Experiment("cancel").SubmitAsync(TestSpecs.Submission(TestSpecs.Small), TestContext.Current.CancellationToken);
-        await reached.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        await reached.Task.WaitAsync(TimeSpan.FromSeconds(120), TestContext.Current.CancellationToken);
         Assert.True(await cluster.Experiment("cancel").CancelAsync(TestContext.Current.CancellationToken));
         go.Set();
         var (snapshot, _) = await cluster.FollowAsync("cancel");
@@ -153,7 +153,60 @@ public sealed class ExperimentTests
         var (snapshot, _) = await cluster.RunAsync("lost", TestSpecs.Small with { Failure = new FailureSpec { MaxShardAttempts = 2 } });
         Assert.Equal(RunState.Failed, snapshot.Summary.State);
         Assert.Contains("was lost 2 times", snapshot.Reason, StringComparison.Ordinal);
+        Assert.Matches("Attempt 1: .+/cpu:0: .+ Attempt 2: .+/cpu:0: .+", snapshot.Reason);
         Assert.Contains("no disk here", snapshot.Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task OutOfMemory_AsksForLessOnce_AndSaysSo()
+    {
+        await using var cluster = await SmallCluster.StartAsync(script: new EngineScript { MemoryShortFrom = 2 });
+        var (snapshot, events) = await cluster.RunAsync("short", TestSpecs.Small with { Checkpoint = new CheckpointSpec { KeepSteps = 1 } });
+        Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
+        // The third step is the first that did not fit.
+        Assert.Equal(3, snapshot.Trials[0].LeanFrom);
+        var told = Assert.Single(events, happened => happened.Kind == EventKind.MemoryShort);
+        Assert.Equal((0, 3), (told.Trial, told.Step));
+        var records = new RunFolder(cluster.Folder).Ledger("short", 0).SelectMany(file => file.Lines).Select(line => LedgerRecord.Parse(line)!).ToList();
+        Assert.Equal([null, null, null, true, true], records.Select(record => record.Lean));
+        Assert.True((await cluster.Experiment("short").AuditAsync(0, TestContext.Current.CancellationToken))!.Holds);
+        var replay = cluster.Cluster.Client.GetGrain<IStepReplayGrain>(IStepReplayGrain.KeyOf("short", 0, 4));
+        StepReplay answer;
+        while ((answer = await replay.ReplayAsync(TestContext.Current.CancellationToken)).State == ReplayState.Running)
+            await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, TestContext.Current.CancellationToken);
+        Assert.True(answer.State == ReplayState.Equal, answer.Reason);
+    }
+
+    [Fact]
+    public async Task OutOfMemory_AlsoOneSampleAtATime_FailsWithWhatHelps()
+    {
+        await using var cluster = await SmallCluster.StartAsync(1, new EngineScript { MemoryShortFrom = 1, NeverEnough = true });
+        var (snapshot, _) = await cluster.RunAsync("short", TestSpecs.Small);
+        Assert.Equal(RunState.Failed, snapshot.Summary.State);
+        Assert.Equal((1, 2), (snapshot.Trials[0].Step, snapshot.Trials[0].LeanFrom));
+        Assert.Matches("Step 2, shard [0-4] on .+/cpu:0: It ran out of memory: .+ It was one sample at a time already", snapshot.Reason);
+    }
+
+    [Fact]
+    public async Task SlotsPerTrial_BoundTheWorkers_AndTheBitsAreTheSame()
+    {
+        await using var cluster = await SmallCluster.StartAsync();
+        var all = (await cluster.RunAsync("all", TestSpecs.Small)).Snapshot.Trials[0];
+        var one = (await cluster.RunAsync("one", TestSpecs.Small with { Resources = new ResourceSpec { SlotsPerTrial = new SlotsSpec { Max = 1 }, Priority = 3, Weight = 2 } })).Snapshot.Trials[0];
+        Assert.Equal(all.ParametersSha256, one.ParametersSha256);
+        Assert.Single(Contributions("one").Select(contribution => contribution.Worker).Distinct());
+        Assert.Equal(2, Contributions("all").Select(contribution => contribution.Worker).Distinct().Count());
+
+        var spec = TestSpecs.Small with { Resources = new ResourceSpec { SlotsPerTrial = new SlotsSpec { Min = 3 } } };
+        await cluster.Experiment("three").SubmitAsync(TestSpecs.Submission(spec), TestContext.Current.CancellationToken);
+        var alone = (await cluster.RunAsync("meanwhile", TestSpecs.Small)).Snapshot.Trials[0];
+        Assert.Equal(all.ParametersSha256, alone.ParametersSha256);
+        Assert.Equal(0, (await cluster.Experiment("three").GetSnapshotAsync(TestContext.Current.CancellationToken))!.Trials[0].Step);
+        await cluster.Cluster.StartAdditionalSiloAsync();
+        Assert.Equal(all.ParametersSha256, (await cluster.FollowAsync("three")).Snapshot.Trials[0].ParametersSha256);
+
+        IEnumerable<LedgerContribution> Contributions(string id) =>
+            new RunFolder(cluster.Folder).Ledger(id, 0).SelectMany(file => file.Lines).SelectMany(line => LedgerRecord.Parse(line)!.Contributions);
     }
 
     [Fact]
@@ -177,7 +230,7 @@ public sealed class ExperimentTests
             }
         };
         await cluster.Experiment("kill").SubmitAsync(TestSpecs.Submission(TestSpecs.Small), TestContext.Current.CancellationToken);
-        await reached.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        await reached.Task.WaitAsync(TimeSpan.FromSeconds(120), TestContext.Current.CancellationToken);
         await cluster.Cluster.KillSiloAsync(victim, TestContext.Current.CancellationToken);
         var (snapshot, events) = await cluster.FollowAsync("kill");
         Assert.Equal(RunState.Succeeded, snapshot.Summary.State);

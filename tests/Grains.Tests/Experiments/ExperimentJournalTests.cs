@@ -13,14 +13,14 @@ public sealed class ExperimentJournalTests : IDisposable
     public async Task LinesThatAFormerActivationAdds_AfterTheNextHasRead_ArePassedOver()
     {
         var first = await OpenAsync(1);
-        first.Append(Line(1, "a"), durable: false);
-        first.Append(Line(2, "b"), durable: false);
+        await first.AppendAsync(Line(1, "a"), durable: false);
+        await first.AppendAsync(Line(2, "b"), durable: false);
         var second = await OpenAsync(2, "a", "b");
-        first.Append(Line(3, "of the former"), durable: false);
-        second.Append(Line(3, "c"), durable: false);
-        first.Append(Line(4, "of the former"), durable: false);
-        first.Append(Line(5, "of the former"), durable: false);
-        second.Append(Line(4, "d"), durable: false);
+        await first.AppendAsync(Line(3, "of the former"), durable: false);
+        await second.AppendAsync(Line(3, "c"), durable: false);
+        await first.AppendAsync(Line(4, "of the former"), durable: false);
+        await first.AppendAsync(Line(5, "of the former"), durable: false);
+        await second.AppendAsync(Line(4, "d"), durable: false);
         await OpenAsync(3, "a", "b", "c", "d");
     }
 
@@ -28,23 +28,23 @@ public sealed class ExperimentJournalTests : IDisposable
     public async Task LinesOfAnActivation_ThatTheNextDidNotBuildOn_ArePassedOver()
     {
         var first = await OpenAsync(1);
-        first.Append(Line(1, "a"), durable: false);
+        await first.AppendAsync(Line(1, "a"), durable: false);
         var second = await OpenAsync(2, "a");
-        first.Append(Line(2, "b"), durable: false);
+        await first.AppendAsync(Line(2, "b"), durable: false);
         var third = await OpenAsync(3, "a", "b");
-        second.Append(Line(2, "x"), durable: false);
-        second.Append(Line(3, "y"), durable: false);
-        third.Append(Line(3, "c"), durable: false);
-        second.Append(Line(4, "z"), durable: false);
+        await second.AppendAsync(Line(2, "x"), durable: false);
+        await second.AppendAsync(Line(3, "y"), durable: false);
+        await third.AppendAsync(Line(3, "c"), durable: false);
+        await second.AppendAsync(Line(4, "z"), durable: false);
         await OpenAsync(4, "a", "b", "c");
     }
 
     [Fact]
     public async Task LineCutOffByACrash_IsPassedOver()
     {
-        (await OpenAsync(1)).Append(Line(1, "a"), durable: true);
+        await (await OpenAsync(1)).AppendAsync(Line(1, "a"), durable: true);
         await File.AppendAllTextAsync(Directory.GetFiles(_folder)[0], "{\"event\":{\"seq", TestContext.Current.CancellationToken);
-        (await OpenAsync(2, "a")).Append(Line(2, "b"), durable: true);
+        await (await OpenAsync(2, "a")).AppendAsync(Line(2, "b"), durable: true);
         await OpenAsync(3, "a", "b");
     }
 

@@ -32,6 +32,22 @@ public sealed class StepReplayTests
         Assert.Contains(wrong.Differences, difference => difference.StartsWith("step 1: the parameters: SHA-256 ", StringComparison.Ordinal));
     }
 
+    /// <summary>The inputs of a step with encoded gradients are those of the last full one before it: what was left since is made again on the way.</summary>
+    [Fact]
+    public async Task StepOfEncodedGradients_IsRecomputed_FromTheLastFullOne()
+    {
+        await using var cluster = await SmallCluster.StartAsync(3, new EngineScript { Parameters = 40_000 });
+        var spec = TestSpecs.Small with { Training = TestSpecs.Small.Training with { Steps = 11, GradientEncoding = GradientEncoding.Bf16 }, Checkpoint = new CheckpointSpec { KeepSteps = 4 } };
+        var (snapshot, _) = await cluster.RunAsync("halves", spec);
+        foreach (var (step, from) in new[] { (11, 8), (9, 8), (8, 0), (3, 0) })
+        {
+            var replay = await ReplayAsync(cluster, "halves", step);
+            Assert.Equal((ReplayState.Equal, from, null), (replay.State, replay.From, replay.Reason));
+        }
+        await using var alone = await SmallCluster.StartAsync(1, new EngineScript { Parameters = 40_000 });
+        Assert.Equal(snapshot.Trials[0].ParametersSha256, (await alone.RunAsync("halves", spec)).Snapshot.Trials[0].ParametersSha256);
+    }
+
     [Fact]
     public async Task Replay_OfWhatWasNotCommitted_OrOfALedgerThatDoesNotHold_SaysSo()
     {

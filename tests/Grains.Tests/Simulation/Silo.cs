@@ -25,7 +25,15 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
     public Silo(World world, string name)
     {
         (World, Name) = (world, name);
-        Disk = world.Disk.Of(this);
+        IsJournaled = world.Journaled;
+        var disk = world.Disk.Of(this);
+        Disk = disk;
+        if (IsJournaled)
+        {
+            var journaled = new JournaledDisk(disk, world.Folders.Data, $"{name}.{world.Booted++}", world.Time, Turns, Turns, _ => world.Fail(this), segmentBytes: 16_000);
+            Disk = journaled;
+            Opened = Turns.Start(() => SimDisk.OpenAsync(disk, journaled));
+        }
         Grains = new SimGrains(this);
         _background = new Background(new Observed(this));
         _transfer = new TensorTransfer(_store, Grains, this, _background);
@@ -39,6 +47,12 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
     public Turns Turns { get; } = new();
 
     public IDisk Disk { get; }
+
+    /// <summary>Whether what is written goes through a journal first.</summary>
+    public bool IsJournaled { get; }
+
+    /// <summary>Ends when the disk can be used.</summary>
+    public Task Opened { get; } = Task.CompletedTask;
 
     public SimGrains Grains { get; }
 
@@ -67,7 +81,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
 
     public Task PauseAsync(double least, double most) => Task.Delay(TimeSpan.FromMilliseconds(least + (most - least) * World.Random.NextDouble()), World.Time);
 
-    public async Task<T> RunAsync<T>(string device, Func<IGradientEngine, T> work, CancellationToken cancellationToken)
+    public async Task<T> RunAsync<T>(string device, WorkShare share, Func<IGradientEngine, T> work, CancellationToken cancellationToken)
     {
         await _device.EnterAsync(cancellationToken);
         try
@@ -86,6 +100,12 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
         {
             _device.Exit();
         }
+    }
+
+    public async Task FinishAsync(Func<CancellationToken, Task> work, CancellationToken cancellationToken)
+    {
+        await PauseAsync(0.5, 5);
+        await work(cancellationToken);
     }
 
     /// <summary>The activation of a grain here, made when it is not.</summary>
@@ -128,7 +148,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
                 activation.Begin(new ParameterRange(activation, _transfer, Disk, World.Folders, _background, World.Time, World.Instruments), () => Task.CompletedTask);
                 break;
             case "worker":
-                activation.Begin(new ShardWorker(activation, this, _transfer, new FolderArtifacts(World.Folders, Disk), World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None), () => Task.CompletedTask);
+                activation.Begin(new ShardWorker(activation, this, _transfer, new FolderArtifacts(World.Folders, Disk), Disk, _background, World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None), () => Task.CompletedTask);
                 break;
             case "directory":
                 var directory = State<DirectoryState>(grain);
@@ -185,7 +205,11 @@ internal sealed class Activation(Silo silo, string grain) : IActivation
     public void Begin(object logic, Func<Task> activate)
     {
         Logic = logic;
-        _ready = silo.Turns.Start(activate);
+        _ready = silo.Turns.Start(async () =>
+        {
+            await silo.Opened;
+            await activate();
+        });
     }
 
     /// <summary>Runs a call, after the activation has begun; one at a time unless it may interleave.</summary>

@@ -14,12 +14,24 @@ internal sealed class SimGrains(Silo from) : IGrainFactory
         {
             nameof(IShardWorkerGrain) => new Worker(from, primaryKey),
             nameof(IParameterRangeGrain) => new Range(from, primaryKey),
-            nameof(ITensorStoreGrain) => throw new NotSupportedException("The simulated gradients are small enough to travel inline."),
+            nameof(ITensorStoreGrain) => new EmptyStore(from),
             nameof(ITrialGrain) => new Trial(from, primaryKey),
             nameof(ITrialReportsGrain) => new Reports(from, primaryKey),
             nameof(IExperimentDirectoryGrain) => new Directory(from, primaryKey),
             _ => throw new NotSupportedException(typeof(TGrainInterface).Name),
         });
+
+    /// <summary>The simulated tensors are small enough to travel inline, and what is asked for later is gone.</summary>
+    private sealed class EmptyStore(Silo from) : ITensorStoreGrain
+    {
+        public Task<TensorChunk?> ReadAsync(string sha256, long offset, int length)
+        {
+            from.World.Tally.Add("residuals gone");
+            return Task.FromResult<TensorChunk?>(null);
+        }
+
+        public Task<TensorGrant?> GrantAsync(string sha256, long offset, long length) => Task.FromResult<TensorGrant?>(null);
+    }
 
     private sealed class Worker(Silo from, string key) : IShardWorkerGrain
     {
@@ -30,6 +42,8 @@ internal sealed class SimGrains(Silo from) : IGrainFactory
 
         public Task<WorkStatus> WaitAsync(ShardToken token, TimeSpan upTo) =>
             from.World.CallAsync<ShardWorker, WorkStatus>(from, Grain, worker => worker.WaitAsync(token, upTo));
+
+        public Task<WorkerReport> ReportAsync() => throw new NotSupportedException("Nobody looks at a simulated worker.");
 
         public Task ForgetAsync(ShardToken token) => from.World.CallAsync<ShardWorker, bool>(from, Grain, worker =>
         {

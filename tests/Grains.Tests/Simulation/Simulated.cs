@@ -36,7 +36,7 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
     public static Simulated Run(int seed, ExperimentSpec spec, FaultPlan plan, string? undisturbed, Func<int, FaultPlan, string, World>? build = null)
     {
         var memory = "/dev/shm";
-        var folder = Directory.CreateDirectory(Path.Combine(Directory.Exists(memory) ? memory : Path.GetTempPath(), $"adjointdpm-simulated-{Environment.ProcessId}-{Guid.NewGuid():N}")).FullName;
+        var folder = Directory.CreateDirectory(Path.Combine(Directory.Exists(memory) ? memory : Path.GetTempPath(), $"adjointdpm-simulated-{Environment.ProcessId:d10}-{Guid.NewGuid():N}")).FullName;
         try
         {
             using var world = (build ?? ((s, p, f) => new World(s, p, 3, f)))(seed, plan, folder);
@@ -67,6 +67,7 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
         var search = new Search(spec);
         if (snapshot.Trials.Count != search.Trials)
             violations.Add($"{snapshot.Trials.Count} trials instead of {search.Trials}");
+        violations.AddRange(world.Disk.Lost.Select(lost => $"a commit that was seen is gone after a power cut: {lost}"));
         text.Append(CultureInfo.InvariantCulture, $"{snapshot.Summary.State} {snapshot.Summary.TrialsEnded} best {snapshot.BestTrial}\n");
         foreach (var trial in snapshot.Trials)
         {

@@ -63,6 +63,38 @@ public sealed class SimulationTests
         }, ["kills at an await", "silos killed", "messages lost", "answers lost", "writes failed", "takeovers", "silos cut off", "silos stalled"], build: InRanges);
     }
 
+    /// <summary>What encoded gradients leave over is carried from step to step through everything that goes wrong, with the parameters in one place or in ranges.</summary>
+    [Fact]
+    public void EncodedGradients_GiveTheUndisturbedRun()
+    {
+        World InRanges(int seed, FaultPlan plan, string folder) => new(seed, plan, 3, folder) { RangeBytes = seed % 3 == 0 ? 2 * sizeof(float) : 1 << 20 };
+        var encoded = new[] { GradientEncoding.Bf16, GradientEncoding.Fp16 }
+            .Select(encoding => Simulated.Single with { Training = Simulated.Single.Training with { Steps = 10, GradientEncoding = encoding } }).ToArray();
+        var calm = encoded.Select(Calm).ToArray();
+        Assert.Equal(3, calm.Append(Calm(encoded[0] with { Training = encoded[0].Training with { GradientEncoding = GradientEncoding.None } })).Distinct().Count());
+        // One worker, and parameters in ranges.
+        Assert.Empty(Simulated.Run(0, encoded[0], FaultPlan.None, calm[0], (s, p, f) => new World(s, p, 1, f)).Violations);
+        Assert.Empty(Simulated.Run(0, encoded[0], FaultPlan.None, calm[0], InRanges).Violations);
+        var faults = Enum.GetValues<Fault>();
+        Check("encoded", Runs(200), seed =>
+        {
+            var random = FaultPlan.Random(seed);
+            return (encoded[seed % 2], random with { AtPhases = [.. random.AtPhases, ((Phase)(seed % 6), 1 + seed % 9, faults[seed / 6 % faults.Length])] }, calm[seed % 2]);
+        }, ["kills at an await", "silos killed", "messages lost", "answers lost", "writes failed", "takeovers", "silos cut off", "silos stalled", "residuals gone"], build: InRanges);
+    }
+
+    /// <summary>Silos that share flushes, on a machine whose power is cut: at any phase, and once more when all is over.</summary>
+    [Fact]
+    public void SilosWithJournals_OnAMachineThatLosesPower_GiveTheUndisturbedRun()
+    {
+        var faults = Enum.GetValues<Fault>();
+        Check("journals", Runs(500), seed =>
+        {
+            var random = FaultPlan.Random(seed);
+            return (Simulated.Search, random with { AtPhases = [.. random.AtPhases, ((Phase)(seed % 6), 1 + seed % 7, seed % 3 == 0 ? faults[seed / 6 % faults.Length] : Fault.KillAll)] }, CalmSearch.Value);
+        }, ["power cuts", "files that lost what was not flushed", "changes written again", "journals ended", "silos that ended themselves", "takeovers", "kills at an await", "silos stalled", "flushes failed"], build: (s, p, f) => new World(s, p, 3, f, journaled: true));
+    }
+
     [Theory]
     [InlineData(0), InlineData(1), InlineData(2), InlineData(3), InlineData(4), InlineData(5)]
     public void EveryFault_AtThisPhaseOfAStep_GivesTheUndisturbedRun(int phase)
@@ -77,13 +109,14 @@ public sealed class SimulationTests
 
     /// <summary>A simulator that finds nothing proves nothing: each of these is a cluster with one safeguard taken out.</summary>
     [Theory]
-    [InlineData("conditional writes"), InlineData("tokens of results"), InlineData("durable ledger")]
+    [InlineData("conditional writes"), InlineData("tokens of results"), InlineData("durable ledger"), InlineData("flushes")]
     public void ClusterWithoutThisSafeguard_IsFound(string without)
     {
         var found = Enumerable.Range(1, 200).Select(seed => Simulated.Run(seed, Simulated.Single, Plan(seed), CalmSingle.Value, (s, p, f) =>
         {
-            var world = new World(s, p, 3, f) { IgnoresETags = without == "conditional writes", IgnoresTokens = without == "tokens of results" };
+            var world = new World(s, p, 3, f, journaled: without == "flushes") { IgnoresETags = without == "conditional writes", IgnoresTokens = without == "tokens of results" };
             world.Disk.LosesAppends = without == "durable ledger";
+            world.Disk.IgnoresFlushes = without == "flushes";
             return world;
         })).FirstOrDefault(run => run.Violations.Count > 0);
         Assert.True(found is not null, $"200 schedules did not notice that the cluster has no {without}.");

@@ -23,9 +23,9 @@ internal sealed class World : IDisposable
     private int _duplicates;
     private long _sent;
 
-    public World(int seed, FaultPlan plan, int silos, string folder)
+    public World(int seed, FaultPlan plan, int silos, string folder, bool journaled = false)
     {
-        (Random, Plan) = (new Random(seed), plan);
+        (Random, Plan, Journaled) = (new Random(seed), plan, journaled);
         Folders = new SiloFolders(folder);
         Disk = new SimDisk(this);
         Instruments = new AdjointDpmInstruments(_meters);
@@ -37,6 +37,12 @@ internal sealed class World : IDisposable
     public Random Random { get; }
 
     public FaultPlan Plan { get; }
+
+    /// <summary>Whether silos write through journals; then the power is cut when all are killed at once, and when the run is over.</summary>
+    public bool Journaled { get; }
+
+    /// <summary>Processes so far.</summary>
+    public int Booted { get; set; }
 
     public VirtualTime Time { get; } = new();
 
@@ -99,6 +105,8 @@ internal sealed class World : IDisposable
             silo.Turns.Kill();
         _silos.Clear();
         _placed.Clear();
+        if (Journaled)
+            Disk.LosePower();
         Boot("auditor");
         var snapshot = _client.Turns.Start(() => CallAsync<ExperimentRun, ExperimentSnapshot?>(_client, "experiment/" + id, run => Task.FromResult(run.Snapshot())));
         Turn(() => snapshot.IsCompleted, TimeSpan.MaxValue);
@@ -177,6 +185,11 @@ internal sealed class World : IDisposable
             case Fault.KillAll:
                 foreach (var silo in _silos.Values.ToArray())
                     Kill(silo);
+                if (Journaled)
+                {
+                    Tally.Add("power cuts");
+                    Disk.LosePower();
+                }
                 break;
             case Fault.Storage:
                 Disk.FailNext += Random.Next(1, 3);
@@ -194,6 +207,13 @@ internal sealed class World : IDisposable
                 _stale += 4;
                 break;
         }
+    }
+
+    /// <summary>A silo's journal cannot be written: it ends itself.</summary>
+    public void Fail(Silo silo)
+    {
+        Tally.Add("silos that ended themselves");
+        Kill(silo);
     }
 
     private void Note(string what)

@@ -50,7 +50,7 @@ public sealed class BucketArtifactsTests : IDisposable
                 stop.Cancel();
                 return new OperationCanceledException(stop.Token);
             };
-            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Artifacts().Write(Place, "spec/a", Fill)!(stop.Token));
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Artifacts().Write(Place, "spec/a", Fill)(stop.Token));
             Assert.Equal(last, _bucket.Objects.Count);
             Assert.Empty(await Artifacts().FilesAsync("x"));
             Assert.Empty(Directory.EnumerateFileSystemEntries(_staging));
@@ -113,7 +113,7 @@ public sealed class BucketArtifactsTests : IDisposable
     {
         var left = Directory.CreateDirectory(Path.Combine(_staging, "left")).FullName;
         await File.WriteAllTextAsync(left + ".lock", "", TestContext.Current.CancellationToken);
-        var used = Artifacts().Write(Place, "spec/a", Fill)!;
+        var used = Artifacts().Write(Place, "spec/a", Fill);
         Assert.False(Directory.Exists(left));
         await SendAsync("spec/a");
         Assert.Equal(2, Directory.EnumerateFileSystemEntries(_staging).Count());
@@ -131,7 +131,7 @@ public sealed class BucketArtifactsTests : IDisposable
 
     private BucketArtifacts Artifacts() => new(_bucket, new BucketOptions(_staging, TimeSpan.FromSeconds(60)), new LocalDisk(), _time, NullLogger<BucketArtifacts>.Instance);
 
-    private Task SendAsync(string run) => Artifacts().Write(Place, run, Fill)!(TestContext.Current.CancellationToken);
+    private Task SendAsync(string run) => Artifacts().Write(Place, run, Fill)(TestContext.Current.CancellationToken);
 
     private static void Fill(string folder)
     {

@@ -29,6 +29,27 @@ public sealed class OptimizerTests
         }
     }
 
+    /// <summary>Ranges of any length give the bits of the whole, so several numbers at once must give those of one.</summary>
+    [Fact]
+    public void AdamW_OnAllNumbers_GivesTheBitsOfOneAtATime()
+    {
+        const int N = 1003;
+        var random = new Random(3);
+        float[] Draw() => [.. Enumerable.Range(0, N).Select(_ => (float)((random.NextDouble() - 0.5) * Math.Pow(10, random.Next(-20, 5))))];
+        var optimizer = new AdamWOptimizer(1e-2, 0.8, 0.95, 1e-8, 0.1);
+        var (parameters, state) = (Draw(), new float[2 * N]);
+        var ones = parameters.Select((p, i) => (Parameter: new[] { p }, State: new float[2])).ToArray();
+        for (var step = 1; step <= 5; step++)
+        {
+            var gradient = Draw();
+            for (var i = 0; i < N; i++)
+                optimizer.Step(step, ones[i].Parameter, new[] { gradient[i] }, ones[i].State);
+            optimizer.Step(step, parameters, gradient, state);
+        }
+        Assert.Equal(ones.Select(one => BitConverter.SingleToUInt32Bits(one.Parameter[0])), parameters.Select(BitConverter.SingleToUInt32Bits));
+        Assert.Equal(ones.Select(one => one.State[0]).Concat(ones.Select(one => one.State[1])), state);
+    }
+
     [Fact]
     public void AdamW_FirstStep_MovesByTheLearningRate()
     {

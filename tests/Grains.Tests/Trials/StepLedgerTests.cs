@@ -9,6 +9,21 @@ public sealed class StepLedgerTests
     private static readonly DateTimeOffset Start = DateTimeOffset.UnixEpoch;
 
     [Fact]
+    public void TryLease_PrefersShardsThatAreAtHome_AndTakesOthersRatherThanNone()
+    {
+        var now = DateTimeOffset.UnixEpoch;
+        var ledger = new StepLedger("a/0", 1, WorkKind.Gradient, 3, 4) { Homes = ["one", "two", "gone", "two"] };
+        var leased = new List<int>();
+        foreach (var worker in new[] { "two/cpu:0", "two/cpu:0", "two/cpu:0", "one/cpu:0" })
+        {
+            Assert.True(ledger.TryLease(worker, now, now, out var token));
+            leased.Add(token.Shard);
+        }
+        Assert.Equal([1, 3, 0, 2], leased);
+        Assert.False(ledger.TryLease("two/cpu:0", now, now, out _));
+    }
+
+    [Fact]
     public void Contribute_CountsEachShardOnce()
     {
         var ledger = New(2);
@@ -28,6 +43,19 @@ public sealed class StepLedgerTests
         foreach (var stale in new[] { token with { Trial = "e/1" }, token with { Epoch = 2 }, token with { Kind = WorkKind.Save }, token with { Step = 8 }, token with { Attempt = 2 }, token with { Attempt = 0 }, token with { Shard = 2 }, token with { Shard = -1 } })
             Assert.Equal(ContributionOutcome.Stale, ledger.Contribute(stale, "x"));
         Assert.Equal(0, ledger.Contributed);
+    }
+
+    [Fact]
+    public void RoundAfterOneThatWasDropped_TakesNothingOfIt()
+    {
+        var ledger = new StepLedger("e/0", 1, WorkKind.Gradient, 7, 1, attemptsBefore: 2);
+        Assert.True(ledger.TryLease("a", Start, Start.AddSeconds(5), out var token));
+        Assert.Equal((3, 0, false, 3), (token.Attempt, ledger.Reissued, ledger.IsReissue(token), ledger.MostAttempts));
+        Assert.Equal(ContributionOutcome.Stale, ledger.Contribute(token with { Attempt = 2 }, "x"));
+        Assert.True(ledger.Release(token));
+        Assert.True(ledger.TryLease("a", Start, Start.AddSeconds(5), out var next));
+        Assert.Equal((1, true), (ledger.Reissued, ledger.IsReissue(next)));
+        Assert.Equal(ContributionOutcome.Accepted, ledger.Contribute(token, "x"));
     }
 
     [Fact]

@@ -87,6 +87,27 @@ public sealed class GradientEngineTests : IDisposable
         }
     }
 
+    /// <summary>One sample at a time is the same mean up to rounding, and a function of its arguments too.</summary>
+    [Fact]
+    public void Lean_IsTheSameGradient_SampleBySample()
+    {
+        foreach (var method in new[] { GradientName.Discrete, GradientName.StoreAll })
+        {
+            var plan = Plan(Spec with { Model = Spec.Model with { Dtype = NumberFormat.Float64 }, Gradient = Spec.Gradient with { Method = method } });
+            var theta = Moved(Start(plan));
+            var whole = _engine.Differentiate(plan, theta, 3, 1, CancellationToken.None);
+            var lean = _engine.Differentiate(plan with { Lean = true }, theta, 3, 1, CancellationToken.None);
+            Assert.Equal(whole.Samples, lean.Samples);
+            Assert.Equal(whole.Sums.Keys, lean.Sums.Keys);
+            Assert.All(whole.Sums, sum => Assert.Equal(sum.Value, lean.Sums[sum.Key], 1e-9));
+            float[] expected = MemoryMarshal.Cast<byte, float>(whole.Gradient).ToArray(), found = MemoryMarshal.Cast<byte, float>(lean.Gradient).ToArray();
+            var longest = expected.Max(Math.Abs);
+            Assert.All(expected.Zip(found), pair => Assert.Equal(pair.First, pair.Second, 1e-6f * longest));
+            Assert.Equal(3, lean.Statistics.Samples);
+            Assert.Equal(lean.Gradient, _engine.Differentiate(plan with { Lean = true }, theta, 3, 1, CancellationToken.None).Gradient);
+        }
+    }
+
     [Fact]
     public void Evaluate_InPartsOrWhole_CountsTheSame()
     {

@@ -31,10 +31,10 @@ internal sealed class ClipEncoder : nn.Module
         RegisterComponents();
     }
 
-    public List<Tensor> Run(Tensor x)
+    public List<Tensor> Run(Tensor x, int? count = null)
     {
         var states = new List<Tensor> { x };
-        foreach (var layer in layers)
+        foreach (var layer in count is { } some ? layers.Take(some) : layers)
             states.Add(x = layer.call(x));
         return states;
     }
@@ -97,15 +97,13 @@ internal sealed class ClipAttention : nn.Module<Tensor, Tensor>
     public override Tensor forward(Tensor x)
     {
         using var scope = NewDisposeScope();
-        var (q, k, v) = (Split(q_proj.call(x)), Split(k_proj.call(x)), Split(v_proj.call(x)));
+        var (q, k, v) = (Attention.Split(q_proj.call(x), _heads), Attention.Split(k_proj.call(x), _heads), Attention.Split(v_proj.call(x), _heads));
         var scores = q.mul(_scale).matmul(k.transpose(-1, -2));
         if (_causal)
             scores = scores.masked_fill(ones(x.shape[1], x.shape[1], dtype: ScalarType.Bool, device: x.device).triu(1), Never);
         var weights = scores.softmax(-1);
         return out_proj.call(weights.matmul(v).transpose(1, 2).reshape(x.shape)).MoveToOuterDisposeScope();
     }
-
-    private Tensor Split(Tensor x) => x.reshape(x.shape[0], x.shape[1], _heads, -1).transpose(1, 2);
 }
 
 /// <summary>transformers' <c>CLIPMLP</c>.</summary>

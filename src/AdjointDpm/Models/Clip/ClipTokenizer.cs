@@ -143,7 +143,7 @@ public sealed class ClipTokenizer
             for (var n = 0; n < Length; n++)
             {
                 // What is cut off is cut before the end token.
-                all[(b * Length) + n] = n >= ids.Count ? Pad : n == Length - 1 ? (ids.Count >= Length ? End : ids[n]) : ids[n];
+                all[(b * Length) + n] = n >= ids.Count ? Pad : n == Length - 1 ? End : ids[n];
             }
         }
 

@@ -33,15 +33,13 @@ public sealed class ClipVisionModel : nn.Module<Tensor, Tensor>
     /// <exception cref="SafetensorsException">The weights are missing or do not fit. Nothing stays loaded.</exception>
     public static ClipVisionModel Load(string folder)
     {
-        var model = new ClipVisionModel(ClipVisionConfig.Read(Path.Combine(folder, "config.json")));
+        var config = ClipVisionConfig.Read(Path.Combine(folder, "config.json"));
+        var model = Layers.Blank(ScalarType.Float32, () => new ClipVisionModel(config));
         try
         {
             ModuleWeights.Load(model, WeightFiles.Find(folder, "model", null), name =>
                 name.StartsWith("text_model.", StringComparison.Ordinal) || name is "text_projection.weight" or "logit_scale" ? null : ClipNames.Current(name));
-            model.eval();
-            foreach (var parameter in model.parameters())
-                parameter.requires_grad = false;
-            return model;
+            return Layers.Constant(model);
         }
         catch
         {
@@ -54,10 +52,22 @@ public sealed class ClipVisionModel : nn.Module<Tensor, Tensor>
     /// <exception cref="ArgumentException">The pictures are of another size.</exception>
     public override Tensor forward(Tensor pixels)
     {
-        if (pixels.dim() != 4 || pixels.shape[1] != Config.NumChannels || pixels.shape[2] != Config.ImageSize || pixels.shape[3] != Config.ImageSize)
-            throw new ArgumentException($"Pictures are [B, {Config.NumChannels}, {Config.ImageSize}, {Config.ImageSize}], but these are [{string.Join(", ", pixels.shape)}]. Prepare them.", nameof(pixels));
+        CheckSize(pixels);
         using var scope = NewDisposeScope();
         return visual_projection.call(vision_model.call(pixels)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>States [B, patches + 1, width] after some of the layers, the class state first, not normalised: transformers' <c>hidden_states[layers]</c>. Later layers are not computed.</summary>
+    /// <param name="pixels">Prepared pictures.</param>
+    /// <param name="layers">After how many layers; 0 for the embeddings of the patches.</param>
+    /// <exception cref="ArgumentException">The pictures are of another size, or there are not so many layers.</exception>
+    public Tensor States(Tensor pixels, int layers)
+    {
+        CheckSize(pixels);
+        if (layers < 0 || layers > Config.NumHiddenLayers)
+            throw new ArgumentException($"The network has {Config.NumHiddenLayers} layers, not {layers}.", nameof(layers));
+        using var scope = NewDisposeScope();
+        return vision_model.States(pixels, layers).MoveToOuterDisposeScope();
     }
 
     /// <summary>Pictures as the network wants them: resized, from [-1, 1] to [0, 1], and normalised channel by channel. Differentiable; values beyond are not cut off, since a cut would stop their gradient.</summary>
@@ -74,6 +84,12 @@ public sealed class ClipVisionModel : nn.Module<Tensor, Tensor>
         return sized.mul(scale).Plus(shift).to(dtype).MoveToOuterDisposeScope();
 
         Tensor Row(float[] values) => tensor(values, [1, 3, 1, 1], dtype: images.dtype, device: images.device);
+    }
+
+    private void CheckSize(Tensor pixels)
+    {
+        if (pixels.dim() != 4 || pixels.shape[1] != Config.NumChannels || pixels.shape[2] != Config.ImageSize || pixels.shape[3] != Config.ImageSize)
+            throw new ArgumentException($"Pictures are [B, {Config.NumChannels}, {Config.ImageSize}, {Config.ImageSize}], but these are [{string.Join(", ", pixels.shape)}]. Prepare them.", nameof(pixels));
     }
 }
 
@@ -101,6 +117,8 @@ internal sealed class VisionTransformer : nn.Module<Tensor, Tensor>
         var last = encoder.Run(pre_layrnorm.call(embeddings.call(pixels)))[^1];
         return post_layernorm.call(last.select(1, 0)).MoveToOuterDisposeScope();
     }
+
+    public Tensor States(Tensor pixels, int layers) => encoder.Run(pre_layrnorm.call(embeddings.call(pixels)), layers)[^1];
 }
 
 /// <summary>transformers' <c>CLIPVisionEmbeddings</c>: [B, C, H, W] to [B, patches + 1, width].</summary>

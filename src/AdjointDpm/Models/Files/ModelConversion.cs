@@ -29,11 +29,11 @@ public static class ModelConversion
             throw new ArgumentException($"'{input}' would be written over itself. Name another output.", nameof(output));
         if (Directory.Exists(input))
             return Model(StableDiffusionFolder.Open(input).Load(), output, options);
-        bool isLora, isWord;
+        bool isLora, isKohya, isWord;
         using (var file = SafetensorsFile.Open(input))
-            (isLora, isWord) = (ModelFile.IsLora(file.Names), ModelFile.IsWord(file));
+            (isLora, isKohya, isWord) = (ModelFile.IsLora(file.Names), ModelFile.IsKohya(file.Names), ModelFile.IsWord(file));
         if (isLora)
-            return Lora(input, output, options);
+            return Lora(input, isKohya, output, options);
         if (isWord)
             return Word(input, output, options);
         var folder = Needed(options, input, "the tokenizers, which such files lack");
@@ -69,10 +69,10 @@ public static class ModelConversion
             }
         }
 
-        return $"{ModelFile.Called(StableDiffusionConfig.Of(model).Kind)} as a {(toFile ? "single file" : "diffusers folder")}; read back, all {compared} tensors equal.";
+        return $"{StableDiffusionConfig.Of(model).Kind.Called()} as a {(toFile ? "single file" : "diffusers folder")}; read back, all {compared} tensors equal.";
     }
 
-    private static string Lora(string input, string output, ConversionOptions options)
+    private static string Lora(string input, bool isKohya, string output, ConversionOptions options)
     {
         if (!IsFile(output))
             throw new ArgumentException($"A LoRA is one file: '{output}' must end in .safetensors.", nameof(output));
@@ -82,7 +82,7 @@ public static class ModelConversion
         {
             "kohya" => LoraDialect.Kohya,
             "diffusers" => LoraDialect.Diffusers,
-            null => IsKohya(input) ? LoraDialect.Diffusers : LoraDialect.Kohya,
+            null => isKohya ? LoraDialect.Diffusers : LoraDialect.Kohya,
             var other => throw new ArgumentException($"A LoRA is written as kohya or diffusers, not as '{other}'.", nameof(options)),
         };
         var about = lora.Metadata.Where(m => m.Key.StartsWith("ss_", StringComparison.Ordinal) && m.Key is not ("ss_network_dim" or "ss_network_alpha" or "ss_network_module")).ToDictionary();
@@ -109,12 +109,6 @@ public static class ModelConversion
     }
 
     private static bool IsFile(string path) => Path.GetExtension(path).Equals(".safetensors", StringComparison.OrdinalIgnoreCase);
-
-    private static bool IsKohya(string path)
-    {
-        using var file = SafetensorsFile.Open(path);
-        return file.Names[0].StartsWith("lora_", StringComparison.Ordinal);
-    }
 
     private static StableDiffusionFolder Needed(ConversionOptions options, string input, string what) => StableDiffusionFolder.Open(options.Model
         ?? throw new ArgumentException($"'{input}' needs a diffusers folder of its model for {what}. Name one with --model.", nameof(options)));

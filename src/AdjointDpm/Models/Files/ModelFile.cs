@@ -27,6 +27,8 @@ public static class ModelFile
 
     internal static bool IsLora(IEnumerable<string> names) => names.Any(n => LoraWeights.IsPart(n));
 
+    internal static bool IsKohya(IEnumerable<string> names) => names.Any(n => n.StartsWith("lora_", StringComparison.Ordinal));
+
     internal static bool IsWord(SafetensorsFile file) =>
         file.Names is ["emb_params"] or ["clip_g", "clip_l"] || (file.Names.Count == 1 && file.Shape(file.Names[0]).Count is 1 or 2 && !file.Names[0].Contains('.', StringComparison.Ordinal));
 
@@ -42,7 +44,7 @@ public static class ModelFile
         {
             try
             {
-                return ("single-file checkpoint", [new("model", Called(SingleFileCheckpoint.Detect(path)))]);
+                return ("single-file checkpoint", [new("model", SingleFileCheckpoint.Detect(path).Called())]);
             }
             catch (SafetensorsException e)
             {
@@ -55,14 +57,13 @@ public static class ModelFile
 
     private static List<KeyValuePair<string, string>> Lora(SafetensorsFile file)
     {
-        var kohya = file.Names.Any(n => n.StartsWith("lora_", StringComparison.Ordinal));
         var ranks = file.Names.Where(n => LoraWeights.IsDown(n) && file.Shape(n).Count > 0).Select(n => file.Shape(n)[0]).Order().Distinct().ToList();
         var xl = file.Names.Any(n => n.StartsWith("lora_te2_", StringComparison.Ordinal) || n.StartsWith("text_encoder_2.", StringComparison.Ordinal) || n.StartsWith("lora_unet_input_blocks", StringComparison.Ordinal) || n.StartsWith("lora_unet_output_blocks", StringComparison.Ordinal));
         // The first projection of a text's states is as wide as they are.
         var width = file.Names.Where(n => n.Contains("attn2", StringComparison.Ordinal) && n.Contains("to_k", StringComparison.Ordinal) && LoraWeights.IsDown(n) && file.Shape(n).Count > 1).Select(n => file.Shape(n)[1]).FirstOrDefault();
         var facts = new List<KeyValuePair<string, string>>
         {
-            new("dialect", kohya ? "kohya" : "diffusers"),
+            new("dialect", IsKohya(file.Names) ? "kohya" : "diffusers"),
             new("model", xl || width == 2048 ? "Stable Diffusion XL" : width switch { 768 => "Stable Diffusion 1", 1024 => "Stable Diffusion 2", _ => "not told by its tensors" }),
             new("layers", Number(file.Names.Count(LoraWeights.IsDown))),
             new("rank", ranks.Count == 1 ? Number(ranks[0]) : $"{ranks.FirstOrDefault()} to {ranks.LastOrDefault()}"),
@@ -80,7 +81,7 @@ public static class ModelFile
         var config = folder.ReadConfig();
         var facts = new List<KeyValuePair<string, string>>
         {
-            new("model", Called(config.Kind)),
+            new("model", config.Kind.Called()),
             new("prediction", config.Scheduler.PredictionType),
             new("scheduler", config.Scheduler.ClassName),
             new("channels", string.Join(", ", config.Unet.BlockOutChannels)),
@@ -103,8 +104,6 @@ public static class ModelFile
         using var weights = WeightFiles.Open(WeightFiles.Find(folder.UnetFolder, "diffusion_pytorch_model"));
         return new(path, "diffusers folder", [new("network", folder.UnetClass), new("tensors", Number(weights.Names.Count())), new("parameters", Number(weights.Names.Sum(n => Count(weights.Shape(n)))))], new Dictionary<string, string>(), []);
     }
-
-    internal static string Called(SingleFileKind kind) => kind switch { SingleFileKind.Sd1 => "Stable Diffusion 1", SingleFileKind.Sd2 => "Stable Diffusion 2", _ => "Stable Diffusion XL" };
 
     private static IEnumerable<KeyValuePair<string, string>> Sizes(List<TensorReport> tensors)
     {

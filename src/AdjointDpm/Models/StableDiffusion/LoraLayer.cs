@@ -29,13 +29,11 @@ public sealed record LoraLayer(string Component, string Module, Tensor Down, Ten
     {
         using var scope = NewDisposeScope();
         using Scalar scale = (Alpha / Rank).ToScalar();
-        var (up, down) = (Wide(Up), Wide(Down));
+        var (up, down) = (Up.Wide(), Down.Wide());
         return up.reshape(up.shape[0], -1).matmul(down.reshape(Rank, -1)).mul(scale).reshape(shape).MoveToOuterDisposeScope();
     }
 
     internal bool Fits(long[] weight) =>
         Down.dim() >= 2 && Up.dim() >= 2 && Rank > 0 && Up.numel() == Up.shape[0] * Rank && Up.shape[1] == Rank
         && Up.shape[0] == weight[0] && Down.numel() == Rank * weight[1..].Aggregate(1L, (a, b) => a * b);
-
-    private static Tensor Wide(Tensor x) => x.dtype is ScalarType.Float32 or ScalarType.Float64 ? x : x.to(float32);
 }

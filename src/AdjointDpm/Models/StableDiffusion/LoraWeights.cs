@@ -78,8 +78,8 @@ public sealed class LoraWeights : IDisposable
         if (unknown.Count > 0 || found.Count == 0)
         {
             throw new SafetensorsException(path, null, found.Count == 0
-                ? $"holds no LoRA for this model{(unknown.Count > 0 ? $": its first tensor is '{unknown[0]}'" : "")}. Check that it was trained for {Called(model)}."
-                : $"has {unknown.Count} tensors that this model has no layer for, such as '{unknown[0]}'. Check that it was trained for {Called(model)}.");
+                ? $"holds no LoRA for this model{(unknown.Count > 0 ? $": its first tensor is '{unknown[0]}'" : "")}. Check that it was trained for {SingleFileCheckpoint.KindOf(model).Called()}."
+                : $"has {unknown.Count} tensors that this model has no layer for, such as '{unknown[0]}'. Check that it was trained for {SingleFileCheckpoint.KindOf(model).Called()}.");
         }
 
         var layers = new List<LoraLayer>();
@@ -94,7 +94,7 @@ public sealed class LoraWeights : IDisposable
                 var (down, up) = (file.Shape(entry.Down), file.Shape(entry.Up));
                 var rank = down.Count > 0 ? down[0] : 0;
                 if (rank < 1 || up.Count < 2 || up[0] != shape[0] || up.Aggregate(1L, (a, b) => a * b) != rank * shape[0] || down.Aggregate(1L, (a, b) => a * b) != rank * shape[1..].Aggregate(1L, (a, b) => a * b))
-                    throw new SafetensorsException(path, entry.Down, $"[{string.Join(", ", down)}] and '{entry.Up}' [{string.Join(", ", up)}] are no adapter of {layer.Component}.{layer.Module}, whose weight is [{string.Join(", ", shape)}]. Check that the file was trained for {Called(model)}.");
+                    throw new SafetensorsException(path, entry.Down, $"[{string.Join(", ", down)}] and '{entry.Up}' [{string.Join(", ", up)}] are no adapter of {layer.Component}.{layer.Module}, whose weight is [{string.Join(", ", shape)}]. Check that the file was trained for {SingleFileCheckpoint.KindOf(model).Called()}.");
                 layers.Add(new(layer.Component, layer.Module, file.Read(entry.Down).DetachFromDisposeScope(), file.Read(entry.Up).DetachFromDisposeScope(), Alpha(file, entry.Alpha, layer, (int)rank)));
             }
 
@@ -273,8 +273,6 @@ public sealed class LoraWeights : IDisposable
         // Zero or nothing means the rank, as in sd-scripts.
         return alpha is null or 0 ? rank : double.IsFinite(alpha.Value) ? alpha.Value : throw new SafetensorsException(file.Path, name, $"has an alpha of {alpha}.");
     }
-
-    private static string Called(StableDiffusionModel model) => SingleFileCheckpoint.KindOf(model) switch { SingleFileKind.Sd1 => "Stable Diffusion 1", SingleFileKind.Sd2 => "Stable Diffusion 2", _ => "Stable Diffusion XL" };
 
     private static void Free(IReadOnlyList<LoraLayer> layers)
     {

@@ -21,7 +21,7 @@ public sealed record PromptEmbeddings(Tensor States, Tensor? Pooled) : IDisposab
         var tensors = new Dictionary<string, Tensor> { [StatesName] = States };
         if (Pooled is not null)
             tensors[PooledName] = Pooled;
-        SafetensorsWriter.Write(path, tensors, new Dictionary<string, string>(metadata ?? new Dictionary<string, string>()) { ["format"] = "pt" });
+        SafetensorsWriter.WriteForTorch(path, tensors, metadata);
     }
 
     /// <summary>Reads what <see cref="Write"/> wrote.</summary>

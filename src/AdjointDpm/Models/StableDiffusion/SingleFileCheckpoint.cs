@@ -70,10 +70,7 @@ public static class SingleFileCheckpoint
         {
             var network = Layers.Blank(ScalarType.Float32, make);
             parts.Add(network);
-            network.eval();
-            foreach (var parameter in network.parameters())
-                parameter.requires_grad = false;
-            return network;
+            return Layers.Constant(network);
         }
     }
 
@@ -88,8 +85,11 @@ public static class SingleFileCheckpoint
         var tensors = new Dictionary<string, Tensor>(StringComparer.Ordinal);
         foreach (var (map, _, _) in Maps(KindOf(model), model.TextEncoders, model.Unet, model.Autoencoder, SingleFileNames.Autoencoder))
             map.AddTo(tensors);
-        SafetensorsWriter.Write(path, tensors, new Dictionary<string, string>(metadata ?? new Dictionary<string, string>()) { ["format"] = "pt" });
+        SafetensorsWriter.WriteForTorch(path, tensors, metadata);
     }
+
+    /// <summary>The model's name for people.</summary>
+    internal static string Called(this SingleFileKind kind) => kind switch { SingleFileKind.Sd1 => "Stable Diffusion 1", SingleFileKind.Sd2 => "Stable Diffusion 2", _ => "Stable Diffusion XL" };
 
     internal static SingleFileKind KindOf(StableDiffusionModel model) => StableDiffusionConfig.Of(model).Kind;
 

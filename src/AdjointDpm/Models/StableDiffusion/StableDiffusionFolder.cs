@@ -11,8 +11,8 @@ namespace AdjointDpm.Models.StableDiffusion;
 
 /// <summary>A whole Stable Diffusion 1, 2 or XL folder as diffusers lays it out, found by its <c>model_index.json</c>.</summary>
 /// <remarks>
-/// Weights are copied tensor by tensor out of a memory map into their network: beside the networks themselves, one tensor lies in
-/// memory. Missing fields of configurations have their class's defaults; components that make no picture, such as the safety checker, are passed over.
+/// Weights are read tensor by tensor, each into memory that its network then keeps; one that has to change its dtype lies there
+/// twice while it does. Missing fields of configurations have their class's defaults; components that make no picture, such as the safety checker, are passed over.
 /// </remarks>
 public sealed class StableDiffusionFolder
 {
@@ -200,12 +200,9 @@ public sealed class StableDiffusionFolder
         try
         {
             ModuleWeights.Load(network, WeightFiles.Find(In(part), stem, _variant), rename);
-            network.eval();
             // What was not made in it: normalisations.
             network.to(dtype);
-            foreach (var parameter in network.parameters())
-                parameter.requires_grad = false;
-            return network;
+            return Layers.Constant(network);
         }
         catch
         {

@@ -2,7 +2,6 @@ using AdjointDpm.Models.Clip;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Models.Vae;
 using AdjointDpm.Samplers;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Models.StableDiffusion;
@@ -162,8 +161,7 @@ public sealed class StableDiffusionModel : IDisposable
     {
         var grid = Scheduler.Grid(steps);
         var scale = Scheduler.NoiseScale(grid);
-        using Scalar scalar = scale.ToScalar();
-        return new() { Field = field, Noise = scale == 1 ? noise : noise.mul(scalar), Grid = grid, Sampler = Scheduler.Sampler() };
+        return new() { Field = field, Noise = scale == 1 ? noise : noise.Times(scale), Grid = grid, Sampler = Scheduler.Sampler() };
     }
 
     /// <summary>Decodes sampled latents to images, near [-1, 1] but not clamped, in float32 or wider. Differentiable: call it in the loss.</summary>
@@ -172,7 +170,7 @@ public sealed class StableDiffusionModel : IDisposable
     {
         using var scope = NewDisposeScope();
         var image = Autoencoder.DecodeSample(latents);
-        return (image.dtype is ScalarType.Float32 or ScalarType.Float64 ? image : image.to(float32)).MoveToOuterDisposeScope();
+        return image.Wide().MoveToOuterDisposeScope();
     }
 
     /// <summary>Frees the networks.</summary>

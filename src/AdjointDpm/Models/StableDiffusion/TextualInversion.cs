@@ -66,5 +66,5 @@ public sealed record TextualInversion(string Token, IReadOnlyList<Tensor> Embedd
         : throw new SafetensorsException(path, null, $"would hold embeddings for {Embeddings.Count} text encoders, but the form has room for one. Write SDXL's pair.");
 
     private static void Write(string path, params (string Name, Tensor Value)[] tensors) =>
-        SafetensorsWriter.Write(path, tensors.ToDictionary(t => t.Name, t => t.Value), new Dictionary<string, string> { ["format"] = "pt" });
+        SafetensorsWriter.WriteForTorch(path, tensors.ToDictionary(t => t.Name, t => t.Value));
 }

@@ -35,7 +35,7 @@ internal sealed class Attention : nn.Module<Tensor, Tensor, Tensor>
     public override Tensor forward(Tensor x, Tensor context)
     {
         using var scope = NewDisposeScope();
-        var (q, k, v) = (Split(to_q.call(x)), Split(to_k.call(context)), Split(to_v.call(context)));
+        var (q, k, v) = (Split(to_q.call(x), _heads), Split(to_k.call(context), _heads), Split(to_v.call(context), _heads));
         if (_upcast)
             (q, k) = (q.to(float32), k.to(float32));
         var weights = q.matmul(k.transpose(-1, -2)).mul(_scale).softmax(-1);
@@ -44,6 +44,6 @@ internal sealed class Attention : nn.Module<Tensor, Tensor, Tensor>
         return to_out[1].call(to_out[0].call(joined)).MoveToOuterDisposeScope();
     }
 
-    // [B, N, heads·d] to [B, heads, N, d]
-    private Tensor Split(Tensor x) => x.reshape(x.shape[0], x.shape[1], _heads, -1).transpose(1, 2);
+    /// <summary>[B, N, heads·d] to [B, heads, N, d].</summary>
+    public static Tensor Split(Tensor x, long heads) => x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2);
 }

@@ -43,7 +43,7 @@ internal sealed class SpatialAttention : nn.Module<Tensor, Tensor>
         using var scope = NewDisposeScope();
         var normed = group_norm is null ? x : group_norm.call(x);
         var sequence = normed.flatten(2).transpose(1, 2);
-        var (q, k, v) = (Split(to_q.call(sequence)), Split(to_k.call(sequence)), Split(to_v.call(sequence)));
+        var (q, k, v) = (Attention.Split(to_q.call(sequence), _heads), Attention.Split(to_k.call(sequence), _heads), Attention.Split(to_v.call(sequence), _heads));
         var mixed = q.matmul(k.transpose(-1, -2)).mul(_scale).softmax(-1).matmul(v);
         var joined = to_out[0].call(mixed.transpose(1, 2).reshape(x.shape[0], -1, x.shape[1]));
         var y = joined.transpose(1, 2).reshape(x.shape).Plus(x);
@@ -51,6 +51,4 @@ internal sealed class SpatialAttention : nn.Module<Tensor, Tensor>
             y = y.mul(_outputScale);
         return y.MoveToOuterDisposeScope();
     }
-
-    private Tensor Split(Tensor x) => x.reshape(x.shape[0], x.shape[1], _heads, -1).transpose(1, 2);
 }

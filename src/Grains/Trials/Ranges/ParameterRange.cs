@@ -24,6 +24,7 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
     private byte[] _parameters = [];
     private float[] _optimizer = [];
     private RangeRound? _round;
+    private GradientBuffers? _buffers;
     private GradientReduction? _reduction;
     private float[]? _mean;
     private IDisposable? _keep;
@@ -57,7 +58,9 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
                 throw new RangeLostException($"Step {shard.Round.Step + 1} is over: step {current.Step + 1} has begun.");
             _shards.Clear();
             (_round, _mean) = (shard.Round, null);
-            _reduction = new GradientReduction(_spec!.Training.Shards, _parameters.Length / sizeof(float));
+            if (_buffers?.Length != _parameters.Length / sizeof(float))
+                _buffers = new GradientBuffers(_parameters.Length / sizeof(float));
+            _reduction = new GradientReduction(_spec!.Training.Shards, _buffers.Length, _buffers);
         }
         // Of a shard that was given out twice the contents come once; a transfer that failed is tried anew.
         if (_shards.TryGetValue(shard.Shard, out var known) && !known.Added.IsFaulted && !known.Added.IsCanceled)
@@ -79,14 +82,15 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
         Require(round);
         var (mean, spec, files, before, stateBefore) = (_mean!, _spec!.Optimizer, _files!, _parameters, _optimizer);
         var (parameters, optimizer) = await background.RunAsync(() => StepUpdate.Stepped(mean, norm, round.Step + 1, spec, before, stateBefore));
-        await files.WriteAsync(parameters);
+        var written = await files.WriteAsync(parameters);
         var sha = optimizer.Length == 0 ? null : await files.WriteAsync(TrialFiles.Bytes(optimizer));
         Require(round);
+        _buffers?.Return(mean);
         // Gathered and spent: from here on the step is done again only from the disk.
         (_reduction, _mean) = (null, null);
         Withdraw();
         (_parameters, _optimizer) = (parameters, optimizer);
-        return new RangeVersion(Offer(parameters), sha);
+        return new RangeVersion(Offer(parameters, written), sha);
     }
 
     public async Task<TensorReference> OfferAsync(RangeClaim claim, string sha256)
@@ -119,12 +123,15 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
 
     private async Task AddAsync(RangeShard shard, GradientReduction reduction)
     {
-        var bytes = await transfer.FetchPieceAsync(shard.Gradient, _load!.Range, default);
+        // Received where it is added.
+        var gradient = _buffers!.Rent();
+        var range = _load!.Range;
+        await EncodedGradient.ReceiveAsync(_spec!.Training, shard.Round.Step, gradient, into => transfer.FetchPieceAsync(shard.Gradient, range, into, default));
         // A later round has its own.
         if (reduction != _reduction)
             throw new RangeLostException($"The gathering of step {shard.Round.Step + 1} is over.");
-        instruments.GradientReceived(bytes.Length);
-        reduction.Add(shard.Shard, TrialFiles.Floats(bytes), shard.Weight);
+        instruments.GradientReceived(gradient.Length * EncodedGradient.BytesPerNumber(_spec!.Training, shard.Round.Step));
+        reduction.Add(shard.Shard, gradient, shard.Weight);
     }
 
     private GradientReduction Require(RangeRound round)
@@ -133,9 +140,9 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
         return _round == round && _reduction is { IsComplete: true } complete ? complete : throw new RangeLostException($"The range has not gathered {round}.");
     }
 
-    private TensorReference Offer(byte[] bytes)
+    private TensorReference Offer(byte[] bytes, string? sha256 = null)
     {
-        var reference = transfer.Offer(bytes);
+        var reference = transfer.Offer(bytes, sha256: sha256);
         if (!_offered.TryAdd(reference.Sha256, reference))
             transfer.Withdraw(reference);
         return _offered[reference.Sha256];
@@ -152,7 +159,7 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
     {
         Withdraw();
         _shards.Clear();
-        (_files, _round, _reduction, _mean, _parameters, _optimizer) = (null, null, null, null, [], []);
+        (_files, _round, _reduction, _buffers, _mean, _parameters, _optimizer) = (null, null, null, null, null, [], []);
     }
 
     private Task Sweep()

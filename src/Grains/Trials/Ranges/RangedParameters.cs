@@ -49,7 +49,7 @@ internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInve
 
     public async Task<byte[]?> CollectAsync(WorkResult result, CancellationToken cancellationToken)
     {
-        Lengths.Require(result, Reference.Length);
+        Lengths.Require(result, Reference.Length / sizeof(float) * EncodedGradient.BytesPerNumber(_spec.Training, result.Token.Step));
         var round = Round;
         await EachAsync(async range =>
         {

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using AdjointDpm.Gradients;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
@@ -43,14 +44,37 @@ internal sealed class GradientEngine : IGradientEngine
     public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken)
     {
         using var threads = ThreadCount.Enter(plan.Spec.Resources.Threads);
+        var samples = plan.Spec.Training.SamplesPerShard;
+        if (!plan.Lean)
+            return Differentiate(plan, parameters, step, shard, 0, samples, cancellationToken);
+
+        // Every sample has the noise and the class that it has in the whole batch.
+        var spec = plan.Spec with { Gradient = plan.Spec.Gradient with { Method = plan.Spec.Gradient.Method == GradientName.StoreAll ? GradientName.Discrete : plan.Spec.Gradient.Method } };
+        var (total, sums, statistics) = (Array.Empty<float>(), new Dictionary<string, double>(), new WorkStatistics());
+        for (var sample = 0; sample < samples; sample++)
+        {
+            var one = Differentiate(plan with { Spec = spec }, parameters, step, shard, sample, 1, cancellationToken);
+            var gradient = MemoryMarshal.Cast<byte, float>(one.Gradient);
+            if (sample == 0)
+                total = new float[gradient.Length];
+            System.Numerics.Tensors.TensorPrimitives.Add(total, gradient, total);
+            foreach (var (name, value) in one.Sums)
+                sums[name] = sums.GetValueOrDefault(name) + value;
+            statistics = one.Statistics.After(statistics);
+        }
+        System.Numerics.Tensors.TensorPrimitives.Multiply(total, 1f / samples, total);
+        return new ShardGradient(MemoryMarshal.AsBytes<float>(total).ToArray(), samples, sums, statistics);
+    }
+
+    private ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, int from, int samples, CancellationToken cancellationToken)
+    {
         var (spec, model) = (plan.Spec, Load(plan));
         using var scope = NewDisposeScope();
         model.Use(parameters);
-        var samples = spec.Training.SamplesPerShard;
         var key = new NoiseKey((ulong)spec.Training.Seed, (uint)step, (ushort)shard);
-        var first = ((long)step * spec.Training.Shards + shard) * samples;
+        var first = ((long)step * spec.Training.Shards + shard) * spec.Training.SamplesPerShard + from;
         var labels = Labels(model, spec, first, samples);
-        var request = Request(spec, model, labels, key, samples);
+        var request = Request(spec, model, labels, key, samples, (uint)from);
         using var loss = Loss(spec, model, labels, request);
         using var solved = Sampling.Differentiate(Declared(request, model), loss.Mean, SolveMethods.Gradient(spec.Gradient), cancellationToken);
         var gradient = TorchBytes.Read(model.Part.Gradients(solved));
