@@ -54,7 +54,7 @@ public sealed class BucketTests : IDisposable
         Assert.False(Directory.Exists(Path.Combine(cluster.Folder, "experiments")));
         Assert.Empty(Directory.EnumerateFileSystemEntries(_staging));
         Assert.All(cluster.Silos, silo => Assert.DoesNotContain(Secret, silo.Log, StringComparison.Ordinal));
-        Assert.All(Directory.GetFiles(cluster.Folder, "*", SearchOption.AllDirectories).Where(file => !file.EndsWith(".alive", StringComparison.Ordinal)), file => Assert.DoesNotContain(Secret, File.ReadAllText(file), StringComparison.Ordinal));
+        Assert.All(Directory.GetFiles(cluster.Folder, "*", SearchOption.AllDirectories).Where(file => Path.GetExtension(file) is not (".alive" or ".lock")), file => Assert.DoesNotContain(Secret, File.ReadAllText(file), StringComparison.Ordinal));
     }
 
     [Fact]
@@ -86,7 +86,7 @@ public sealed class BucketTests : IDisposable
         await cluster.AddAsync("silo-0");
 
         await second.Met.WaitAsync(TimeSpan.FromSeconds(120), TestContext.Current.CancellationToken);
-        var unsaved = await cluster.WaitAsync("kept", snapshot => snapshot.Trials[0].Phase == "saving");
+        var unsaved = await cluster.WaitAsync("kept", snapshot => snapshot.Trials[0].State == RunState.Running);
         Assert.Null(unsaved.Trials[0].ArtifactFolder);
         await server.KillAsync();
         second.Release();
