@@ -13,6 +13,7 @@ internal sealed partial class ShardWorker(
     IActivation activation,
     IDevices devices,
     TensorTransfer transfer,
+    IArtifacts artifacts,
     IDisk disk,
     Background background,
     TimeProvider time,
@@ -106,7 +107,7 @@ internal sealed partial class ShardWorker(
                     instruments.WorkerBusy(token.Kind, +1);
                     try
                     {
-                        return ShardWork.Do(engine, work.Assignment, parameters, before, work.Cancel.Token, residual) with { Fetch = fetched, Queue = queued };
+                        return ShardWork.Do(engine, work.Assignment, parameters, before, residual, artifacts, work.Cancel.Token) with { Fetch = fetched, Queue = queued };
                     }
                     finally
                     {
@@ -114,7 +115,7 @@ internal sealed partial class ShardWorker(
                     }
                 }, work.Cancel.Token);
             if (result.Finish is { } finish)
-                await devices.FinishAsync(finish);
+                await devices.FinishAsync(finish, work.Cancel.Token);
             if (!_works.ContainsKey(token))
                 return;
             var total = time.GetElapsedTime(started);
