@@ -8,9 +8,9 @@ namespace AdjointDpm.Bench;
 /// <summary>How near searches come to the minimum of known functions in 100 trials, beside Optuna where Debian's python3-optuna is installed.</summary>
 internal static class SearchRegret
 {
-    private static readonly AlgorithmName[] Names = [AlgorithmName.Random, AlgorithmName.Sobol, AlgorithmName.Tpe, AlgorithmName.CmaEs, AlgorithmName.Gp];
+    private static readonly AlgorithmName[] All = [AlgorithmName.Random, AlgorithmName.Sobol, AlgorithmName.Tpe, AlgorithmName.CmaEs, AlgorithmName.Gp];
 
-    private static readonly string[] OptunaSamplers = ["random", "tpe"];
+    private static readonly AlgorithmName[] OptunaHas = [AlgorithmName.Random, AlgorithmName.Tpe];
 
     private static readonly (string Name, (double Min, double Max)[] Box, double Least, Func<double[], double> At)[] Functions =
     [
@@ -23,18 +23,18 @@ internal static class SearchRegret
         ("hartmann6", [.. Enumerable.Repeat((0.0, 1.0), 6)], -3.32236801141551, Hartmann),
     ];
 
-    public static void Run(int seeds, int trials, string? python)
+    public static void Run(int seeds, int trials, string? python, string? only)
     {
+        AlgorithmName[] names = only is null ? All : [.. only.Split(',').Select(name => Enum.Parse<AlgorithmName>(name, ignoreCase: true))], beside = python is null ? [] : [.. OptunaHas.Where(names.Contains)];
         Console.WriteLine($"Median (quartiles) over {seeds} seeds of the regret after {trials} trials: best value found less the minimum.");
         Console.WriteLine();
-        Console.WriteLine($"| function | {string.Join(" | ", Names.Select(name => name.ToString()))} |{(python is null ? "" : " Optuna random | Optuna tpe |")}");
-        Console.WriteLine($"|---|{string.Concat(Names.Select(_ => "---|"))}{(python is null ? "" : "---|---|")}");
-        var slowest = Names.ToDictionary(name => name, _ => 0.0);
+        Console.WriteLine($"| function | {string.Join(" | ", names.Select(name => name.ToString()).Concat(beside.Select(name => $"Optuna {name}")))} |");
+        Console.WriteLine($"|---|{string.Concat(names.Concat(beside).Select(_ => "---|"))}");
+        var slowest = names.ToDictionary(name => name, _ => 0.0);
         foreach (var function in Functions)
         {
-            var cells = Names.Select(name => Cell([.. Enumerable.Range(1, seeds).Select(seed => Regret(function, name, seed, trials, slowest))])).ToList();
-            if (python is not null)
-                cells.AddRange(OptunaSamplers.Select(sampler => Cell(Optuna(python, sampler, function.Name, seeds, trials))));
+            var cells = names.Select(name => Cell([.. Enumerable.Range(1, seeds).Select(seed => Regret(function, name, seed, trials, slowest))])).ToList();
+            cells.AddRange(beside.Select(name => Cell(Optuna(python!, name.ToString().ToLowerInvariant(), function.Name, seeds, trials))));
             Console.WriteLine($"| {function.Name} | {string.Join(" | ", cells)} |");
         }
         Console.WriteLine();

@@ -3,7 +3,7 @@ namespace AdjointDpm.Grains.Experiments.Searching;
 /// <summary>Tree-structured Parzen estimator, multivariate: the candidate of the good trials' density at which it is largest beside that of the others.</summary>
 /// <remarks>
 /// Bergstra et al. 2011; kernels over all parameters at once as Falkner et al. 2018 (BOHB); bandwidths, weights and the number of good trials
-/// are those of Optuna 3 (<c>TPESampler(multivariate=True, constant_liar=True)</c>). Trials under way count among the others.
+/// are those of Optuna 3.1 (<c>TPESampler(multivariate=True, constant_liar=True)</c>). Trials under way count among the others.
 /// </remarks>
 internal sealed class TreeParzen(SearchSpace space, int seed, int concurrent) : ILearner
 {
@@ -66,7 +66,9 @@ internal sealed class TreeParzen(SearchSpace space, int seed, int concurrent) : 
                     if (space.Dimensions[d].Choices > 0)
                         continue;
                     var (mean, sigma) = Kernel(k, d);
-                    log -= Math.Log(sigma * (Gaussian.Cdf((1 - mean) / sigma) - Gaussian.Cdf(-mean / sigma)));
+                    // As in Optuna 3.1 the narrow kernels are not made higher: the wide one counts for more in the comparison, which
+                    // on functions of four parameters and more comes nearer to the minimum (docs/search.md).
+                    log -= Math.Log(Gaussian.Cdf((1 - mean) / sigma) - Gaussian.Cdf(-mean / sigma));
                 }
                 _logs[k] = log;
             }
