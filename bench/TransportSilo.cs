@@ -155,6 +155,8 @@ internal static class TransportSilo
         {
         }
 
+        public bool Spare(TrialPlan plan) => false;
+
         public void Dispose()
         {
         }

@@ -19,10 +19,22 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
     /// <summary>What is left to do and needs no device: waiting for the disk.</summary>
     public Action? Finish { get; init; }
 
-    /// <summary>Does the work, on the device's thread.</summary>
+    /// <summary>Does the work, on the device's thread. Memory that is kept for other trials is no reason to ask less of this one.</summary>
     public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, CancellationToken cancellationToken, byte[]? residual = null)
     {
         var plan = new TrialPlan(TrialSpecs.Of(assignment.SpecJson), assignment.ModelSha256, assignment.Lean);
+        try
+        {
+            return Do(engine, plan, assignment, parameters, before, residual, cancellationToken);
+        }
+        catch (Exception e) when (WorkFailures.IsOutOfMemory(e) && engine.Spare(plan))
+        {
+            return Do(engine, plan, assignment, parameters, before, residual, cancellationToken);
+        }
+    }
+
+    private static ShardWork Do(IGradientEngine engine, TrialPlan plan, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, byte[]? residual, CancellationToken cancellationToken)
+    {
         var token = assignment.Token;
         switch (token.Kind)
         {
