@@ -44,6 +44,12 @@ internal interface IDisk
     /// <summary>Paths of a folder's files, sorted; empty when there is no such folder.</summary>
     Task<IReadOnlyList<string>> ListAsync(string folder);
 
+    /// <summary>Makes a file without contents, at once and past the order of everything else: seen by all on return, and after a power cut there or not.</summary>
+    void Mark(string path);
+
+    /// <summary>Removes such a file if it is there, in the same manner.</summary>
+    void Unmark(string path);
+
     /// <summary>Takes a lock between processes, which ends with its holder; null while another has it.</summary>
     IDisposable? TryLock(string path);
 }

@@ -95,6 +95,14 @@ internal sealed partial class LocalDisk : IJournalMedium
     public Task<IReadOnlyList<string>> ListAsync(string folder) =>
         Task.FromResult<IReadOnlyList<string>>(Directory.Exists(folder) ? [.. Directory.GetFiles(folder).Order(StringComparer.Ordinal)] : []);
 
+    public void Mark(string path)
+    {
+        MakeFolder(Path.GetDirectoryName(path)!);
+        File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete).Dispose();
+    }
+
+    public void Unmark(string path) => File.Delete(path);
+
     public IDisposable? TryLock(string path)
     {
         MakeFolder(Path.GetDirectoryName(path)!);

@@ -15,6 +15,7 @@ internal sealed partial class ShardWorker(
     TensorTransfer transfer,
     IDisk disk,
     Background background,
+    string process,
     TimeProvider time,
     AdjointDpmInstruments instruments,
     ILogger logger,
@@ -27,6 +28,7 @@ internal sealed partial class ShardWorker(
     private readonly Dictionary<string, long> _epochs = [];
     private readonly Dictionary<string, (string Sha, Task<byte[]> Bytes)> _parameters = [];
     private readonly ShardResiduals _residuals = new(devices, transfer, disk, background, time, logger);
+    private readonly string _owner = AttemptMark.OwnerOf(activation.Key, process);
     private IDisposable? _sweep;
     private long _done;
     private (string Message, DateTimeOffset At)? _lastFailure;
@@ -94,25 +96,18 @@ internal sealed partial class ShardWorker(
         {
             var parameters = await ParametersAsync(token.Trial, work.Assignment.Parameters, work.Cancel.Token);
             var before = await ParametersAsync(token.Trial + "/before", work.Assignment.InitialParameters, work.Cancel.Token);
-            var residual = await _residuals.BeforeAsync(work.Assignment, WorkerInventory.DeviceOf(Key), work.Cancel.Token);
-            var fetched = time.GetElapsedTime(started);
-            var result = await devices.RunAsync(
+            var residual = await _residuals.BeforeAsync(work.Assignment, WorkerInventory.DeviceOf(Key), () => Begin(work), work.Cancel.Token);
+            var (fetched, queued) = (time.GetElapsedTime(started), TimeSpan.Zero);
+            var result = (await devices.RunAsync(
                 WorkerInventory.DeviceOf(Key),
                 work.Assignment.Share,
-                engine =>
+                () =>
                 {
-                    work.State = WorkState.Running;
-                    var queued = time.GetElapsedTime(started) - fetched;
-                    instruments.WorkerBusy(token.Kind, +1);
-                    try
-                    {
-                        return ShardWork.Do(engine, work.Assignment, parameters, before, work.Cancel.Token, residual) with { Fetch = fetched, Queue = queued };
-                    }
-                    finally
-                    {
-                        instruments.WorkerBusy(token.Kind, -1);
-                    }
-                }, work.Cancel.Token);
+                    queued = time.GetElapsedTime(started) - fetched;
+                    return Begin(work);
+                },
+                engine => ShardWork.Do(engine, work.Assignment, parameters, before, work.Cancel.Token, residual), work.Cancel.Token)) with
+            { Fetch = fetched, Queue = queued };
             if (result.Finish is { } finish)
                 await devices.FinishAsync(finish);
             if (!_works.ContainsKey(token))
@@ -143,6 +138,15 @@ internal sealed partial class ShardWorker(
         {
             work.Ended.TrySetResult();
         }
+    }
+
+    /// <summary>The device begins with it, on the device's thread: from here to its end it may be what the process dies of.</summary>
+    private HeldMark Begin(Work work)
+    {
+        var token = work.Assignment.Token;
+        work.State = WorkState.Running;
+        instruments.WorkerBusy(token.Kind, +1);
+        return new HeldMark(disk, work.Assignment.MarkFolder is { } folder ? Path.Combine(folder, AttemptMark.NameOf(token, _owner)) : null, e => LogNotMarked(logger, Key, token, e.Message), () => instruments.WorkerBusy(token.Kind, -1), stopping);
     }
 
     /// <summary>Parameters of a trial in the wanted version; the newest of each trial is kept, since every shard of a step uses it.</summary>
@@ -197,7 +201,7 @@ internal sealed partial class ShardWorker(
     private WorkStatus HandBack(ShardToken token)
     {
         LogHandedBack(logger, Key, token);
-        return new(WorkState.Failed, null, new WorkFailure(false, $"Silo {WorkerInventory.SiloOf(Key)} is stopping."));
+        return new(WorkState.Failed, null, new WorkFailure(false, $"Silo {WorkerInventory.SiloOf(Key)} is stopping.", HandedBack: true));
     }
 
     private static WorkInHand Describe(in ShardToken token, Work work) => new(

@@ -194,6 +194,20 @@ internal sealed class SimDisk(World world)
             return Task.CompletedTask;
         }
 
+        public void Mark(string path)
+        {
+            if (silo.Dead)
+                return;
+            disk._files[path] = [];
+            disk.World.Marked(path, silo);
+        }
+
+        public void Unmark(string path)
+        {
+            if (!silo.Dead)
+                disk._files.Remove(path);
+        }
+
         public long LengthOf(string path) => disk.Read(path)?.Length ?? 0;
 
         public async Task SyncAsync(string folder)

@@ -41,8 +41,14 @@ internal sealed class World : IDisposable
     /// <summary>Whether silos write through journals; then the power is cut when all are killed at once, and when the run is over.</summary>
     public bool Journaled { get; }
 
-    /// <summary>Processes so far.</summary>
+    /// <summary>Silos with journals so far.</summary>
     public int Booted { get; set; }
+
+    /// <summary>Silos so far.</summary>
+    public int Processes { get; set; }
+
+    /// <summary>Attempts that the silo which begins them dies of.</summary>
+    public Func<string, AttemptMark, bool> Poison { get; init; } = (_, _) => false;
 
     public VirtualTime Time { get; } = new();
 
@@ -213,6 +219,15 @@ internal sealed class World : IDisposable
     public void Fail(Silo silo)
     {
         Tally.Add("silos that ended themselves");
+        Kill(silo);
+    }
+
+    /// <summary>A worker begins an attempt.</summary>
+    public void Marked(string path, Silo silo)
+    {
+        if (!Poison(path, AttemptMark.Parse(Path.GetFileName(path))!))
+            return;
+        Tally.Add("silos poisoned");
         Kill(silo);
     }
 

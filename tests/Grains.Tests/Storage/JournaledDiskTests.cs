@@ -245,6 +245,10 @@ public sealed class JournaledDiskTests : IAsyncDisposable
 
         public Task<IReadOnlyList<string>> ListAsync(string folder) => _disk.ListAsync(folder);
 
+        public void Mark(string path) => _disk.Mark(path);
+
+        public void Unmark(string path) => _disk.Unmark(path);
+
         public IDisposable? TryLock(string path) => _disk.TryLock(path);
 
         public long LengthOf(string path) => _disk.LengthOf(path);

@@ -104,6 +104,10 @@ internal sealed class JournaledDisk : IDisk, IAsyncDisposable
         return await _files.ListAsync(folder);
     }
 
+    public void Mark(string path) => _files.Mark(path);
+
+    public void Unmark(string path) => _files.Unmark(path);
+
     public IDisposable? TryLock(string path) => _files.TryLock(path);
 
     /// <summary>Returns when everything that was asked for is in the journal and in its place.</summary>

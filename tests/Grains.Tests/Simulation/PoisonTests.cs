@@ -1,0 +1,57 @@
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Tests.Cluster;
+using AdjointDpm.Grains.Trials;
+
+namespace AdjointDpm.Grains.Tests.Simulation;
+
+/// <summary>A shard that kills every silo which begins it, the coordinator's among them.</summary>
+public sealed class PoisonTests
+{
+    private const int Most = 3;
+
+    [Theory]
+    [InlineData(3), InlineData(2), InlineData(1)]
+    public void ShardThatKillsEverySilo_StopsItsTrial_AndTheOthersAreUndisturbed(int silos)
+    {
+        // Two losses are already too many: a trial whose shards only waited at what died must not be charged with one.
+        var spec = Simulated.Search with { Failure = new FailureSpec { LeaseSeconds = 1.0, MaxShardAttempts = Most } };
+        var calm = Trials(Run(0, spec, 3, _ => false).Snapshot);
+        var (all, coordinators) = (0, 0);
+        for (var seed = 1; seed <= 60; seed++)
+        {
+            var kind = seed % 4 == 0 ? WorkKind.EvaluateBefore : WorkKind.Gradient;
+            var (snapshot, world, folder) = Run(seed, spec, silos, mark => mark is { Shard: 1 } && mark.Kind == kind && mark.Step == (kind == WorkKind.Gradient ? 1 : 0), trial: 1);
+            var trials = Trials(snapshot);
+            Assert.True(snapshot.Summary.State == RunState.Succeeded, $"seed {seed}: {snapshot.Reason}");
+            Assert.True((calm[0], calm[2]) == (trials[0], trials[2]), $"seed {seed}: {snapshot.Trials[0].Reason} {snapshot.Trials[2].Reason}");
+            var poisoned = snapshot.Trials[1];
+            Assert.True(poisoned.State == RunState.Failed, $"seed {seed}: {poisoned.State}");
+            Assert.Matches($"(Step 2, shard 1|Evaluation before training, part 1) was lost {Most} times, .+ Attempt [0-9]+.*: silo-[0-9]/cpu:0: ", poisoned.Reason);
+            // One more only when the last one's end is not known yet.
+            Assert.InRange(world.Tally["silos poisoned"], Most, Most + 1);
+            Assert.DoesNotContain(world.Disk.List(world.Folders.TrialWork("poison", 1)), path => path.Contains("attempt-", StringComparison.Ordinal));
+            all++;
+            coordinators += poisoned.Reason!.Contains("of coordinator", StringComparison.Ordinal) ? 1 : 0;
+        }
+        TestContext.Current.TestOutputHelper?.WriteLine($"{silos} silos: {all} poisoned shards were stopped, {coordinators} of them after they had killed a coordinator.");
+        Assert.InRange(coordinators, silos == 1 ? 60 : 1, 60);
+    }
+
+    private static List<string> Trials(ExperimentSnapshot snapshot) =>
+        [.. snapshot.Trials.Select(trial => $"{trial.State} {trial.ParametersSha256} {string.Join(' ', trial.LossHistory)} {string.Join(' ', trial.Metrics.OrderBy(metric => metric.Key, StringComparer.Ordinal))}")];
+
+    private static (ExperimentSnapshot Snapshot, World World, string Folder) Run(int seed, ExperimentSpec spec, int silos, Func<AttemptMark, bool> poison, int? trial = null)
+    {
+        var folder = Directory.CreateTempSubdirectory("adjointdpm-poison-").FullName;
+        try
+        {
+            using var world = new World(seed, FaultPlan.None, silos, folder) { Poison = (path, mark) => path.Contains($"/poison/{trial}/", StringComparison.Ordinal) && poison(mark) };
+            return (world.Run("poison", TestSpecs.Submission(spec)), world, folder);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+}
