@@ -103,6 +103,15 @@ internal sealed partial class SiloProcess : IAsyncDisposable
         return _process.ExitCode;
     }
 
+    /// <summary>SIGABRT: as native code ends a process that it cannot go on in.</summary>
+    /// <returns>Its exit code.</returns>
+    public async Task<int> AbortAsync()
+    {
+        Assert.Equal(0, SendSignal(_process.Id, 6));
+        await EndedAsync();
+        return _process.ExitCode;
+    }
+
     /// <summary>Waits for an end that nobody here asked for.</summary>
     public Task EndedAsync() => _process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
 

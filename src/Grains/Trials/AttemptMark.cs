@@ -1,26 +1,25 @@
 using System.Globalization;
+using System.Text;
+using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Workers;
 
 namespace AdjointDpm.Grains.Trials;
 
-/// <summary>An attempt that a worker has begun and not ended, as it stands in the name of an empty file in the trial's folder.</summary>
-/// <param name="Kind">What is done.</param>
-/// <param name="Step">Number of steps committed before.</param>
-/// <param name="Shard">Piece of the round.</param>
-/// <param name="Epoch">Epoch of the coordinator that leased it.</param>
-/// <param name="Attempt">Attempt of that coordinator.</param>
+/// <summary>An attempt that a worker has begun and not ended, as it stands on the worker's slate.</summary>
+/// <param name="Token">Attempt.</param>
 /// <param name="Worker">Who computes it.</param>
 /// <param name="Process">Process of that worker.</param>
-internal sealed record AttemptMark(WorkKind Kind, int Step, int Shard, long Epoch, int Attempt, string Worker, string Process)
+internal sealed record AttemptMark(ShardToken Token, string Worker, string Process)
 {
-    private const string Prefix = "attempt-";
+    /// <summary>Length of what stands on a slate; an experiment's id has 128 characters at most.</summary>
+    public const int LineLength = 256;
 
-    /// <summary>A file's name has room for 255 characters; of a worker with a longer one, the beginning says enough.</summary>
+    /// <summary>A file's name has room for 255 characters; of a worker with a longer one the beginning says enough.</summary>
     private const int LongestWorker = 120;
 
-    /// <summary>End of the names of all marks of a worker.</summary>
-    public static string OwnerOf(string worker, string process)
+    /// <summary>Name of the slate of a worker in a process.</summary>
+    public static string SlateOf(string worker, string process)
     {
         var name = Uri.EscapeDataString(worker);
         if (name.Length > LongestWorker)
@@ -29,60 +28,93 @@ internal sealed record AttemptMark(WorkKind Kind, int Step, int Shard, long Epoc
             var cut = name.LastIndexOf('%', LongestWorker - 1, 2);
             name = name[..(cut > 0 ? cut : LongestWorker)];
         }
-        return $"@{name}@{Uri.EscapeDataString(process)}";
+        return $"{name}@{Uri.EscapeDataString(process)}";
     }
 
-    public static string NameOf(in ShardToken token, string owner) =>
-        string.Create(CultureInfo.InvariantCulture, $"{Prefix}{token.Kind}-{token.Step}-{token.Shard}-{token.Epoch}-{token.Attempt}{owner}");
+    /// <summary>Process that a slate is of; null for another file.</summary>
+    public static string? ProcessOf(string slate) => slate.Split('@') is [_, var process] ? Uri.UnescapeDataString(process) : null;
 
-    /// <summary>Null for the name of another file.</summary>
-    public static AttemptMark? Parse(string name)
+    public static void WriteTo(Span<byte> line, in ShardToken token)
     {
-        if (!name.StartsWith(Prefix, StringComparison.Ordinal) || name[Prefix.Length..].Split('@') is not [var attempt, var worker, var process])
-            return null;
-        return attempt.Split('-') is [var kind, var step, var shard, var epoch, var number] && Enum.TryParse<WorkKind>(kind, out var work)
-            && Number(step) is { } ofStep && Number(shard) is { } ofShard && Number(epoch) is { } ofEpoch && Number(number) is { } ofAttempt
-            ? new AttemptMark(work, (int)ofStep, (int)ofShard, ofEpoch, (int)ofAttempt, Uri.UnescapeDataString(worker), Uri.UnescapeDataString(process))
+        line.Fill((byte)' ');
+        Encoding.UTF8.TryGetBytes(string.Create(CultureInfo.InvariantCulture, $"{token.Kind} {token.Step} {token.Shard} {token.Epoch} {token.Attempt} {token.Trial}"), line[..^1], out _);
+        line[^1] = (byte)'\n';
+    }
+
+    /// <summary>Null when nothing stands there.</summary>
+    public static AttemptMark? Parse(string slate, ReadOnlySpan<byte> line)
+    {
+        return slate.Split('@') is [var worker, var process]
+            && Encoding.UTF8.GetString(line).TrimEnd().Split(' ', 6) is [var kind, var step, var shard, var epoch, var attempt, var trial]
+            && Enum.TryParse<WorkKind>(kind, out var work) && Number(step) is { } ofStep && Number(shard) is { } ofShard && Number(epoch) is { } ofEpoch && Number(attempt) is { } ofAttempt
+            ? new AttemptMark(new ShardToken(trial, ofEpoch, work, (int)ofStep, (int)ofShard, (int)ofAttempt), Uri.UnescapeDataString(worker), Uri.UnescapeDataString(process))
             : null;
 
         static long? Number(string text) => long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : null;
     }
-
-    public bool Is(in ShardToken token) => (Kind, Step, Shard, Epoch, Attempt) == (token.Kind, token.Step, token.Shard, token.Epoch, token.Attempt);
 }
 
-/// <summary>What a trial's coordinator knows of attempts that were begun and not ended, by any coordinator of the trial: read when one takes over and when an attempt is lost, cleared by the next commit.</summary>
-internal sealed class AttemptMarks(IDisk disk, IWorkerInventory inventory, string folder)
+/// <summary>What a trial's coordinator knows of attempts that were begun and not ended, under any coordinator of the trial: read when one takes over and when an attempt is lost, wiped out by the next commit.</summary>
+internal sealed class AttemptMarks(IDisk disk, SiloFolders folders, IWorkerInventory inventory, string trial)
 {
-    private List<(string Path, AttemptMark Mark)> _known = [];
-
-    public string Folder => folder;
+    private readonly List<(string Path, AttemptMark Mark, bool Left)> _known = [];
 
     /// <summary>Looks what there is.</summary>
-    public async Task ReadAsync() => 
-        _known = [.. from path in await disk.ListAsync(folder) let mark = AttemptMark.Parse(Path.GetFileName(path)) where mark is not null select (path, mark)];
+    public async Task ReadAsync()
+    {
+        var found = new List<(string Path, AttemptMark Mark, bool Left)>();
+        foreach (var path in await disk.ListAsync(folders.Begun))
+        {
+            var slate = Path.GetFileName(path);
+            if (AttemptMark.ProcessOf(slate) is not { } process)
+                continue;
+            // Before it is read: what a process that has ended left does not change any more.
+            var left = inventory.HasEnded(process);
+            if (await disk.ReadAsync(path) is not { } line)
+                continue;
+            if (AttemptMark.Parse(slate, line) is { } mark)
+            {
+                if (mark.Token.Trial == trial)
+                    found.Add((path, mark, left));
+            }
+            else if (left)
+            {
+                Remove(path);
+            }
+        }
+        _known.Clear();
+        _known.AddRange(found);
+    }
 
-    /// <summary>Whether an attempt had begun, and has not ended.</summary>
-    public bool Has(ShardToken token) => _known.Exists(known => known.Mark.Is(token));
+    /// <summary>Whether a worker had begun an attempt and has not ended it.</summary>
+    public bool Has(ShardToken token) => _known.Exists(known => known.Mark.Token == token);
 
     /// <summary>Attempts at a piece of work whose workers' processes have ended in the middle of it.</summary>
-    public IEnumerable<AttemptMark> Left(WorkKind kind, int step, int shard) =>
-        _known.Select(known => known.Mark).Where(mark => mark.Kind == kind && mark.Step == step && mark.Shard == shard && inventory.HasEnded(mark.Process));
+    public async Task<IEnumerable<AttemptMark>> LeftAsync(ShardToken work)
+    {
+        if (_known.Exists(known => !known.Left && inventory.HasEnded(known.Mark.Process)))
+            await ReadAsync();
+        return _known.Where(known => known.Left && (known.Mark.Token with { Epoch = work.Epoch, Attempt = work.Attempt }) == work).Select(known => known.Mark);
+    }
 
     /// <summary>What is known does not count any more.</summary>
     public void Clear()
     {
-        foreach (var (path, _) in _known)
-        {
-            try
-            {
-                disk.Unmark(path);
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                // Of a step that is over: it counts for nothing.
-            }
-        }
+        foreach (var (path, _, left) in _known)
+            if (left)
+                Remove(path);
         _known.Clear();
+    }
+
+    private void Remove(string path)
+    {
+        try
+        {
+            disk.RemoveSlate(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Of a step that is over it counts for nothing.
+        }
     }
 }

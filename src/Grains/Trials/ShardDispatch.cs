@@ -26,8 +26,8 @@ internal sealed record WorkRound
     /// <summary>A shard that was lost this often is given up.</summary>
     public required int MaxAttempts { get; init; }
 
-    /// <summary>What workers have begun and not ended; null when they leave no marks, and every attempt that nothing is heard of is a loss.</summary>
-    public AttemptMarks? Marks { get; init; }
+    /// <summary>What workers have begun and not ended.</summary>
+    public required AttemptMarks Marks { get; init; }
 
     public required Func<ShardToken, WorkAssignment> Assign { get; init; }
 
@@ -92,7 +92,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                     if (!round.Ledger.TryLease(worker, now, now + round.Lease, out var token)
                         && !(ShardScheduling.Straggling(took, round.Ledger.Shards, round.Lease) is { } age && round.Ledger.TryTakeOver(worker, now - age, now, now + round.Lease, out token)))
                         continue;
-                    Require(round, token);
+                    await RequireAsync(round, token);
                     if (token.Attempt > 1)
                     {
                         instruments.ShardReissued();
@@ -223,11 +223,9 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     /// <summary>Of an attempt that nothing more is heard of: may the worker have died of it? Not when it only waited there behind others.</summary>
     private async Task<bool> MayHaveRunAsync(WorkRound round, ShardToken token, bool ran)
     {
-        if (round.Marks is null)
-            return true;
         try
         {
-            // One that kills at once was never heard to run: its mark is what is left of it.
+            // One that kills at once was never heard to run: its worker's slate is what is left of it.
             await round.Marks.ReadAsync();
         }
         catch (IOException e)
@@ -239,10 +237,10 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     }
 
     /// <summary>A shard that was lost too often, also under coordinators before this one, is not given to another worker.</summary>
-    private static void Require(WorkRound round, in ShardToken token)
+    private static async Task RequireAsync(WorkRound round, ShardToken token)
     {
-        foreach (var mark in round.Marks?.Left(token.Kind, token.Step, token.Shard) ?? [])
-            LossesOf(round, token.Shard).TryAdd((mark.Epoch, mark.Attempt), $"{mark.Worker}: its silo ended in the middle of it");
+        foreach (var mark in await round.Marks.LeftAsync(token))
+            LossesOf(round, token.Shard).TryAdd((mark.Token.Epoch, mark.Token.Attempt), $"{mark.Worker}: its silo ended in the middle of it");
         if (!round.Losses.TryGetValue(token.Shard, out var losses) || losses.Count < round.MaxAttempts)
             return;
         var epoch = token.Epoch;

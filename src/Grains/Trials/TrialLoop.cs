@@ -379,7 +379,6 @@ internal sealed partial class TrialLoop(
         Parameters = _trained?.Reference,
         ModelSha256 = State.ModelSha256,
         LeanFrom = State.LeanFrom,
-        MarkFolder = marks.Folder,
         Priority = _spec.Resources.Priority ?? 0,
         Weight = _spec.Resources.Weight ?? 1,
     };

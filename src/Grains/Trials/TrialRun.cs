@@ -112,7 +112,7 @@ internal sealed partial class TrialRun(
                 // What is in memory may be a change whose commit failed. Of a trial that has just been made nothing lies anywhere yet.
                 if (!_fresh)
                     await _store.ReloadAsync();
-                var marks = new AttemptMarks(disk, inventory, files.Folder);
+                var marks = new AttemptMarks(disk, folders, inventory, activation.Key);
                 if (!_fresh)
                     await marks.ReadAsync();
                 var records = _fresh ? [] : await files.RecoverAsync(State.Step, State.LedgerSha256);

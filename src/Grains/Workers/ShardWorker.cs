@@ -15,6 +15,7 @@ internal sealed partial class ShardWorker(
     TensorTransfer transfer,
     IDisk disk,
     Background background,
+    SiloFolders folders,
     string process,
     TimeProvider time,
     AdjointDpmInstruments instruments,
@@ -28,7 +29,7 @@ internal sealed partial class ShardWorker(
     private readonly Dictionary<string, long> _epochs = [];
     private readonly Dictionary<string, (string Sha, Task<byte[]> Bytes)> _parameters = [];
     private readonly ShardResiduals _residuals = new(devices, transfer, disk, background, time, logger);
-    private readonly string _owner = AttemptMark.OwnerOf(activation.Key, process);
+    private readonly WorkerSlate _slate = new(disk, Path.Combine(folders.Begun, AttemptMark.SlateOf(activation.Key, process)), e => LogNotMarked(logger, activation.Key, e.Message), stopping);
     private IDisposable? _sweep;
     private long _done;
     private (string Message, DateTimeOffset At)? _lastFailure;
@@ -84,6 +85,7 @@ internal sealed partial class ShardWorker(
 
     public void Stop()
     {
+        _slate.Close();
         DropWhere(_ => true);
         _residuals.Sweep(TimeSpan.MinValue);
     }
@@ -141,12 +143,16 @@ internal sealed partial class ShardWorker(
     }
 
     /// <summary>The device begins with it, on the device's thread: from here to its end it may be what the process dies of.</summary>
-    private HeldMark Begin(Work work)
+    private Begun Begin(Work work)
     {
-        var token = work.Assignment.Token;
         work.State = WorkState.Running;
-        instruments.WorkerBusy(token.Kind, +1);
-        return new HeldMark(disk, work.Assignment.MarkFolder is { } folder ? Path.Combine(folder, AttemptMark.NameOf(token, _owner)) : null, e => LogNotMarked(logger, Key, token, e.Message), () => instruments.WorkerBusy(token.Kind, -1), stopping);
+        instruments.WorkerBusy(work.Assignment.Token.Kind, +1);
+        _slate.Write(work.Assignment.Token);
+        return new Begun(() =>
+        {
+            _slate.Clear();
+            instruments.WorkerBusy(work.Assignment.Token.Kind, -1);
+        });
     }
 
     /// <summary>Parameters of a trial in the wanted version; the newest of each trial is kept, since every shard of a step uses it.</summary>
@@ -211,6 +217,11 @@ internal sealed partial class ShardWorker(
         token.Shard,
         work.State switch { WorkState.Done => WorkProgress.Delivering, WorkState.Running => WorkProgress.Running, _ => WorkProgress.Waiting },
         work.Taken);
+
+    private sealed class Begun(Action end) : IDisposable
+    {
+        public void Dispose() => end();
+    }
 
     private sealed class Work(WorkAssignment assignment, CancellationTokenSource cancel, DateTimeOffset taken)
     {

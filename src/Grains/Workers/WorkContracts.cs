@@ -55,9 +55,6 @@ internal sealed record WorkAssignment
     /// <summary>First step, from 1, whose gradients are computed one sample at a time; null for none.</summary>
     [Id(26)] public int? LeanFrom { get; init; }
 
-    /// <summary>Folder in which the worker marks that it has begun, until it has ended; null for none.</summary>
-    [Id(27)] public string? MarkFolder { get; init; }
-
     /// <summary>Whether this step's gradients are computed one sample at a time.</summary>
     internal bool Lean => Token.Step + 1 >= LeanFrom;
 

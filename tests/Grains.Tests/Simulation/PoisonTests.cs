@@ -21,7 +21,7 @@ public sealed class PoisonTests
         for (var seed = 1; seed <= 60; seed++)
         {
             var kind = seed % 4 == 0 ? WorkKind.EvaluateBefore : WorkKind.Gradient;
-            var (snapshot, world, folder) = Run(seed, spec, silos, mark => mark is { Shard: 1 } && mark.Kind == kind && mark.Step == (kind == WorkKind.Gradient ? 1 : 0), trial: 1);
+            var (snapshot, world) = Run(seed, spec, silos, token => token is { Trial: "poison/1", Shard: 1 } && token.Kind == kind && token.Step == (kind == WorkKind.Gradient ? 1 : 0));
             var trials = Trials(snapshot);
             Assert.True(snapshot.Summary.State == RunState.Succeeded, $"seed {seed}: {snapshot.Reason}");
             Assert.True((calm[0], calm[2]) == (trials[0], trials[2]), $"seed {seed}: {snapshot.Trials[0].Reason} {snapshot.Trials[2].Reason}");
@@ -30,7 +30,8 @@ public sealed class PoisonTests
             Assert.Matches($"(Step 2, shard 1|Evaluation before training, part 1) was lost {Most} times, .+ Attempt [0-9]+.*: silo-[0-9]/cpu:0: ", poisoned.Reason);
             // One more only when the last one's end is not known yet.
             Assert.InRange(world.Tally["silos poisoned"], Most, Most + 1);
-            Assert.DoesNotContain(world.Disk.List(world.Folders.TrialWork("poison", 1)), path => path.Contains("attempt-", StringComparison.Ordinal));
+            // The end of the trial is a commit: nothing is kept of what was lost.
+            Assert.DoesNotContain(world.Disk.List(world.Folders.Begun), path => AttemptMark.Parse(Path.GetFileName(path), world.Disk.Read(path)) is { Token.Trial: "poison/1" });
             all++;
             coordinators += poisoned.Reason!.Contains("of coordinator", StringComparison.Ordinal) ? 1 : 0;
         }
@@ -41,13 +42,13 @@ public sealed class PoisonTests
     private static List<string> Trials(ExperimentSnapshot snapshot) =>
         [.. snapshot.Trials.Select(trial => $"{trial.State} {trial.ParametersSha256} {string.Join(' ', trial.LossHistory)} {string.Join(' ', trial.Metrics.OrderBy(metric => metric.Key, StringComparer.Ordinal))}")];
 
-    private static (ExperimentSnapshot Snapshot, World World, string Folder) Run(int seed, ExperimentSpec spec, int silos, Func<AttemptMark, bool> poison, int? trial = null)
+    private static (ExperimentSnapshot Snapshot, World World) Run(int seed, ExperimentSpec spec, int silos, Func<ShardToken, bool> poison)
     {
         var folder = Directory.CreateTempSubdirectory("adjointdpm-poison-").FullName;
         try
         {
-            using var world = new World(seed, FaultPlan.None, silos, folder) { Poison = (path, mark) => path.Contains($"/poison/{trial}/", StringComparison.Ordinal) && poison(mark) };
-            return (world.Run("poison", TestSpecs.Submission(spec)), world, folder);
+            using var world = new World(seed, FaultPlan.None, silos, folder) { Poison = poison };
+            return (world.Run("poison", TestSpecs.Submission(spec)), world);
         }
         finally
         {

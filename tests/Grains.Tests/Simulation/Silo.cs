@@ -155,7 +155,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
                 activation.Begin(new ParameterRange(activation, _transfer, Disk, World.Folders, _background, World.Time, World.Instruments), () => Task.CompletedTask);
                 break;
             case "worker":
-                activation.Begin(new ShardWorker(activation, this, _transfer, Disk, _background, Process, World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None), () => Task.CompletedTask);
+                activation.Begin(new ShardWorker(activation, this, _transfer, Disk, _background, World.Folders, Process, World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None), () => Task.CompletedTask);
                 break;
             case "directory":
                 var directory = State<DirectoryState>(grain);

@@ -48,7 +48,7 @@ internal sealed class World : IDisposable
     public int Processes { get; set; }
 
     /// <summary>Attempts that the silo which begins them dies of.</summary>
-    public Func<string, AttemptMark, bool> Poison { get; init; } = (_, _) => false;
+    public Func<ShardToken, bool> Poison { get; init; } = _ => false;
 
     public VirtualTime Time { get; } = new();
 
@@ -223,9 +223,9 @@ internal sealed class World : IDisposable
     }
 
     /// <summary>A worker begins an attempt.</summary>
-    public void Marked(string path, Silo silo)
+    public void Begun(AttemptMark mark, Silo silo)
     {
-        if (!Poison(path, AttemptMark.Parse(Path.GetFileName(path))!))
+        if (!Poison(mark.Token))
             return;
         Tally.Add("silos poisoned");
         Kill(silo);

@@ -245,9 +245,9 @@ public sealed class JournaledDiskTests : IAsyncDisposable
 
         public Task<IReadOnlyList<string>> ListAsync(string folder) => _disk.ListAsync(folder);
 
-        public void Mark(string path) => _disk.Mark(path);
+        public ISlate OpenSlate(string path) => _disk.OpenSlate(path);
 
-        public void Unmark(string path) => _disk.Unmark(path);
+        public void RemoveSlate(string path) => _disk.RemoveSlate(path);
 
         public IDisposable? TryLock(string path) => _disk.TryLock(path);
 

@@ -1,4 +1,5 @@
 using System.Reflection;
+using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Telemetry;
@@ -17,6 +18,7 @@ public sealed class ShardDispatchTests : IDisposable
     private readonly string _folder = Directory.CreateTempSubdirectory("adjointdpm-test-").FullName;
     private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().AddSingleton<AdjointDpmInstruments>().BuildServiceProvider();
     private readonly LocalDisk _disk = new();
+    private int _processes;
 
     public void Dispose()
     {
@@ -83,53 +85,70 @@ public sealed class ShardDispatchTests : IDisposable
         var error = await Assert.ThrowsAsync<WorkFailedException>(() => RunAsync(fine, attempts: 3, marks));
         Assert.Contains("Attempt 1 of coordinator 1: one/cpu:0: its silo ended in the middle of it. Attempt 2 of coordinator 1: two/cpu:0: its silo", error.Message, StringComparison.Ordinal);
         marks.Clear();
-        Assert.Empty(Directory.GetFiles(_folder));
+        Assert.Single(Directory.GetFiles(Folders.Begun));
         await marks.ReadAsync();
         Assert.Equal(1, await RunAsync(fine, attempts: 1, marks));
     }
 
     [Fact]
-    public void Mark_IsThere_FromTheBeginningToTheEnd_AndNotWhenTheSiloStops()
+    public void Slate_SaysWhatIsComputed_AndIsGoneWhenTheSiloStops()
     {
         using var stopping = new CancellationTokenSource();
-        var path = Path.Combine(_folder, "new", AttemptMark.NameOf(Token(2, 1), AttemptMark.OwnerOf("one/cpu:0", "p")));
-        var ended = 0;
-        using (new HeldMark(_disk, path, e => Assert.Fail(e.Message), () => ended++, stopping.Token))
-            Assert.True(File.Exists(path));
+        var name = AttemptMark.SlateOf("one/cpu:0", "p");
+        var path = Path.Combine(_folder, "new", name);
+        var slate = new WorkerSlate(_disk, path, e => Assert.Fail(e.Message), stopping.Token);
+        slate.Clear();
         Assert.False(File.Exists(path));
-        using (new HeldMark(_disk, path, e => Assert.Fail(e.Message), () => ended++, stopping.Token))
-        {
-            stopping.Cancel();
-            Assert.False(File.Exists(path));
-        }
-        Assert.Equal(2, ended);
+        slate.Write(Token(2, 1));
+        Assert.Equal(new AttemptMark(Token(2, 1), "one/cpu:0", "p"), AttemptMark.Parse(name, File.ReadAllBytes(path)));
+        slate.Clear();
+        Assert.Null(AttemptMark.Parse(name, File.ReadAllBytes(path)));
+        slate.Write(Token(3, 1));
+        stopping.Cancel();
+        Assert.False(File.Exists(path));
+        slate.Write(Token(4, 1));
+        Assert.False(File.Exists(path));
         // Where nothing can be written the work goes on without.
         var told = 0;
         File.WriteAllText(Path.Combine(_folder, "file"), "");
-        new HeldMark(_disk, Path.Combine(_folder, "file", "mark"), _ => told++, () => ended++, CancellationToken.None).Dispose();
-        Assert.Equal((1, 3), (told, ended));
+        var none = new WorkerSlate(_disk, Path.Combine(_folder, "file", "slate"), _ => told++, CancellationToken.None);
+        none.Write(Token(2, 1));
+        none.Clear();
+        Assert.Equal(1, told);
     }
 
     [Fact]
-    public void Mark_NameTellsAll_AndFitsAFile()
+    public void Slate_TellsAll_AndFitsItsName()
     {
+        var line = new byte[AttemptMark.LineLength];
+        var token = Token(7, 12) with { Trial = new string('e', 128) + "/99999", Kind = WorkKind.EvaluateBefore };
         foreach (var worker in new[] { "gpu-3/cuda:0", new string('/', 300) + "@-/cpu:0" })
         {
-            var name = AttemptMark.NameOf(Token(7, 12), AttemptMark.OwnerOf(worker, "[::1]:11111@141234567"));
-            Assert.InRange(name.Length, 1, 255);
-            var mark = AttemptMark.Parse(name)!;
-            Assert.True(mark.Is(Token(7, 12)));
-            Assert.Equal("[::1]:11111@141234567", mark.Process);
+            var slate = AttemptMark.SlateOf(worker, "[::1]:11111@141234567");
+            Assert.InRange(slate.Length, 1, 255);
+            AttemptMark.WriteTo(line, token);
+            var mark = AttemptMark.Parse(slate, line)!;
+            Assert.Equal((token, "[::1]:11111@141234567", "[::1]:11111@141234567"), (mark.Token, mark.Process, AttemptMark.ProcessOf(slate)));
             Assert.StartsWith(mark.Worker, worker, StringComparison.Ordinal);
         }
-        Assert.All(["attempt-x@y@z", "0a1b.bin", "attempt-Gradient-1-2-3@y@z"], name => Assert.Null(AttemptMark.Parse(name)));
+        Assert.All(["", "Gradient 1 2 3", "Gradient x 0 1 1 e/0", "Nothing 0 0 1 1 e/0"], text => Assert.Null(AttemptMark.Parse("y@z", System.Text.Encoding.UTF8.GetBytes(text))));
+        Assert.Null(AttemptMark.ProcessOf("0a1b.bin"));
     }
 
     private static ShardToken Token(long epoch, int attempt) => new(Trial, epoch, WorkKind.Gradient, 2, 0, attempt);
 
-    private void Mark(ShardToken token, string worker, string process = "gone") => _disk.Mark(Path.Combine(_folder, AttemptMark.NameOf(token, AttemptMark.OwnerOf(worker, process))));
+    /// <summary>Each in a process of its own.</summary>
+    private void Mark(ShardToken token, string worker, string process = "gone")
+    {
+        var line = new byte[AttemptMark.LineLength];
+        AttemptMark.WriteTo(line, token);
+        using var slate = _disk.OpenSlate(Path.Combine(Folders.Begun, AttemptMark.SlateOf(worker, $"{process} {_processes++}")));
+        slate.Write(line);
+    }
 
-    private AttemptMarks Marks(IWorkerInventory inventory) => new(_disk, inventory, _folder);
+    private SiloFolders Folders => new(_folder);
+
+    private AttemptMarks Marks(IWorkerInventory inventory) => new(_disk, Folders, inventory, Trial);
 
     private static WorkStatus Done(ShardToken token, string worker) =>
         new(WorkState.Done, new WorkResult { Token = token, ContentSha256 = "x", Weight = 1, Sums = new Dictionary<string, double>(), Statistics = new WorkStatistics { Worker = worker } });
@@ -174,7 +193,7 @@ public sealed class ShardDispatchTests : IDisposable
 
         public IReadOnlyList<string> List(DeviceKind kind) => names;
 
-        public bool HasEnded(string process) => process == "gone";
+        public bool HasEnded(string process) => process.StartsWith("gone", StringComparison.Ordinal);
     }
 
 #pragma warning disable CA1852 // The proxy derives from it.

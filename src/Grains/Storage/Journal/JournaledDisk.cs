@@ -104,9 +104,9 @@ internal sealed class JournaledDisk : IDisk, IAsyncDisposable
         return await _files.ListAsync(folder);
     }
 
-    public void Mark(string path) => _files.Mark(path);
+    public ISlate OpenSlate(string path) => _files.OpenSlate(path);
 
-    public void Unmark(string path) => _files.Unmark(path);
+    public void RemoveSlate(string path) => _files.RemoveSlate(path);
 
     public IDisposable? TryLock(string path) => _files.TryLock(path);
 
