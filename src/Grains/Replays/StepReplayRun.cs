@@ -87,7 +87,7 @@ internal sealed class StepReplayRun
         }
         finally
         {
-            _marks.Clear();
+            _marks.Clear(_ => true);
             foreach (var residual in _residuals ?? [])
                 _transfer.Withdraw(residual);
             _progress = _progress with { Workers = [.. _workers] };

@@ -54,7 +54,7 @@ internal sealed record AttemptMark(ShardToken Token, string Worker, string Proce
     }
 }
 
-/// <summary>What a trial's coordinator knows of attempts that were begun and not ended, under any coordinator of the trial: read when one takes over and when an attempt is lost, wiped out by the next commit.</summary>
+/// <summary>What a trial's coordinator knows of attempts that were begun and not ended, under any coordinator of the trial: read when one takes over and when an attempt is lost, wiped out by the commit of the work.</summary>
 internal sealed class AttemptMarks(IDisk disk, SiloFolders folders, IWorkerInventory inventory, string trial)
 {
     private readonly List<(string Path, AttemptMark Mark, bool Left)> _known = [];
@@ -97,13 +97,13 @@ internal sealed class AttemptMarks(IDisk disk, SiloFolders folders, IWorkerInven
         return _known.Where(known => known.Left && (known.Mark.Token with { Epoch = work.Epoch, Attempt = work.Attempt }) == work).Select(known => known.Mark);
     }
 
-    /// <summary>What is known does not count any more.</summary>
-    public void Clear()
+    /// <summary>Attempts at work that is over do not count any more.</summary>
+    public void Clear(Func<ShardToken, bool> isOver)
     {
-        foreach (var (path, _, left) in _known)
-            if (left)
+        foreach (var (path, mark, left) in _known)
+            if (left && isOver(mark.Token))
                 Remove(path);
-        _known.Clear();
+        _known.RemoveAll(known => isOver(known.Mark.Token));
     }
 
     private void Remove(string path)

@@ -134,6 +134,8 @@ internal sealed partial class TrialLoop(
         LogLean(logger, ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Step + 1, e.Message);
         await CommitAsync();
         files.Epoch = State.Epoch;
+        // What was lost to too much work says nothing of less.
+        marks.Clear(_ => true);
         // Ranges have claims of their epoch, and gathered what counts no more.
         _trained?.Release();
         _trained = null;
@@ -229,9 +231,20 @@ internal sealed partial class TrialLoop(
     private async Task CommitAsync()
     {
         await store.CommitAsync();
-        marks.Clear();
+        marks.Clear(IsOver);
         _committedAt = time.GetTimestamp();
     }
+
+    /// <summary>Whether a piece of work is behind the newest commit: it will never be done again.</summary>
+    private bool IsOver(ShardToken work) => TrialTable.IsEnded(State.State) || work.Kind switch
+    {
+        WorkKind.Prepare => State.Phase > TrialPhase.Preparing,
+        WorkKind.Prove => State.Phase > TrialPhase.Proving,
+        WorkKind.EvaluateBefore => State.Phase > TrialPhase.EvaluatingBefore,
+        WorkKind.Gradient => State.Phase > TrialPhase.Training || work.Step < State.Step,
+        WorkKind.EvaluateAfter => State.Phase > TrialPhase.EvaluatingAfter,
+        _ => false,
+    };
 
     private Task CommitLaterAsync() => time.GetElapsedTime(_committedAt) < Brief ? Task.CompletedTask : CommitAsync();
 
