@@ -127,7 +127,7 @@ internal static partial class Failover
     /// <summary>Steps committed.</summary>
     private static int StepOf(string folder)
     {
-        var state = Directory.GetFiles(Path.Combine(folder, "state", "trial"), "*.state").Single();
+        var state = Directory.GetFiles(Path.Combine(folder, "state", "trial"), "*.state", SearchOption.AllDirectories).Single();
         return int.Parse(Step().Match(File.ReadAllText(state)).Groups[1].ValueSpan, CultureInfo.InvariantCulture);
     }
 

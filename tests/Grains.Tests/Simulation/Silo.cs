@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
@@ -81,7 +82,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
 
     public bool Has(string grain) => _activations.ContainsKey(grain);
 
-    public IReadOnlyList<string> List(DeviceKind kind) => [.. World.Members(this).Select(silo => silo.Name + "/cpu:0").Order(StringComparer.Ordinal)];
+    public IReadOnlyList<string> List(DeviceKind kind) => [.. World.Members(this).Select(silo => silo.Name + "/cpu:0").Where(worker => !World.IsCordoned(worker)).Order(StringComparer.Ordinal)];
 
     public bool HasEnded(string process) => World.Members(this).All(silo => silo.Process != process);
 
@@ -313,7 +314,19 @@ internal sealed class SimEngine(World world) : IGradientEngine
 
     public PreparedTrial Prepare(TrialPlan plan, CancellationToken cancellationToken) => _engine.Prepare(plan, cancellationToken);
 
-    public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken) => _engine.Differentiate(plan, parameters, step, shard, cancellationToken);
+    public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken)
+    {
+        if (!plan.Lean && world.IsMemoryShort())
+            throw new NativeException("injected: CUDA out of memory");
+        var gradient = _engine.Differentiate(plan, parameters, step, shard, cancellationToken);
+        if (!plan.Lean)
+            return gradient;
+        // Other last bits, so that a sum of both kinds is found.
+        var numbers = MemoryMarshal.Cast<byte, float>(gradient.Gradient.AsSpan());
+        foreach (ref var number in numbers)
+            number = MathF.BitIncrement(number);
+        return gradient;
+    }
 
     public GradientProofReport Prove(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken) => _engine.Prove(plan, parameters, cancellationToken);
 

@@ -32,6 +32,17 @@ internal sealed class World : IDisposable
         _client = new Silo(this, "client");
         for (var i = 0; i < silos; i++)
             Boot($"silo-{i}");
+        for (var i = 0; i < plan.Cordons; i++)
+            After(0, plan.Until.TotalMilliseconds / 4, CordonOne);
+        // Nobody may wait for a person to uncordon.
+        if (plan.Cordons > 0)
+            After(plan.Until.TotalMilliseconds, 0, _cordoned.Clear);
+
+        void CordonOne()
+        {
+            var worker = $"silo-{Random.Next(silos)}/cpu:0";
+            Tally.Add(_cordoned.Remove(worker) ? "workers uncordoned" : _cordoned.Add(worker) && _cordoned.Count == silos ? "all workers cordoned" : "workers cordoned");
+        }
     }
 
     public Random Random { get; }
@@ -46,6 +57,16 @@ internal sealed class World : IDisposable
 
     /// <summary>Silos so far.</summary>
     public int Processes { get; set; }
+
+    /// <summary>Workers that get no shards, as far as all silos know.</summary>
+    private readonly HashSet<string> _cordoned = [];
+
+    private int _gradients;
+
+    /// <summary>Whether a worker has no room for what it is to compute.</summary>
+    public bool IsMemoryShort() => Plan.MemoryShort.Contains(++_gradients) && Count("workers out of memory");
+
+    public bool IsCordoned(string worker) => _cordoned.Contains(worker);
 
     /// <summary>Attempts that the silo which begins them dies of.</summary>
     public Func<ShardToken, bool> Poison { get; init; } = _ => false;
