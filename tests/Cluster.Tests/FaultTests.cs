@@ -95,7 +95,7 @@ public sealed class FaultTests
     /// <summary>Returns while a device of the silo is in the middle of a gradient.</summary>
     internal static async Task WaitUntilComputingAsync(SiloProcess silo)
     {
-        using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+        using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(120));
         while (!(await silo.GetAsync("/metrics")).Split('\n').Any(line => line.StartsWith("adjointdpm_workers_busy", StringComparison.Ordinal) && line.Contains("work=\"gradient\"", StringComparison.Ordinal) && line.Contains("} 1", StringComparison.Ordinal)))
             Assert.False(timeout.IsCancellationRequested, "The silo computes nothing.");
     }

@@ -86,7 +86,7 @@ internal sealed partial class SiloProcess : IAsyncDisposable
     {
         Assert.Equal(0, SendSignal(_process.Id, 19));
         // The kernel stops one thread after the other.
-        Assert.True(SpinWait.SpinUntil(() => State == 'T', TimeSpan.FromSeconds(30)), $"Silo {Name} does not stop: its state is {State}.");
+        Assert.True(SpinWait.SpinUntil(() => State == 'T', TimeSpan.FromSeconds(120)), $"Silo {Name} does not stop: its state is {State}.");
     }
 
     /// <summary>SIGCONT: it goes on where it stood.</summary>

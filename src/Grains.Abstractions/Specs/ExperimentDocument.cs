@@ -136,15 +136,19 @@ public sealed record ExperimentDocumentResult(ExperimentDocument? Document, IRea
 /// <summary>The document around the spec.</summary>
 internal sealed record ExperimentEnvelope
 {
+    /// <summary>Version of the format: adjointdpm.dev/v1.</summary>
     [Required]
     public required string ApiVersion { get; init; }
 
+    /// <summary>Kind of document: Experiment.</summary>
     [Required]
     public required string Kind { get; init; }
 
+    /// <summary>Name and labels.</summary>
     [Required]
     public required ExperimentMetadata Metadata { get; init; }
 
+    /// <summary>The experiment.</summary>
     [Required]
     public required ExperimentSpec Spec { get; init; }
 }
@@ -152,8 +156,10 @@ internal sealed record ExperimentEnvelope
 /// <summary>Name and labels.</summary>
 internal sealed record ExperimentMetadata
 {
+    /// <summary>Name of the experiment: 1 to 63 lower-case letters, digits and dashes.</summary>
     [Required]
     public required string Name { get; init; }
 
+    /// <summary>Labels, for people.</summary>
     public IReadOnlyDictionary<string, string>? Labels { get; init; }
 }

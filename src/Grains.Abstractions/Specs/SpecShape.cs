@@ -30,7 +30,8 @@ internal abstract record SpecShape
             JsonNamingPolicy.CamelCase.ConvertName(property.Name),
             Of(property.PropertyType, property),
             property.IsDefined(typeof(System.Runtime.CompilerServices.RequiredMemberAttribute)),
-            nullability.WriteState == NullabilityState.Nullable);
+            nullability.WriteState == NullabilityState.Nullable,
+            property);
     }
 
     private static SpecShape Of(Type type, PropertyInfo property)
@@ -59,7 +60,7 @@ internal abstract record SpecShape
 }
 
 /// <summary>A key of an object.</summary>
-internal sealed record SpecMember(string Name, SpecShape Shape, bool Required, bool Nullable);
+internal sealed record SpecMember(string Name, SpecShape Shape, bool Required, bool Nullable, PropertyInfo Property);
 
 /// <summary>A record of the spec.</summary>
 internal sealed record ObjectShape(IReadOnlyList<SpecMember> Members) : SpecShape

@@ -29,6 +29,8 @@ public sealed class CommandTests : IDisposable
     [InlineData("convert --help", "convert")]
     [InlineData("sample --help", "sample")]
     [InlineData("plan --help", "plan")]
+    [InlineData("config --help", "config")]
+    [InlineData("schema --help", "schema")]
     [InlineData("workers --help", "workers")]
     [InlineData("workers cordon --help", "workers-cordon")]
     [InlineData("workers uncordon --help", "workers-uncordon")]

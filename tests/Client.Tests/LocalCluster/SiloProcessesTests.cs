@@ -49,7 +49,7 @@ public sealed class SiloProcessesTests : IDisposable
         Mode("dies");
         await using var silos = new SiloProcesses(Options(1));
         await silos.StartAsync(Cancellation);
-        var lost = await Assert.ThrowsAsync<CommandFailure>(() => silos.Lost.WaitAsync(TimeSpan.FromSeconds(30), Cancellation));
+        var lost = await Assert.ThrowsAsync<CommandFailure>(() => silos.Lost.WaitAsync(TimeSpan.FromSeconds(120), Cancellation));
         Assert.Equal("No silo is left.", lost.Message);
         Assert.Equal(4, _notices.Count);
         Assert.Contains("was killed by signal 6 (SIGABRT: a native library gave up) and was started again 3 times already", _notices.Last());
@@ -133,7 +133,7 @@ public sealed class SiloProcessesTests : IDisposable
     private LocalClusterOptions Options(int silos) => new()
     {
         Command = new SiloCommand("/bin/sh", [Repository.Path(Path.Combine(Path.GetDirectoryName(ThisFile())!, "fake-silo.sh"))]),
-        Silos = silos, DataFolder = _folder, Threads = 3, MaxRestarts = 3, RestartAfter = TimeSpan.FromMilliseconds(20), ReadyWithin = TimeSpan.FromSeconds(30),
+        Silos = silos, DataFolder = _folder, Threads = 3, MaxRestarts = 3, RestartAfter = TimeSpan.FromMilliseconds(20), ReadyWithin = TimeSpan.FromSeconds(120),
         Notice = _notices.Enqueue,
     };
 
@@ -165,7 +165,7 @@ public sealed class SiloProcessesTests : IDisposable
         var started = TimeProvider.System.GetTimestamp();
         while (!condition())
         {
-            Assert.True(TimeProvider.System.GetElapsedTime(started) < TimeSpan.FromSeconds(30), "The condition did not come true within 30 s.");
+            Assert.True(TimeProvider.System.GetElapsedTime(started) < TimeSpan.FromSeconds(120), "The condition did not come true within 120 s.");
             await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System, Cancellation);
         }
     }

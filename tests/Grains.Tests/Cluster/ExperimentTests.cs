@@ -82,7 +82,7 @@ public sealed class ExperimentTests
         };
         await using var cluster = await SmallCluster.StartAsync(1, script);
         await cluster.Experiment("cancel").SubmitAsync(TestSpecs.Submission(TestSpecs.Small), TestContext.Current.CancellationToken);
-        await reached.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        await reached.Task.WaitAsync(TimeSpan.FromSeconds(120), TestContext.Current.CancellationToken);
         Assert.True(await cluster.Experiment("cancel").CancelAsync(TestContext.Current.CancellationToken));
         go.Set();
         var (snapshot, _) = await cluster.FollowAsync("cancel");
@@ -254,7 +254,7 @@ public sealed class ExperimentTests
             }
         };
         await cluster.Experiment("kill").SubmitAsync(TestSpecs.Submission(TestSpecs.Small), TestContext.Current.CancellationToken);
-        await reached.Task.WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken);
+        await reached.Task.WaitAsync(TimeSpan.FromSeconds(120), TestContext.Current.CancellationToken);
         await cluster.Cluster.KillSiloAsync(victim, TestContext.Current.CancellationToken);
         var (snapshot, events) = await cluster.FollowAsync("kill");
         Assert.Equal(RunState.Succeeded, snapshot.Summary.State);

@@ -50,7 +50,7 @@ internal sealed class SmallCluster : IAsyncDisposable
     {
         var events = new List<ExperimentEvent>();
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
-        timeout.CancelAfter(TimeSpan.FromSeconds(60));
+        timeout.CancelAfter(TimeSpan.FromSeconds(240));
         while (events is not [.., { Kind: EventKind.ExperimentEnded }])
         {
             try

@@ -163,7 +163,7 @@ public sealed class TensorStreamTests : IDisposable
         await silent.ConnectAsync(IPAddress.Loopback, _server.Port, TestContext.Current.CancellationToken);
         var bytes = Bytes(5000);
         Assert.Equal(bytes, await _transfer.FetchAsync(Offer(bytes), TestContext.Current.CancellationToken));
-        Assert.Equal(0, await silent.GetStream().ReadAsync(new byte[1], TestContext.Current.CancellationToken).AsTask().WaitAsync(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken));
+        Assert.Equal(0, await silent.GetStream().ReadAsync(new byte[1], TestContext.Current.CancellationToken).AsTask().WaitAsync(TimeSpan.FromSeconds(120), TestContext.Current.CancellationToken));
     }
 
     [Fact]

@@ -86,9 +86,9 @@ public sealed class FairQueueTests
         var first = executor.RunAsync(new("a"), () => Stream.Null, _ =>
         {
             started.Set();
-            return blocked.Wait(TimeSpan.FromSeconds(30));
+            return blocked.Wait(TimeSpan.FromSeconds(120));
         }, CancellationToken.None);
-        Assert.True(started.Wait(TimeSpan.FromSeconds(30), TestContext.Current.CancellationToken));
+        Assert.True(started.Wait(TimeSpan.FromSeconds(120), TestContext.Current.CancellationToken));
         var token = TestContext.Current.CancellationToken;
         var (low, gone, high) = (Do(new("a"), "low", token), Do(new("a"), "gone", cancelled.Token), Do(new("b", Priority: 1), "high", token));
         await cancelled.CancelAsync();
