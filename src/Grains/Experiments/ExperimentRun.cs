@@ -17,6 +17,7 @@ internal sealed partial class ExperimentRun(
     IPersistentState<ExperimentState> storage,
     SiloFolders folders,
     IDisk disk,
+    IArtifacts artifacts,
     TimeProvider time,
     ILogger logger) : IDisposable
 {
@@ -77,7 +78,7 @@ internal sealed partial class ExperimentRun(
                 throw new ArgumentException($"Experiment '{Id}' exists with another spec (SHA-256 {known.SpecSha256[..12]}…, submitted: {submission.SpecSha256[..12]}…). Submit the changed spec under a new id.");
             return new SubmitReceipt(Id, Existed: true, _trials!.Count);
         }
-        _ = folders.Experiment(Id);
+        _ = artifacts.PlaceOf(Id);
         if (ExperimentSpecJson.Sha256(submission.SpecJson) != submission.SpecSha256)
             throw new ArgumentException($"The spec does not have the SHA-256 that was sent with it ({submission.SpecSha256}). Send the canonical JSON unchanged.");
         // Throws for a spec that this version does not read, before anything is kept.
@@ -110,7 +111,7 @@ internal sealed partial class ExperimentRun(
             SpecSha256 = State.Submission.SpecSha256,
             Trials = _trials.Told(),
             BestTrial = _trials.Best(),
-            ArtifactFolder = folders.Experiment(Id),
+            ArtifactFolder = artifacts.PlaceOf(Id),
             Reason = State.Reason,
             Sequence = _told,
         };
@@ -270,7 +271,7 @@ internal sealed partial class ExperimentRun(
         try
         {
             var (state, reason) = Outcome();
-            await ExperimentReport.WriteAsync(disk, folders.Experiment(Id), Summary() with { State = state, EndedAt = time.GetUtcNow() }, State.Submission!, _spec!, _trials!, reason);
+            await ExperimentReport.WriteAsync(artifacts, Summary() with { State = state, EndedAt = time.GetUtcNow() }, State.Submission!, _spec!, _trials!, reason);
             (State.State, State.Reason, State.EndedAt) = (state, reason, time.GetUtcNow());
             try
             {

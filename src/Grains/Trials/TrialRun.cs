@@ -18,6 +18,7 @@ internal sealed partial class TrialRun(
     IPersistentState<TrialState> storage,
     SiloFolders folders,
     IDisk disk,
+    IArtifacts artifacts,
     IWorkerInventory inventory,
     TensorTransfer transfer,
     Background background,
@@ -29,7 +30,7 @@ internal sealed partial class TrialRun(
 {
     private const int MostErrors = 5;
 
-    private readonly TrialStore _store = new(storage, state => state.State == RunState.Succeeded ? folders.TrialArtifacts(state.Assignment!.Experiment, state.Assignment.Index) : null);
+    private readonly TrialStore _store = new(storage, state => state.State == RunState.Succeeded ? artifacts.PlaceOf(state.Assignment!.Experiment, state.Assignment.Index) : null);
     private Task? _run;
     private TrialReporter? _reporter;
     private bool _cancelled;
@@ -153,7 +154,7 @@ internal sealed partial class TrialRun(
         _store,
         files,
         records,
-        folders.TrialArtifacts(State.Assignment!.Experiment, State.Assignment.Index),
+        artifacts.PlaceOf(State.Assignment!.Experiment, State.Assignment.Index),
         new ShardDispatch(activation.Grains, inventory, transfer, time, instruments, logger),
         marks,
         transfer,

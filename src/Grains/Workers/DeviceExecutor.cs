@@ -104,8 +104,10 @@ internal interface IDevices
     /// <param name="cancellationToken">Ends work that waits, and is given to work that runs.</param>
     Task<T> RunAsync<T>(string device, WorkShare share, Func<IDisposable> begin, Func<IGradientEngine, T> work, CancellationToken cancellationToken);
 
-    /// <summary>Waits for the disk, while the device goes on with other work.</summary>
-    Task FinishAsync(Action work);
+    /// <summary>Waits for the disk or the bucket, while the device goes on with other work.</summary>
+    /// <param name="work">Always called, so that it can clean up; waits for the disk on the thread that it is called on.</param>
+    /// <param name="cancellationToken">Given to the work.</param>
+    Task FinishAsync(Func<CancellationToken, Task> work, CancellationToken cancellationToken);
 }
 
 /// <summary>The executors of this silo's devices, made when first used and ended with the silo.</summary>
@@ -116,7 +118,8 @@ internal sealed class DeviceExecutors(IGradientEngineFactory engines, TimeProvid
     public Task<T> RunAsync<T>(string device, WorkShare share, Func<IDisposable> begin, Func<IGradientEngine, T> work, CancellationToken cancellationToken) =>
         _executors.GetOrAdd(device, name => new(() => new DeviceExecutor(name, engines, time))).Value.RunAsync(share, begin, work, cancellationToken);
 
-    public Task FinishAsync(Action work) => Task.Factory.StartNew(work, CancellationToken.None, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default);
+    public Task FinishAsync(Func<CancellationToken, Task> work, CancellationToken cancellationToken) =>
+        Task.Factory.StartNew(() => work(cancellationToken), CancellationToken.None, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default).Unwrap();
 
     public void Dispose()
     {

@@ -13,6 +13,7 @@ internal sealed partial class ShardWorker(
     IActivation activation,
     IDevices devices,
     TensorTransfer transfer,
+    IArtifacts artifacts,
     IDisk disk,
     Background background,
     SiloFolders folders,
@@ -108,10 +109,10 @@ internal sealed partial class ShardWorker(
                     queued = time.GetElapsedTime(started) - fetched;
                     return Begin(work);
                 },
-                engine => ShardWork.Do(engine, work.Assignment, parameters, before, work.Cancel.Token, residual), work.Cancel.Token)) with
+                engine => ShardWork.Do(engine, work.Assignment, parameters, before, residual, artifacts, work.Cancel.Token), work.Cancel.Token)) with
             { Fetch = fetched, Queue = queued };
             if (result.Finish is { } finish)
-                await devices.FinishAsync(finish);
+                await devices.FinishAsync(finish, work.Cancel.Token);
             if (!_works.ContainsKey(token))
                 return;
             var total = time.GetElapsedTime(started);

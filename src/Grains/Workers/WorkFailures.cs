@@ -5,6 +5,7 @@ using AdjointDpm.Formats;
 using AdjointDpm.Gradients;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
 using AdjointDpm.Models;
 
 namespace AdjointDpm.Grains.Workers;
@@ -15,6 +16,8 @@ internal static class WorkFailures
     public static WorkFailure Of(Exception error) => error switch
     {
         TensorTransferException => new(false, error.Message),
+        // Another silo may have the right settings, or a connection.
+        ArtifactException => new(false, error.Message),
         // Memory that ran out here may be there elsewhere; coordinators ask for less of it.
         _ when IsOutOfMemory(error) => new(false, $"It ran out of memory: {FirstLine(error.Message)}", OutOfMemory: true),
         // The computation is a function of spec and parameters: what it cannot do once it cannot do at all.

@@ -110,10 +110,10 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
         }
     }
 
-    public async Task FinishAsync(Action work)
+    public async Task FinishAsync(Func<CancellationToken, Task> work, CancellationToken cancellationToken)
     {
         await PauseAsync(0.5, 5);
-        work();
+        await work(cancellationToken);
     }
 
     /// <summary>The activation of a grain here, made when it is not.</summary>
@@ -134,7 +134,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
         {
             case "experiment":
                 var experiment = State<ExperimentState>(grain);
-                var run = new ExperimentRun(activation, experiment, World.Folders, Disk, World.Time, NullLogger.Instance);
+                var run = new ExperimentRun(activation, experiment, World.Folders, Disk, new FolderArtifacts(World.Folders, Disk), World.Time, NullLogger.Instance);
                 activation.Begin(run, async () =>
                 {
                     await experiment.ReadStateAsync();
@@ -144,7 +144,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
             case "trial":
                 World.Begins(grain);
                 var trial = State<TrialState>(grain);
-                var coordinator = new TrialRun(activation, trial, World.Folders, Disk, this, _transfer, _background, World.Time, World.Instruments, NullLogger.Instance, World.RangeBytes, CancellationToken.None);
+                var coordinator = new TrialRun(activation, trial, World.Folders, Disk, new FolderArtifacts(World.Folders, Disk), this, _transfer, _background, World.Time, World.Instruments, NullLogger.Instance, World.RangeBytes, CancellationToken.None);
                 activation.Begin(coordinator, async () =>
                 {
                     await trial.ReadStateAsync();
@@ -156,7 +156,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
                 activation.Begin(new ParameterRange(activation, _transfer, Disk, World.Folders, _background, World.Time, World.Instruments), () => Task.CompletedTask);
                 break;
             case "worker":
-                activation.Begin(new ShardWorker(activation, this, _transfer, Disk, _background, World.Folders, Process, World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None), () => Task.CompletedTask);
+                activation.Begin(new ShardWorker(activation, this, _transfer, new FolderArtifacts(World.Folders, Disk), Disk, _background, World.Folders, Process, World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None), () => Task.CompletedTask);
                 break;
             case "directory":
                 var directory = State<DirectoryState>(grain);

@@ -54,7 +54,7 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
             }
             catch (Exception e) when (e is not OutOfMemoryException)
             {
-                return new Simulated(seed, "", world.Tally, [$"{e.GetType().Name}: {e.Message}\n{string.Join('\n', world.Disk.List(Path.Combine(folder, "journal", Id)).SelectMany(path => RunFolder.LinesOf(world.Disk.Read(path)).TakeLast(4).Prepend(Path.GetFileName(path))))}\n{string.Join('\n', world.Trace)}"]);
+                return new Simulated(seed, "", world.Tally, [$"{e.GetType().Name}: {e}\n{string.Join('\n', world.Disk.List(Path.Combine(folder, "journal", Id)).SelectMany(path => RunFolder.LinesOf(world.Disk.Read(path)).TakeLast(4).Prepend(Path.GetFileName(path))))}\n{string.Join('\n', world.Trace)}"]);
             }
         }
         finally
