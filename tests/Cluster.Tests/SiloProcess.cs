@@ -102,6 +102,18 @@ internal sealed partial class SiloProcess : IAsyncDisposable
         return _process.ExitCode;
     }
 
+    /// <summary>SIGABRT: as native code ends a process that it cannot go on in.</summary>
+    /// <returns>Its exit code.</returns>
+    public async Task<int> AbortAsync()
+    {
+        var ended = EndedAsync();
+        // The runtime's handler returns, and then abort() raises the signal once more.
+        while (SendSignal(_process.Id, 6) == 0 && !_process.HasExited)
+            await Task.WhenAny(ended, Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System, TestContext.Current.CancellationToken));
+        await ended;
+        return _process.ExitCode;
+    }
+
     /// <summary>Waits for an end that nobody here asked for.</summary>
     public Task EndedAsync() => _process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
 

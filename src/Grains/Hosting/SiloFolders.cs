@@ -12,6 +12,9 @@ internal sealed class SiloFolders(string data)
     /// <summary>State of grains, for the file provider.</summary>
     public string State { get; } = Path.Combine(data, "state");
 
+    /// <summary>What workers have begun and not ended: a slate for each worker of each process.</summary>
+    public string Begun { get; } = Path.Combine(data, "begun");
+
     /// <summary>Results of an experiment.</summary>
     public string Experiment(string experiment) => Path.Combine(Data, "experiments", Safe(experiment));
 

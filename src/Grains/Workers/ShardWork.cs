@@ -19,10 +19,27 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
     /// <summary>What is left to do and needs no device: waiting for the disk or the bucket.</summary>
     public Func<CancellationToken, Task>? Finish { get; init; }
 
-    /// <summary>Does the work, on the device's thread.</summary>
+    /// <summary>Does the work, on the device's thread. Memory that is kept for other trials is no reason to ask less of this one.</summary>
     public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, byte[]? residual, IArtifacts artifacts, CancellationToken cancellationToken)
     {
         var plan = PlanOf(assignment);
+        return Sparing(engine, plan, () => Do(engine, plan, assignment, parameters, before, residual, artifacts, cancellationToken));
+    }
+
+    private static ShardWork Sparing(IGradientEngine engine, TrialPlan plan, Func<ShardWork> work)
+    {
+        try
+        {
+            return work();
+        }
+        catch (Exception e) when (WorkFailures.IsOutOfMemory(e) && engine.Spare(plan))
+        {
+            return work();
+        }
+    }
+
+    private static ShardWork Do(IGradientEngine engine, TrialPlan plan, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, byte[]? residual, IArtifacts artifacts, CancellationToken cancellationToken)
+    {
         var token = assignment.Token;
         switch (token.Kind)
         {
@@ -32,7 +49,7 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
             case WorkKind.Prove:
                 return new ShardWork(engine.Prove(plan, parameters!, cancellationToken).ToJson(), 1, NoSums, new WorkStatistics());
             case WorkKind.Gradient:
-                return Differentiate(engine, assignment, parameters!, residual, cancellationToken);
+                return Differentiate(engine, plan, assignment, parameters!, residual, cancellationToken);
             case WorkKind.EvaluateBefore or WorkKind.EvaluateAfter:
                 var evaluation = engine.Evaluate(plan, parameters!, assignment.FirstSample, assignment.Samples, cancellationToken);
                 return new ShardWork(null, evaluation.Samples, evaluation.Sums, evaluation.Statistics);
@@ -53,7 +70,13 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
     /// <summary>Computes a shard's gradient, on the device's thread.</summary>
     public static ShardWork Differentiate(IGradientEngine engine, WorkAssignment assignment, ParameterVersion parameters, byte[]? residual, CancellationToken cancellationToken)
     {
-        var (plan, token) = (PlanOf(assignment), assignment.Token);
+        var plan = PlanOf(assignment);
+        return Sparing(engine, plan, () => Differentiate(engine, plan, assignment, parameters, residual, cancellationToken));
+    }
+
+    private static ShardWork Differentiate(IGradientEngine engine, TrialPlan plan, WorkAssignment assignment, ParameterVersion parameters, byte[]? residual, CancellationToken cancellationToken)
+    {
+        var token = assignment.Token;
         var gradient = engine.Differentiate(plan, parameters, token.Step, token.Shard, cancellationToken);
         var (sent, left) = EncodedGradient.Encode(plan.Spec.Training, token.Step, gradient.Gradient, residual);
         return new ShardWork(sent, gradient.Samples, gradient.Sums, gradient.Statistics) { Residual = left };

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using AdjointDpm.Formats;
@@ -29,12 +30,12 @@ internal static class WorkFailures
         _ => new(false, $"{error.GetType().Name}: {FirstLine(error.Message)}"),
     };
 
-    /// <summary>libtorch has no type for it in .NET: its allocators' own words, of the processor's and of CUDA's.</summary>
-    private static bool IsOutOfMemory(Exception error) => error is OutOfMemoryException
-        || (error is ExternalException && (error.Message.Contains("out of memory", StringComparison.OrdinalIgnoreCase)
-            || error.Message.Contains("can't allocate memory", StringComparison.Ordinal)
-            || error.Message.Contains("not enough memory", StringComparison.Ordinal)
-            || error.Message.Contains("std::bad_alloc", StringComparison.Ordinal)));
+    /// <summary>libtorch has no type for it in .NET: the words of its allocators, of the processor's and of CUDA's, of CUDA's libraries (cuBLAS, cuDNN, cuSOLVER, cuFFT), and of the system.</summary>
+    private static readonly SearchValues<string> OutOfMemory = SearchValues.Create(
+        ["out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "std::bad_alloc", "_ALLOC_FAILED", "_ALLOCATION_FAILED", "cudaErrorMemoryAllocation"],
+        StringComparison.OrdinalIgnoreCase);
+
+    public static bool IsOutOfMemory(Exception error) => error is OutOfMemoryException || (error is ExternalException or IOException && error.Message.AsSpan().ContainsAny(OutOfMemory));
 
     private static string FirstLine(string text) => text.Split('\n', 2)[0];
 }
@@ -43,8 +44,4 @@ internal static class WorkFailures
 internal sealed class WorkFailedException(string message) : Exception(message);
 
 /// <summary>A worker had no room for a shard: less must be asked of it at once.</summary>
-internal sealed class WorkerMemoryException(string message, int attempts) : Exception(message)
-{
-    /// <summary>Highest number of an attempt in the round that it ended.</summary>
-    public int Attempts => attempts;
-}
+internal sealed class WorkerMemoryException(string message) : Exception(message);

@@ -114,6 +114,37 @@ public sealed class SimulationTests
         }, ["power cuts", "files that lost what was not flushed", "changes written again", "journals ended", "silos that ended themselves", "takeovers", "kills at an await", "silos stalled", "flushes failed"], build: (s, p, f) => new World(s, p, 3, f, journaled: true));
     }
 
+    /// <summary>Workers run out of memory, are cordoned and uncordoned, among everything else: the run is the undisturbed one that asks for less from the same step on.</summary>
+    [Fact]
+    public void WorkersOutOfMemoryAndCordoned_GiveTheUndisturbedRunFromTheSameStepOn()
+    {
+        World Of(int seed, FaultPlan plan, string folder) => new(seed, plan, 3, folder) { RangeBytes = seed % 3 == 0 ? 2 * sizeof(float) : 1 << 20 };
+        var steps = Simulated.Single.Training.Steps;
+        // By the step from which on: never, or 1 to the last. The first gradient of a step is the one that does not fit.
+        var calm = new Dictionary<int, string> { [0] = CalmSingle.Value };
+        for (var gradient = 1; calm.Count <= steps; gradient++)
+        {
+            var run = Simulated.Run(0, Simulated.Single, new FaultPlan { MemoryShort = [gradient] }, null);
+            Assert.Empty(run.Violations);
+            calm.TryAdd(run.LeanFrom[0] ?? 0, run.Fingerprint);
+            Assert.Equal(calm[run.LeanFrom[0] ?? 0], run.Fingerprint);
+        }
+        Assert.Equal(steps + 1, calm.Values.Distinct().Count());
+        Assert.Equal(steps + 1, calm.Keys.Distinct().Count());
+        var faults = Enum.GetValues<Fault>();
+        Check("memory and cordons", Runs(600), seed =>
+        {
+            var random = new Random(seed);
+            var plan = FaultPlan.Random(seed);
+            return (Simulated.Single, plan with
+            {
+                AtPhases = [.. plan.AtPhases, ((Phase)(seed % 6), 1 + seed % 5, faults[seed / 6 % faults.Length])],
+                MemoryShort = [random.Next(1, 12), random.Next(1, 30)],
+                Cordons = random.Next(0, 12),
+            }, null!);
+        }, ["workers out of memory", "trials that ask for less", "workers cordoned", "workers uncordoned", "all workers cordoned", "kills at an await", "takeovers", "writes failed", "writes done but said to have failed", "steps done again"], build: Of, calm: calm);
+    }
+
     [Theory]
     [InlineData(0), InlineData(1), InlineData(2), InlineData(3), InlineData(4), InlineData(5)]
     public void EveryFault_AtThisPhaseOfAStep_GivesTheUndisturbedRun(int phase)
@@ -155,7 +186,7 @@ public sealed class SimulationTests
         return calm.Fingerprint;
     }
 
-    private static void Check(string what, int runs, Func<int, (ExperimentSpec Spec, FaultPlan Plan, string Undisturbed)> schedule, IReadOnlyList<string> mustHappen, int atLeast = 1, Func<int, FaultPlan, string, World>? build = null)
+    private static void Check(string what, int runs, Func<int, (ExperimentSpec Spec, FaultPlan Plan, string Undisturbed)> schedule, IReadOnlyList<string> mustHappen, int atLeast = 1, Func<int, FaultPlan, string, World>? build = null, Dictionary<int, string>? calm = null)
     {
         var only = Variable("SEED");
         var tally = new Tally();
@@ -166,6 +197,12 @@ public sealed class SimulationTests
         {
             var (spec, plan, undisturbed) = schedule(seed);
             var run = Simulated.Run(seed, spec, plan, undisturbed, build);
+            if (calm is not null && run.LeanFrom is [var lean])
+            {
+                run.Tally.Add("trials that ask for less", lean is null ? 0 : 1);
+                if (calm[lean ?? 0] != run.Fingerprint)
+                    run = run with { Violations = [.. run.Violations, $"the results are not those of the undisturbed run that is lean from step {lean}:\n{run.Fingerprint}\ninstead of\n{calm[lean ?? 0]}"] };
+            }
             lock (tally)
             {
                 tally.Add(run.Tally);

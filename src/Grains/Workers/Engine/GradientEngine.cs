@@ -180,6 +180,23 @@ internal sealed class GradientEngine : IGradientEngine
         model.Part.SaveBeside(folder, model.Sampled, spec);
     }
 
+    public bool Spare(TrialPlan plan)
+    {
+        var (key, dtype) = (KeyOf(plan.Spec), LoadedModel.DtypeOf(plan.Spec));
+        var unused = _models.Where(entry => entry.Key != key).ToList();
+        foreach (var entry in unused)
+            Forget(entry.Key);
+        var named = ClassifiersOf(plan.Spec).ToHashSet();
+        var others = _classifiers.Where(known => known.Key.Dtype != dtype || !named.Contains(known.Key.Folder)).ToList();
+        foreach (var (place, (_, classifier)) in others)
+        {
+            _classifiers.Remove(place);
+            classifier.Dispose();
+        }
+        var frozen = !NeedsFrozen(plan.Spec) && _models.Count == 1 && _models[0].Model.DropFrozen();
+        return unused.Count > 0 || others.Count > 0 || frozen;
+    }
+
     public void Dispose()
     {
         foreach (var (_, model) in _models)
@@ -257,9 +274,8 @@ internal sealed class GradientEngine : IGradientEngine
     /// <summary>The trial's model and all classifiers it names. Outside any dispose scope, since they are kept.</summary>
     private LoadedModel Load(TrialPlan plan)
     {
-        foreach (var folder in plan.Spec.Losses.Select(loss => loss.Classifier).Append(plan.Spec.HeldOut?.Classifier))
-            if (folder is not null)
-                LoadClassifier(folder, LoadedModel.DtypeOf(plan.Spec));
+        foreach (var folder in ClassifiersOf(plan.Spec))
+            LoadClassifier(folder, LoadedModel.DtypeOf(plan.Spec));
         var key = KeyOf(plan.Spec);
         var index = _models.FindIndex(entry => entry.Key == key);
         if (index >= 0)
@@ -277,10 +293,14 @@ internal sealed class GradientEngine : IGradientEngine
         var model = _models[^1].Model;
         if (plan.ModelSha256.Length > 0 && plan.ModelSha256 != model.Sha256)
             throw new InvalidDataException($"The model at '{plan.Spec.Model.Path}' is not the one the trial began with (SHA-256 {model.Sha256[..12]}…, not {plan.ModelSha256[..12]}…). Put the same files on every host and do not change them while a trial runs.");
-        if (plan.Spec.Losses.Any(loss => loss is { Name: LossName.PixelDistance, Reference: null }))
+        if (NeedsFrozen(plan.Spec))
             model.LoadFrozen();
         return model;
     }
+
+    private static IEnumerable<string> ClassifiersOf(ExperimentSpec spec) => spec.Losses.Select(loss => loss.Classifier).Append(spec.HeldOut?.Classifier).OfType<string>();
+
+    private static bool NeedsFrozen(ExperimentSpec spec) => spec.Losses.Any(loss => loss is { Name: LossName.PixelDistance, Reference: null });
 
     private void Forget(string key)
     {
