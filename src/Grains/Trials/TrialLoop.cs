@@ -18,6 +18,7 @@ internal sealed partial class TrialLoop(
     IReadOnlyList<LedgerRecord> committed,
     string artifactFolder,
     ShardDispatch dispatch,
+    AttemptMarks marks,
     TensorTransfer transfer,
     Background background,
     Func<int, RangedParameters> ranges,
@@ -37,7 +38,6 @@ internal sealed partial class TrialLoop(
     private ITrainedParameters? _trained;
     private TensorReference[]? _residuals;
     private int _losses;
-    private int _attemptsBefore;
     private long _committedAt = time.GetTimestamp();
 
     private TrialState State => store.State;
@@ -132,15 +132,22 @@ internal sealed partial class TrialLoop(
         if (State.LeanFrom is not null)
             throw new WorkFailedException($"{e.Message} It was one sample at a time already, which is the least this trial can do with. Choose gradient.method: checkpointed, train fewer parameters or lora, set model.dtype: bfloat16, or use a device with more memory; adpm plan tells what each takes.");
         State.LeanFrom = State.Step + 1;
-        _attemptsBefore = e.Attempts;
+        // Tokens of their own: nothing that was asked for before can be taken for what is asked for now, whatever becomes of this commit.
+        State.Epoch++;
         LogLean(logger, ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Step + 1, e.Message);
-        await store.CommitAsync();
+        await CommitAsync();
+        files.Epoch = State.Epoch;
+        // What was lost to too much work says nothing of less.
+        marks.Clear(_ => true);
+        // Ranges have claims of their epoch, and gathered what counts no more.
+        _trained?.Release();
+        _trained = null;
     }
 
     public async Task EndAsync(RunState state, string? reason)
     {
         (State.State, State.Reason, State.EndedAt) = (state, reason, time.GetUtcNow());
-        await store.CommitAsync();
+        await CommitAsync();
         if (state == RunState.Succeeded)
             await KeepAsync(running: false);
     }
@@ -229,8 +236,20 @@ internal sealed partial class TrialLoop(
     private async Task CommitAsync()
     {
         await store.CommitAsync();
+        marks.Clear(IsOver);
         _committedAt = time.GetTimestamp();
     }
+
+    /// <summary>Whether a piece of work is behind the newest commit: it will never be done again.</summary>
+    private bool IsOver(ShardToken work) => TrialTable.IsEnded(State.State) || work.Kind switch
+    {
+        WorkKind.Prepare => State.Phase > TrialPhase.Preparing,
+        WorkKind.Prove => State.Phase > TrialPhase.Proving,
+        WorkKind.EvaluateBefore => State.Phase > TrialPhase.EvaluatingBefore,
+        WorkKind.Gradient => State.Phase > TrialPhase.Training || work.Step < State.Step,
+        WorkKind.EvaluateAfter => State.Phase > TrialPhase.EvaluatingAfter,
+        _ => false,
+    };
 
     private Task CommitLaterAsync() => time.GetElapsedTime(_committedAt) < Brief ? Task.CompletedTask : CommitAsync();
 
@@ -354,7 +373,6 @@ internal sealed partial class TrialLoop(
         await RecordAsync(record);
         await CommitAsync();
 
-        _attemptsBefore = 0;
         // The step is committed: from here on nothing needs the version before it, except for replays, and the very first for the pictures.
         instruments.StepCommitted(metrics["loss"], norm, new StepSeconds(waited, reduced, optimized, clock.Lap()));
         reporter.Step(StepRecord.Of(record));
@@ -400,12 +418,13 @@ internal sealed partial class TrialLoop(
 
     private WorkRound Round(WorkKind kind, int shards, Func<ShardToken, WorkAssignment> assign, Action<int, WorkResult, byte[]?> accept) => new()
     {
-        Ledger = new StepLedger(ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch, kind, State.Step, shards, _attemptsBefore),
+        Ledger = new StepLedger(ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch, kind, State.Step, shards),
         Device = _spec.Resources.Device,
         Rotation = State.Assignment.Index,
         Slots = _spec.Resources.SlotsPerTrial ?? new SlotsSpec(),
         Lease = TimeSpan.FromSeconds(_spec.Failure.LeaseSeconds),
         MaxAttempts = _spec.Failure.MaxShardAttempts,
+        Marks = marks,
         Assign = assign,
         Accept = accept,
         Check = _trained is { } trained ? trained.CheckAsync : null,

@@ -40,7 +40,7 @@ internal sealed class TrialState
 
     public TrialPhase Phase { get; set; }
 
-    /// <summary>Grows with every activation of the coordinator; writes and workers of an earlier one are refused.</summary>
+    /// <summary>Grows with every activation of the coordinator, and when it asks for another kind of work; writes and work of an earlier epoch are refused.</summary>
     public long Epoch { get; set; }
 
     /// <summary>Steps committed.</summary>

@@ -26,6 +26,10 @@ internal interface IGradientEngine : IDisposable
 
     /// <summary>Writes pictures, curves and the tuned model into a folder that exists and is empty.</summary>
     void Save(TrialPlan plan, ParameterVersion before, ParameterVersion after, string metricsFile, string folder, CancellationToken cancellationToken);
+
+    /// <summary>Lets go of what a trial can do without: models and classifiers that are kept for others.</summary>
+    /// <returns>Whether there was anything.</returns>
+    bool Spare(TrialPlan plan);
 }
 
 /// <summary>Makes the engine of a device, on the device's thread.</summary>

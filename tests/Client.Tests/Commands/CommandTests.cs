@@ -95,6 +95,14 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Show_ResultsInABucket_AreTheirAddress()
+    {
+        _adpm.Cluster.Experiments[Id] = Samples.Ended(folder: $"s3://results/experiments/{Id}");
+        Assert.Equal(0, await _adpm.RunAsync($"show {Id}"));
+        Assert.EndsWith($"Artefacts: s3://results/experiments/{Id}\n", _adpm.Out.ToString());
+    }
+
+    [Fact]
     public async Task Show_Running()
     {
         _adpm.Cluster.Experiments[Id] = Samples.Running();

@@ -201,7 +201,7 @@ public sealed class ExperimentTests
         Assert.Equal(3, snapshot.Trials[0].LeanFrom);
         var told = Assert.Single(events, happened => happened.Kind == EventKind.MemoryShort);
         Assert.Equal((0, 3), (told.Trial, told.Step));
-        var records = new RunFolder(cluster.Folder).Ledger("short", 0).SelectMany(file => file.Lines).Select(line => LedgerRecord.Parse(line)!).ToList();
+        var records = new RunFolder(cluster.Folder).Ledger("short", 0).OrderBy(file => file.Name, StringComparer.Ordinal).SelectMany(file => file.Lines).Select(line => LedgerRecord.Parse(line)!).ToList();
         Assert.Equal([null, null, null, true, true], records.Select(record => record.Lean));
         Assert.True((await cluster.Experiment("short").AuditAsync(0, TestContext.Current.CancellationToken))!.Holds);
         var replay = cluster.Cluster.Client.GetGrain<IStepReplayGrain>(IStepReplayGrain.KeyOf("short", 0, 4));
@@ -209,6 +209,30 @@ public sealed class ExperimentTests
         while ((answer = await replay.ReplayAsync(TestContext.Current.CancellationToken)).State == ReplayState.Running)
             await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, TestContext.Current.CancellationToken);
         Assert.True(answer.State == ReplayState.Equal, answer.Reason);
+    }
+
+    /// <summary>What is kept for other trials goes first: a trial that fits without it has the bits of one that was alone.</summary>
+    [Fact]
+    public async Task OutOfMemory_WithModelsOfOtherTrialsInIt_AsksForNothingLess()
+    {
+        var (kept, failed) = (true, 0);
+        var script = new EngineScript
+        {
+            BeforeShard = (_, step, _, _) =>
+            {
+                if (step == 2 && Volatile.Read(ref kept))
+                {
+                    Interlocked.Increment(ref failed);
+                    throw new NativeException("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`");
+                }
+            },
+        };
+        script.Spare = () => Interlocked.Exchange(ref kept, false);
+        await using var cluster = await SmallCluster.StartAsync(1, script);
+        var (snapshot, _) = await cluster.RunAsync("spared", TestSpecs.Small);
+        Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
+        Assert.Equal(1, failed);
+        Assert.Equal((null, 0), (snapshot.Trials[0].LeanFrom, snapshot.Trials[0].ShardsReissued));
     }
 
     [Fact]

@@ -225,6 +225,17 @@ internal sealed class GradientEngine : IGradientEngine
         return found;
     }
 
+    public bool Spare(TrialPlan plan)
+    {
+        var (key, dtype) = (KeyOf(plan.Spec), LoadedModel.DtypeOf(plan.Spec));
+        var unused = _models.Where(entry => entry.Key != key).ToList();
+        foreach (var entry in unused)
+            Forget(entry.Key);
+        var others = _networks.Spare(plan.Spec, dtype);
+        var frozen = !NeedsFrozen(plan.Spec) && _models.Count == 1 && _models[0].Model.DropFrozen();
+        return unused.Count > 0 || others || frozen;
+    }
+
     public void Dispose()
     {
         foreach (var (_, model) in _models)
@@ -361,10 +372,14 @@ internal sealed class GradientEngine : IGradientEngine
         var model = _models[^1].Model;
         if (plan.ModelSha256.Length > 0 && plan.ModelSha256 != model.Sha256)
             throw new InvalidDataException($"The model at '{plan.Spec.Model.Path}' is not the one the trial began with (SHA-256 {model.Sha256[..12]}…, not {plan.ModelSha256[..12]}…). Put the same files on every host and do not change them while a trial runs.");
-        if (plan.Spec.Train.Target != TrainTarget.Noise && (plan.Spec.Gradient.Method == GradientName.AdjointMatching || plan.Spec.Losses.Any(loss => loss is { Name: LossName.PixelDistance or LossName.Content or LossName.Perceptual or LossName.GaussianDivergence, Reference: null })))
+        if (NeedsFrozen(plan.Spec))
             model.LoadFrozen();
         return model;
     }
+
+    /// <summary>Whether the untrained network is looked at, too. Where the noise is trained it is the network itself.</summary>
+    private static bool NeedsFrozen(ExperimentSpec spec) => spec.Train.Target != TrainTarget.Noise
+        && (spec.Gradient.Method == GradientName.AdjointMatching || spec.Losses.Any(loss => loss is { Name: LossName.PixelDistance or LossName.Content or LossName.Perceptual or LossName.GaussianDivergence, Reference: null }));
 
     private void Forget(string key)
     {

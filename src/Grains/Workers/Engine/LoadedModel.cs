@@ -75,6 +75,16 @@ internal sealed class LoadedModel : IDisposable
 
     public void LoadFrozen() => _frozen ??= Sampled is TextModel text ? text.Untrained() : new PictureModel(_folder, LoadUnet());
 
+    /// <summary>False when there was none.</summary>
+    public bool DropFrozen()
+    {
+        if (_frozen is null)
+            return false;
+        _frozen.Dispose();
+        _frozen = null;
+        return true;
+    }
+
     public void Use(ParameterVersion version)
     {
         if (_version == version.Sha256)

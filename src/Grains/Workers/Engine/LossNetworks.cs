@@ -62,6 +62,20 @@ internal sealed class LossNetworks(Device device) : IDisposable
 
     public static PixelRange Range(LossSpec loss) => loss.Range == PixelRangeName.Symmetric ? PixelRange.Symmetric : PixelRange.Unit;
 
+    /// <summary>Frees what the losses of a spec do not need.</summary>
+    /// <returns>Whether there was any.</returns>
+    public bool Spare(ExperimentSpec spec, ScalarType dtype)
+    {
+        var named = spec.Losses.SelectMany(loss => new[] { loss.Classifier, loss.Clip, loss.ClipText, loss.File }).Append(spec.HeldOut?.Classifier).OfType<string>().ToHashSet();
+        var unused = _loaded.Where(known => known.Key.Dtype != dtype || !named.Contains(known.Key.Path)).ToList();
+        foreach (var (key, (_, loaded)) in unused)
+        {
+            _loaded.Remove(key);
+            loaded.Dispose();
+        }
+        return unused.Count > 0;
+    }
+
     public void Dispose()
     {
         foreach (var (_, loaded) in _loaded.Values)
