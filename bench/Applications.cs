@@ -29,73 +29,72 @@ internal static class Applications
                 run();
         }
 
-        void Table(string recipe, Action<JsonArray> write)
+        void Table(string recipe, Action<JsonNode> write)
         {
             Console.WriteLine($"\n## {recipe}\n");
-            var trials = Report(recipe, output, []);
-            write(trials);
-            Picture(recipe, output, trials);
+            var report = Report(recipe, output, []);
+            write(report);
+            Picture(recipe, output, report["trials"]!.AsArray());
         }
 
         void Reward()
         {
-            Console.WriteLine("\n## reward\n\n| gradient.method | cross-entropy before → after | recognised before → after | best step | evaluations forward | backward | seconds |\n|---|---|---|---|---|---|---|");
+            Console.WriteLine("\n## reward\n\n| gradient.method | cross-entropy before → after | recognised before → after | best step | evaluations forward | backward |\n|---|---|---|---|---|---|");
             foreach (var method in (string[][])[["discrete"], ["truncated", "gradient.last=3"], ["low-variance"], ["alignprop"], ["refl"], ["adjoint-matching"]])
             {
-                var trial = Report("reward", Path.Combine(output, $"reward-{method[0]}"), [$"gradient.method={method[0]}", .. method[1..]])[0]!;
+                var trial = Report("reward", Path.Combine(output, $"reward-{method[0]}"), [$"gradient.method={method[0]}", .. method[1..]])["trials"]![0]!;
                 var (m, cost) = (trial["metrics"]!, trial["cost"]!);
-                Console.WriteLine($"| {string.Join(", ", method)} | {Number(m, "loss.before", "f4")} → {Number(m, "loss.after", "f4")} | {Share(m, "heldOut.accuracy.before")} → {Share(m, "heldOut.accuracy.after")} | {Number(m, "heldOut.bestStep", "f0")} | {cost["forwardNfe"]} | {cost["backwardNfe"]} | {Number(trial, "seconds", "f0")} |");
+                Console.WriteLine($"| {string.Join(", ", method)} | {Number(m, "loss.before", "f4")} → {Number(m, "loss.after", "f4")} | {Share(m, "heldOut.accuracy.before")} → {Share(m, "heldOut.accuracy.after")} | {Number(m, "heldOut.bestStep", "f0")} | {cost["forwardNfe"]} | {cost["backwardNfe"]} |");
             }
         }
 
-        static void Guide(JsonArray trials)
+        static void Guide(JsonNode report)
         {
-            var m = trials[0]!["metrics"]!;
+            var m = report["trials"]![0]!["metrics"]!;
             Console.WriteLine("| judged by | before | after |\n|---|---|---|");
             Console.WriteLine($"| the classifier that the noise was fitted to | {Share(m, "classified.before")} | {Share(m, "classified.after")} |");
             Console.WriteLine($"| the classifier that took no part | {Share(m, "heldOut.accuracy.before")} | {Share(m, "heldOut.accuracy.after")} |");
-            Console.WriteLine($"\n−log p(3): {Number(m, "loss.before", "f3")} → {Number(m, "loss.after", "f3")}; ‖x_T‖ {Number(m, "noise.norm.before", "f3")} → {Number(m, "noise.norm.after", "f3")}, moved by {Number(m, "noise.l2.after", "f1")}. {Number(trials[0]!, "seconds", "f0")} s.");
+            Console.WriteLine($"\n−log p(3): {Number(m, "loss.before", "f3")} → {Number(m, "loss.after", "f3")}; ‖x_T‖ {Number(m, "noise.norm.before", "f3")} → {Number(m, "noise.norm.after", "f3")}, moved by {Number(m, "noise.l2.after", "f1")}.");
         }
 
-        static void Stylize(JsonArray trials)
+        static void Stylize(JsonNode report)
         {
-            Console.WriteLine("| trial | style loss before → after | recognised before → after | seconds |\n|---|---|---|---|");
-            foreach (var trial in trials)
+            Console.WriteLine("| trial | style loss before → after | recognised before → after |\n|---|---|---|");
+            foreach (var trial in report["trials"]!.AsArray())
             {
                 var m = trial!["metrics"]!;
-                Console.WriteLine($"| {trial["index"]} | {Number(m, "gramStyle.before", "f3")} → {Number(m, "gramStyle.after", "f3")} | {Share(m, "heldOut.accuracy.before")} → {Share(m, "heldOut.accuracy.after")} | {Number(trial, "seconds", "f0")} |");
+                Console.WriteLine($"| {trial["index"]} | {Number(m, "gramStyle.before", "f3")} → {Number(m, "gramStyle.after", "f3")} | {Share(m, "heldOut.accuracy.before")} → {Share(m, "heldOut.accuracy.after")} |");
             }
         }
 
-        static void Invert(JsonArray trials)
+        static void Invert(JsonNode report)
         {
-            var m = trials[0]!["metrics"]!;
+            var m = report["trials"]![0]!["metrics"]!;
             Console.WriteLine("| mean squared distance to the target | before | after |\n|---|---|---|");
             Console.WriteLine($"| in [-1, 1]² | {Number(m, "loss.before", "f4")} | {Number(m, "loss.after", "f4")} |");
-            Console.WriteLine($"\n{Number(trials[0]!, "seconds", "f0")} s.");
         }
 
-        static void Audit(JsonArray trials)
+        static void Audit(JsonNode report)
         {
-            Console.WriteLine("| radius | success rate | 95 % interval | eligible noises | recognised by another classifier before → after | mean largest move | seconds |\n|---|---|---|---|---|---|---|");
-            foreach (var trial in trials)
+            Console.WriteLine("| radius | success rate | 95 % interval | eligible noises | recognised by another classifier before → after | mean largest move |\n|---|---|---|---|---|---|");
+            foreach (var trial in report["trials"]!.AsArray())
             {
                 var m = trial!["metrics"]!;
-                var noises = 30;
+                var (spec, training) = (report["spec"]!, report["spec"]!["training"]!);
+                var noises = (int)training["shards"]! * (int)training["samplesPerShard"]! / (int)(spec["train"]!["noise"]!["box"]!["restarts"] ?? 1)!;
                 var eligible = (int)Math.Round((double)m["audit.eligible.after"]! * noises);
                 var success = (int)Math.Round((double)m["audit.success.after"]! * noises);
                 var (low, high) = Wilson(success, eligible);
-                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {trial["parameters"]!["train.noise.box.radius"]} | {Share(m, "audit.rate.after")} ({success} of {eligible}) | {low:p0} – {high:p0} | {eligible} of {noises} | {Share(m, "heldOut.accuracy.before")} → {Share(m, "heldOut.accuracy.after")} | {Number(m, "noise.linf.after", "f3")} | {Number(trial, "seconds", "f0")} |"));
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {trial["parameters"]!["train.noise.box.radius"]} | {Share(m, "audit.rate.after")} ({success} of {eligible}) | {low:p0} – {high:p0} | {eligible} of {noises} | {Share(m, "heldOut.accuracy.before")} → {Share(m, "heldOut.accuracy.after")} | {Number(m, "noise.linf.after", "f3")} |"));
             }
         }
 
-        static void Guided(JsonArray trials)
+        static void Guided(JsonNode report)
         {
-            var m = trials[0]!["metrics"]!;
+            var m = report["trials"]![0]!["metrics"]!;
             Console.WriteLine("| | sampler alone | with guidance |\n|---|---|---|");
             Console.WriteLine($"| style loss | {Number(m, "gramStyle.before", "f3")} | {Number(m, "gramStyle.after", "f3")} |");
             Console.WriteLine($"| recognised by a classifier that took no part | {Share(m, "heldOut.accuracy.before")} | {Share(m, "heldOut.accuracy.after")} |");
-            Console.WriteLine($"\n{Number(trials[0]!, "seconds", "f0")} s.");
         }
 
         void Picture(string recipe, string folder, JsonArray trials)
@@ -124,7 +123,7 @@ internal static class Applications
         return (middle - half, middle + half);
     }
 
-    private static JsonArray Report(string recipe, string output, string[] sets)
+    private static JsonNode Report(string recipe, string output, string[] sets)
     {
         var start = new ProcessStartInfo("dotnet", ["run", "--project", "src/Client", "-c", "Release", "--no-build", "--", "run", $"examples/{recipe}.yaml", "--silos", "2", "-o", output, "--json", .. sets.SelectMany(set => new[] { "--set", set })]) { RedirectStandardOutput = true };
         using var client = Process.Start(start)!;
@@ -133,7 +132,7 @@ internal static class Applications
         if (client.ExitCode != 0)
             throw new InvalidOperationException($"{recipe} ended with {client.ExitCode}: {text}");
         var reports = Directory.GetFiles(Path.Combine(output, "experiments"), "report.json", SearchOption.AllDirectories).Where(path => Path.GetFileName(Path.GetDirectoryName(path)!).StartsWith(recipe + "-", StringComparison.Ordinal)).ToArray();
-        return JsonNode.Parse(File.ReadAllText(reports.MaxBy(File.GetLastWriteTimeUtc)!))!["trials"]!.AsArray();
+        return JsonNode.Parse(File.ReadAllText(reports.MaxBy(File.GetLastWriteTimeUtc)!))!;
     }
 
     private static string Number(JsonNode node, string key, string format) => node[key] is { } value ? ((double)value).ToString(format, CultureInfo.InvariantCulture) : "–";

@@ -236,6 +236,34 @@ public sealed class TrainTargetTests : IDisposable
     }
 
     [Fact]
+    public void ClipSimilarity_OfATextTower_AsksForItsText()
+    {
+        using var folder = new AdjointDpm.Tests.Formats.TemporaryFolder();
+        var (vision, words, tower) = (ReferenceFolder.Of("clip_vision"), ReferenceFolder.Of("clip_tokenizer"), folder["tower"]);
+        var tokenizer = AdjointDpm.Models.Clip.ClipTokenizer.Load(words);
+        var config = new AdjointDpm.Models.Clip.ClipTextConfig
+        {
+            Architectures = ["CLIPTextModelWithProjection"], VocabSize = tokenizer.VocabularySize, HiddenSize = 12, IntermediateSize = 24, NumHiddenLayers = 2, NumAttentionHeads = 3,
+            MaxPositionEmbeddings = tokenizer.Length, ProjectionDim = 10, EosTokenId = tokenizer.End, BosTokenId = tokenizer.Begin,
+        };
+        TorchSharp.torch.manual_seed(3);
+        using (var model = new AdjointDpm.Models.Clip.ClipTextModel(config))
+            AdjointDpm.Formats.ModuleWeights.Save(model, Path.Combine(tower, "model.safetensors"));
+        config.Write(Path.Combine(tower, "config.json"));
+        tokenizer.Save(tower);
+
+        var losses = new[] { "a red square", "a photo of a cat" }.Select(text =>
+        {
+            var plan = Plan(Spec with { Train = new TrainSpec { Include = ["mid_block*"] }, Losses = [new LossSpec { Name = LossName.ClipSimilarity, Clip = vision, ClipText = tower, Text = text }], Sample = Spec.Sample with { Classes = [1] } });
+            var at = Differentiate(plan, Start(plan), 0);
+            Assert.Contains(Numbers(at.Gradient), g => g != 0);
+            return at.Sums["clipSimilarity"] / at.Samples;
+        }).ToArray();
+        Assert.All(losses, loss => Assert.InRange(loss, 0, 2));
+        Assert.NotEqual(losses[0], losses[1]);
+    }
+
+    [Fact]
     public void CheckRewards_FindsLossesOfASpecFit_AndFilesThatAreNot()
     {
         var fit = RewardChecks.Run(new AdjointDpm.Grains.Tools.CheckRewardRequest { SpecJson = ExperimentSpecJson.Serialize(Noise with { Losses = [Noise.Losses[0], new LossSpec { Name = LossName.NoiseNorm }] }) }, TestContext.Current.CancellationToken);
