@@ -40,7 +40,7 @@ internal static class Applications
         void Reward()
         {
             Console.WriteLine("\n## reward\n\n| gradient.method | cross-entropy before → after | recognised before → after | best step | evaluations forward | backward |\n|---|---|---|---|---|---|");
-            foreach (var method in (string[][])[["discrete"], ["truncated", "gradient.last=3"], ["low-variance"], ["alignprop"], ["refl"], ["adjoint-matching"]])
+            foreach (var method in (string[][])[["discrete"], ["truncated", "gradient.last=2"], ["low-variance"], ["alignprop"], ["refl"], ["adjoint-matching"]])
             {
                 var trial = Report("reward", Path.Combine(output, $"reward-{method[0]}"), [$"gradient.method={method[0]}", .. method[1..]])["trials"]![0]!;
                 var (m, cost) = (trial["metrics"]!, trial["cost"]!);

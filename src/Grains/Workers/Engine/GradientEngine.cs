@@ -181,7 +181,7 @@ internal sealed class GradientEngine : IGradientEngine
         using var scope = NewDisposeScope();
         var columns = Conditions(model, spec) is { Length: > 0 } classes ? classes.Length : 8;
         if (FixedSamples.Are(spec))
-            columns = Math.Min(columns, FixedSamples.Total(spec) / FixedSamples.Restarts(spec));
+            columns = Math.Min(columns == 1 ? 8 : columns, FixedSamples.Total(spec) / FixedSamples.Restarts(spec));
         var pictures = new[] { before, after }.Select((version, n) =>
         {
             model.Use(version);
