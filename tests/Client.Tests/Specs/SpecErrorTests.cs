@@ -75,7 +75,7 @@ public sealed class SpecErrorTests : IDisposable
     [InlineData("optimizer.learningRate: {values: [1e-4, 3e4]}", "45: A value of 'optimizer.learningRate' must be a number from 1e-12 to 1000, but is 3e4.")]
     [InlineData("optimizer.learningRate: {values: []}", "38: parameters[\"optimizer.learningRate\"].values must have at least one item, but is an empty list.")]
     [InlineData("optimizer.learningRate: {}", "5: parameters[\"optimizer.learningRate\"] needs either 'values' or both 'min' and 'max'.")]
-    [InlineData("optimizer.learningRate: {min: 1e-5, max: 1e-3}", "5: parameters[\"optimizer.learningRate\"] is an interval, but a grid needs 'values'. List them, or set algorithm.name to random.")]
+    [InlineData("optimizer.learningRate: {min: 1e-5, max: 1e-3}", "5: parameters[\"optimizer.learningRate\"] is an interval, but a grid needs 'values'. List them, or set algorithm.name to random, sobol, tpe, gp or cma-es.")]
     [InlineData("sample.solver: {values: [ddim, huen]}", "36: A value of 'sample.solver' must be one of ddim, heun, midpoint, rk4, rk4-38, flow-euler, flow-heun, flow-midpoint, dpm2, ab2, ab3, ab4, plms, dpm++2m, dpm++3m, dpm++3m-exact, dpm++2s, dpm-2m, dpm-2s, deis2, deis3, unipc2, unipc2-bh1, unipc3, ddpm, sde-dpm++1, sde-dpm++2m, euler-maruyama, edm, bosh3, dopri5, tsit5, dopri8, reversible-midpoint, reversible-heun, reversible-rk4, but is 'huen'. Did you mean 'heun'?")]
     [InlineData("train.include: {values: [[a, b], c]}", "38: A value of 'train.include' must be a list (text in each item), written as a JSON array, but is 'c'.")]
     [InlineData("model.path: {values: [unet, unit]}", "33: parameters[\"model.path\"].values[1]: no such folder 'unit'. Did you mean 'unet'?")]

@@ -3,6 +3,7 @@ using System.Text;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Experiments.Searching;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tests.Cluster;
 
@@ -74,7 +75,7 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
         text.Append(CultureInfo.InvariantCulture, $"{snapshot.Summary.State} {snapshot.Summary.TrialsEnded} best {snapshot.BestTrial}\n");
         foreach (var trial in snapshot.Trials)
         {
-            text.Append(CultureInfo.InvariantCulture, $"trial {trial.Index} {trial.State} {trial.Reason} step {trial.Step} parameters {trial.ParametersSha256} losses {string.Join(' ', trial.LossHistory.Select(Bits))}\n");
+            text.Append(CultureInfo.InvariantCulture, $"trial {trial.Index} {trial.State} {trial.Reason} step {trial.Step} {string.Join(' ', trial.Parameters.Select(value => $"{value.Key}={value.Value}"))} parameters {trial.ParametersSha256} losses {string.Join(' ', trial.LossHistory.Select(Bits))}\n");
             foreach (var (name, value) in trial.Metrics.OrderBy(pair => pair.Key, StringComparer.Ordinal))
                 text.Append(CultureInfo.InvariantCulture, $"  {name} {Bits(value)}\n");
             Trial(world, trial, spec, text, violations);

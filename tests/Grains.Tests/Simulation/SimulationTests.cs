@@ -83,6 +83,25 @@ public sealed class SimulationTests
         }, ["kills at an await", "silos killed", "messages lost", "answers lost", "writes failed", "takeovers", "silos cut off", "silos stalled", "residuals gone"], build: InRanges);
     }
 
+    /// <summary>What a search learns from, and so what it tries next, does not depend on who was killed or who ended first.</summary>
+    [Fact]
+    public void SearchesThatLearn_GiveTheUndisturbedRun()
+    {
+        var learning = new[] { (AlgorithmName.Tpe, 13), (AlgorithmName.CmaEs, 9), (AlgorithmName.Gp, 13) }.Select(search => Simulated.Single with
+        {
+            Training = Simulated.Single.Training with { Steps = 1 },
+            Parameters = new Dictionary<string, ParameterSpec> { ["optimizer.learningRate"] = new() { Min = 0.001, Max = 0.3, Distribution = Distribution.LogUniform } },
+            Algorithm = new AlgorithmSpec { Name = search.Item1 },
+            MaxTrials = search.Item2,
+            MaxConcurrentTrials = 3,
+        }).ToArray();
+        var calm = learning.Select(Calm).ToArray();
+        Assert.Equal(learning.Length, calm.Distinct().Count());
+        // One worker, and so another order of endings.
+        Assert.All(learning.Zip(calm), pair => Assert.Empty(Simulated.Run(0, pair.First, FaultPlan.None, pair.Second, (s, p, f) => new World(s, p, 1, f)).Violations));
+        Check("learning", Runs(90), seed => (learning[seed % 3], FaultPlan.Random(seed), calm[seed % 3]), ["kills at an await", "silos killed", "messages lost", "writes failed", "takeovers", "silos stalled"]);
+    }
+
     /// <summary>Silos that share flushes, on a machine whose power is cut: at any phase, and once more when all is over.</summary>
     [Fact]
     public void SilosWithJournals_OnAMachineThatLosesPower_GiveTheUndisturbedRun()
