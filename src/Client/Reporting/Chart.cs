@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Xml.Linq;
-using AdjointDpm.Client.Rendering;
 
 namespace AdjointDpm.Client.Reporting;
 
@@ -101,20 +100,25 @@ internal static class Chart
             var (least, most) = values.Count == 0 ? (0, 1) : (values.Min(), values.Max());
             if (log ?? (least > 0 && most / least > Wide))
             {
-                var (low, high) = (Math.Log10(least), Math.Log10(most));
+                var spread = Math.Log10(most / least) * 0.03;
+                var (low, high) = (Math.Log10(least) - spread, Math.Log10(most) + spread);
                 var powers = Enumerable.Range((int)Math.Ceiling(low - 1e-9), Math.Max(0, (int)Math.Floor(high + 1e-9) - (int)Math.Ceiling(low - 1e-9) + 1)).Select(power => Math.Pow(10, power)).ToList();
                 var marks = powers.Count is >= 2 and <= 8 ? powers : [least, Math.Sqrt(least * most), most];
                 double Place(double value) => (Math.Log10(value) - low) / (high - low);
-                return new Axis(Place, [.. marks.Select(mark => (Place(mark), Words.Number(mark)))]);
+                return new Axis(Place, [.. marks.Select(mark => (Place(mark), Label(mark)))]);
             }
             if (most == least)
                 (least, most) = (least - Math.Max(0.5, Math.Abs(least) * 0.1), most + Math.Max(0.5, Math.Abs(most) * 0.1));
+            // Room, so that no dot lies on the frame.
+            (least, most) = (least - (most - least) * 0.03, most + (most - least) * 0.03);
             var step = Math.Pow(10, Math.Floor(Math.Log10((most - least) / 4)));
             step *= (most - least) / step > 20 ? 5 : (most - least) / step > 8 ? 2 : 1;
             var first = Math.Ceiling(least / step - 1e-9);
             return new Axis(value => (value - least) / (most - least),
-                [.. Enumerable.Range(0, (int)Math.Floor(most / step + 1e-9) - (int)first + 1).Select(i => (first + i) * step).Select(mark => ((mark - least) / (most - least), Words.Number(Math.Abs(mark) < step / 1e6 ? 0 : mark)))]);
+                [.. Enumerable.Range(0, (int)Math.Floor(most / step + 1e-9) - (int)first + 1).Select(i => (first + i) * step).Select(mark => ((mark - least) / (most - least), Label(Math.Abs(mark) < step / 1e6 ? 0 : mark)))]);
         }
+
+        private static string Label(double value) => value.ToString("G4", CultureInfo.InvariantCulture);
 
         public static Axis Categories(IReadOnlyList<string> names) =>
             new(index => (index + 0.5) / names.Count, [.. names.Select((name, i) => ((i + 0.5) / names.Count, name.Length > 24 ? name[..23] + "…" : name))]);

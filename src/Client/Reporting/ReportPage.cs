@@ -149,7 +149,7 @@ internal static class ReportPage
 
     private static object[] Cost(RecordedExperiment experiment) =>
     [
-        Table(["trial", "wall time", "time of devices", "samples", "evaluations forward", "backward", "VJPs", "most live tensors", "shards given out again"], Ranked(experiment).Take(20).Select(trial => new object[]
+        Table(["trial", "wall time", "device time", "samples", "evaluations forward", "backward", "VJPs", "live tensors, most", "shards reissued"], Ranked(experiment).Take(20).Select(trial => new object[]
         {
             trial.Index, trial.Seconds is { } seconds ? Words.Span(TimeSpan.FromSeconds(seconds)) : "", CostOf(trial, "workerSeconds") is { } busy ? Words.Span(TimeSpan.FromSeconds(busy)) : "",
             Whole(trial, "samples"), Whole(trial, "forwardNfe"), Whole(trial, "backwardNfe"), Whole(trial, "vjps"), Whole(trial, "peakLiveTensors"), trial.ShardsReissued,
@@ -316,7 +316,7 @@ internal static class ReportPage
         figure { margin: 1rem 0; } figcaption { font-size: .9rem; margin-bottom: .4rem; } .pair { display: flex; flex-wrap: wrap; gap: .6rem; } .pair img { flex: 1 1 18rem; min-width: 0; max-width: 100%; height: auto; image-rendering: pixelated; border: 1px solid var(--rule); }
         .pair.over { display: grid; } .pair.over img { grid-area: 1 / 1; width: 100%; } .slide { display: flex; gap: .6rem; align-items: center; font-size: .9rem; } .slide[hidden] { display: none; } .slide input { flex: 1; }
         svg { display: block; width: 100%; max-width: 52rem; height: auto; font: 12px system-ui, sans-serif; } svg text { fill: var(--soft); } .grid, .axis { stroke: var(--rule); fill: none; } .line { stroke: var(--soft); stroke-opacity: .45; stroke-width: 1.3; fill: none; stroke-linejoin: round; } .line.best { stroke: var(--accent); stroke-opacity: 1; stroke-width: 2.4; } .dot { fill: var(--soft); fill-opacity: .6; } .dot.best { fill: var(--accent); fill-opacity: 1; }
-        .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1rem; }
+        .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1rem; }
         pre { background: var(--panel); padding: .8rem; overflow-x: auto; font-size: .85rem; } summary { cursor: pointer; margin: .6rem 0; } code { font-family: ui-monospace, monospace; }
         @media print { body { font-size: 11px; } section { break-inside: avoid-page; } .slide { display: none !important; } .pair.over { display: flex; } .pair.over img { clip-path: none !important; } }
         """;

@@ -22,6 +22,7 @@ public sealed class CommandTests : IDisposable
     [InlineData("ls --help", "ls")]
     [InlineData("show --help", "show")]
     [InlineData("cancel --help", "cancel")]
+    [InlineData("report --help", "report")]
     [InlineData("replay --help", "replay")]
     [InlineData("doctor --help", "doctor")]
     [InlineData("check --help", "check")]
