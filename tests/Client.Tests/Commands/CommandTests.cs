@@ -16,6 +16,7 @@ public sealed class CommandTests : IDisposable
 
     [Theory]
     [InlineData("--help", "root")]
+    [InlineData("demo --help", "demo")]
     [InlineData("run --help", "run")]
     [InlineData("submit --help", "submit")]
     [InlineData("watch --help", "watch")]
