@@ -28,6 +28,7 @@ internal static class ArtifactList
             ("Loss", folder is null ? null : Path.Combine(folder, "loss.svg")),
             ("Model", folder is null ? null : Path.Combine(folder, "model")),
             ("Report", Path.Combine(experiment.ArtifactFolder, "report.json")),
+            ("Page", Path.Combine(experiment.ArtifactFolder, "report.html")),
         ];
         foreach (var (title, path) in files)
         {
