@@ -59,7 +59,7 @@ public sealed class TextModelTests : IDisposable
     public void Gradient_OfConditionAndNoise_MatchesADirectionalDifference(string kind)
     {
         var whole = Spec(kind) with { Train = new TrainSpec { Target = TrainTarget.Condition } };
-        var some = whole with { Train = whole.Train with { Positions = [3, 1] }, Losses = [new LossSpec { Name = LossName.TorchScript, File = Path.Combine(ReferenceFolder.Of("losses"), "reward.pt") }, new LossSpec { Name = LossName.TotalVariation, Squared = true }] };
+        var some = whole with { Train = whole.Train with { Positions = [3, 1] }, Losses = [new LossSpec { Name = LossName.TorchScript, File = Path.Combine(ReferenceFolder.Of("losses"), "reward.pt") }, new LossSpec { Name = LossName.Onnx, File = Path.Combine(ReferenceFolder.Of("losses"), "resnet.onnx"), Column = 1 }, new LossSpec { Name = LossName.TotalVariation, Squared = true }] };
         foreach (var spec in new[] { whole, some, whole with { Train = new TrainSpec { Target = TrainTarget.Noise }, Training = whole.Training with { Shards = 1 } } })
         {
             var plan = Plan(spec);
