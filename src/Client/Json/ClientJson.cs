@@ -38,6 +38,7 @@ internal static class ClientJson
 [JsonSerializable(typeof(ErrorDocument))]
 [JsonSerializable(typeof(AuditDocument))]
 [JsonSerializable(typeof(ProofDocument))]
+[JsonSerializable(typeof(ScoreDocument))]
 [JsonSerializable(typeof(ReplayDocument))]
 [JsonSerializable(typeof(DoctorDocument))]
 [JsonSerializable(typeof(InspectionDocument))]

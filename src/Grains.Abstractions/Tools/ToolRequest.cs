@@ -9,6 +9,7 @@ namespace AdjointDpm.Grains.Tools;
 [JsonDerivedType(typeof(DrawRequest), "draw")]
 [JsonDerivedType(typeof(PlanRequest), "plan")]
 [JsonDerivedType(typeof(CheckRewardRequest), "check-reward")]
+[JsonDerivedType(typeof(ScoreRequest), "score")]
 public abstract record ToolRequest;
 
 /// <summary>Say what a file or folder holds.</summary>
@@ -90,6 +91,67 @@ public sealed record CheckRewardRequest : ToolRequest
     public bool Symmetric { get; init; }
 }
 
+/// <summary>Say what a classifier sees in a folder of pictures.</summary>
+/// <param name="Folder">Pictures of one size, or folders of them that are named after classes.</param>
+/// <param name="Classifier">Folder of a classifier.</param>
+public sealed record ScoreRequest(string Folder, string Classifier) : ToolRequest
+{
+    /// <summary>Folder of pictures to measure the distance to; null for none.</summary>
+    public string? Reference { get; init; }
+
+    /// <summary>Class that all pictures are to be of; null for the names of the folders.</summary>
+    public int? Label { get; init; }
+
+    /// <summary>Layer whose features are compared; null for the last one.</summary>
+    public string? Layer { get; init; }
+}
+
+/// <summary>A number with its 95 % interval.</summary>
+/// <param name="Value">Number.</param>
+/// <param name="Low">Lower end.</param>
+/// <param name="High">Upper end.</param>
+public sealed record ScoreInterval(double Value, double Low, double High);
+
+/// <summary>What a classifier sees in a folder of pictures.</summary>
+public sealed record SampleScore
+{
+    /// <summary>Number of pictures.</summary>
+    public required int Samples { get; init; }
+
+    /// <summary>Layer whose features were compared.</summary>
+    public required string Layer { get; init; }
+
+    /// <summary>Pictures that are to be of a known class.</summary>
+    public required int Labelled { get; init; }
+
+    /// <summary>Of these, how many the classifier takes for it.</summary>
+    public required int Recognised { get; init; }
+
+    /// <summary>Their share, with Wilson's interval.</summary>
+    public ScoreInterval? Share { get; init; }
+
+    /// <summary>Mean distance between the features of two pictures of one class, averaged over the classes.</summary>
+    public double? Diversity { get; init; }
+
+    /// <summary>Classes with two pictures or more.</summary>
+    public required int DiverseClasses { get; init; }
+
+    /// <summary>How many pictures were taken for each class.</summary>
+    public required IReadOnlyList<int> Predicted { get; init; }
+
+    /// <summary>Pictures of the reference.</summary>
+    public int? ReferenceSamples { get; init; }
+
+    /// <summary>Length of a picture's features.</summary>
+    public long? FeatureLength { get; init; }
+
+    /// <summary>Fréchet distance to the reference.</summary>
+    public ScoreInterval? Frechet { get; init; }
+
+    /// <summary>Kernel distance to the reference.</summary>
+    public ScoreInterval? Kernel { get; init; }
+}
+
 /// <summary>What a tool answers.</summary>
 /// <param name="Error">Why it could not be done; null when it was.</param>
 public sealed record ToolAnswer(string? Error = null)
@@ -111,6 +173,8 @@ public sealed record ToolAnswer(string? Error = null)
 
     /// <summary>How fit losses are, for check-reward.</summary>
     public IReadOnlyList<RewardFitness>? Rewards { get; init; }
+    /// <summary>What a classifier sees, for score.</summary>
+    public SampleScore? Score { get; init; }
 
     /// <summary>What was done, in a sentence.</summary>
     public string? Message { get; init; }

@@ -32,6 +32,7 @@ public sealed class CommandTests : IDisposable
     [InlineData("inspect --help", "inspect")]
     [InlineData("convert --help", "convert")]
     [InlineData("sample --help", "sample")]
+    [InlineData("score --help", "score")]
     [InlineData("plan --help", "plan")]
     [InlineData("config --help", "config")]
     [InlineData("schema --help", "schema")]
