@@ -3,6 +3,7 @@
 // dotnet run --project bench -c Release -- side-by-side [steps,steps,… [size]]    against PyTorch and torchdiffeq; default: 10,20 and 16 x 16 latents
 // dotnet run --project bench -c Release -- trials [number [at once]]               what a trial costs the cluster that computes nothing; default: 10000 8
 // dotnet run --project bench -c Release -- transport [workers,… [megabytes,…]]     gradients of several processes to their mean, and a step's overhead; default: 2,4 1,4,25,100
+// dotnet run --project bench -c Release -- applications [folder [pictures [recipe …]]]    the tables and pictures of docs/applications.md; default: runs/applications docs/images
 // dotnet run --project bench -c Release -- search [seeds [trials [names]]]          regret of the searches, beside Optuna where PYTHON has it; default: 21 100
 // dotnet run --project bench -c Release -- failover [rounds]                       how long a run stands still for when a silo is lost; default: 9
 using System.Globalization;
@@ -16,6 +17,12 @@ if (args is ["trials", ..])
     Console.WriteLine("| trials | at once | a second | p50 ms | p99 ms | p99 ms, second half | processor ms a trial | KB a trial | flushes a trial | one flush, ms |");
     Console.WriteLine("|---|---|---|---|---|---|---|---|---|---|");
     await NoOpTrials.RunAsync(args.Length > 1 ? int.Parse(args[1]) : 10_000, args.Length > 2 ? int.Parse(args[2]) : 8);
+    return;
+}
+
+if (args is ["applications", ..])
+{
+    Applications.Run(args.Length > 1 ? args[1] : "runs/applications", args.Length > 2 ? args[2] : "docs/images", args.Length > 3 ? args[3..] : []);
     return;
 }
 

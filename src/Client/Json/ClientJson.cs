@@ -44,5 +44,6 @@ internal static class ClientJson
 [JsonSerializable(typeof(InspectionDocument))]
 [JsonSerializable(typeof(FilesDocument))]
 [JsonSerializable(typeof(MemoryDocument))]
+[JsonSerializable(typeof(RewardsDocument))]
 [JsonSerializable(typeof(WorkersDocument))]
 internal sealed partial class ClientJsonContext : JsonSerializerContext;

@@ -144,3 +144,9 @@ internal sealed record MemoryDocument(int Samples, int Steps, long WeightBytes, 
     [JsonPropertyOrder(-1)]
     public string Schema { get; } = "adjointdpm.dev/memory/v1";
 }
+
+internal sealed record RewardsDocument(IReadOnlyList<RewardFitness> Rewards)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/rewards/v1";
+}

@@ -188,7 +188,7 @@ internal sealed class StepReplayRun
         }
         if (left.Count > 0)
             _residuals = [.. shards.Select(shard => _transfer.Offer(left[shard.Token]))];
-        var update = await _background.RunAsync(() => StepUpdate.Of(reduction, step, _spec.Optimizer, parameters, optimizer, _time));
+        var update = await _background.RunAsync(() => StepUpdate.Of(reduction, step, _spec, parameters, optimizer, _time));
         foreach (var (name, value) in StepUpdate.Metrics(shards, update.Norm))
             if (!record.Metrics.TryGetValue(name, out var was) || BitConverter.DoubleToInt64Bits(was) != BitConverter.DoubleToInt64Bits(value))
                 _differences.Add(string.Create(CultureInfo.InvariantCulture, $"{place}: {name} is {value:R} instead of {was:R}"));

@@ -261,6 +261,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     {
         WorkKind.Gradient => $"Step {token.Step + 1}, shard {token.Shard}",
         WorkKind.EvaluateBefore => $"Evaluation before training, part {token.Shard}",
+        WorkKind.Guard => $"Evaluation after step {token.Step}, part {token.Shard}",
         WorkKind.EvaluateAfter => $"Evaluation after training, part {token.Shard}",
         WorkKind.Save => "Saving",
         WorkKind.Prove => "Proof of the gradient",

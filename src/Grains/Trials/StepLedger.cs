@@ -30,6 +30,7 @@ internal enum WorkKind
     EvaluateAfter,
     Save,
     Prove,
+    Guard,
 }
 
 /// <summary>Which shards of one round are open, leased or contributed. Every shard counts exactly once, whoever sends what how often.</summary>

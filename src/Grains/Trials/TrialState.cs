@@ -68,6 +68,18 @@ internal sealed class TrialState
     /// <summary>First step whose gradients are computed one sample at a time, since a worker ran out of memory; null while none did.</summary>
     public int? LeanFrom { get; set; }
 
+    /// <summary>Version with the lowest held-out loss so far; null without heldOut.every.</summary>
+    public string? BestSha256 { get; set; }
+
+    /// <summary>Its held-out loss.</summary>
+    public double BestLoss { get; set; }
+
+    /// <summary>Step that was last looked at.</summary>
+    public int GuardedStep { get; set; }
+
+    /// <summary>Looks since the lowest loss.</summary>
+    public int LooksSinceBest { get; set; }
+
     public bool CancelRequested { get; set; }
 
     public DateTimeOffset? StartedAt { get; set; }

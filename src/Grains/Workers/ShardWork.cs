@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Trials;
 
@@ -50,8 +51,8 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
                 return new ShardWork(engine.Prove(plan, parameters!, cancellationToken).ToJson(), 1, NoSums, new WorkStatistics());
             case WorkKind.Gradient:
                 return Differentiate(engine, plan, assignment, parameters!, residual, cancellationToken);
-            case WorkKind.EvaluateBefore or WorkKind.EvaluateAfter:
-                var evaluation = engine.Evaluate(plan, parameters!, assignment.FirstSample, assignment.Samples, cancellationToken);
+            case WorkKind.EvaluateBefore or WorkKind.EvaluateAfter or WorkKind.Guard:
+                var evaluation = engine.Evaluate(plan with { Guided = token.Kind == WorkKind.EvaluateAfter && plan.Spec.Train.Target == TrainTarget.None }, parameters!, assignment.FirstSample, assignment.Samples, cancellationToken);
                 return new ShardWork(null, evaluation.Samples, evaluation.Sums, evaluation.Statistics);
             case WorkKind.Save:
                 var finish = artifacts.Write(assignment.ArtifactFolder!, $"{assignment.SpecSha256}/{parameters!.Sha256}", folder =>

@@ -30,6 +30,7 @@ internal static class Tool
                 ConvertRequest convert => Convert(convert),
                 DrawRequest draw => Drawing.Run(draw),
                 PlanRequest plan => new ToolAnswer { Memory = ExperimentMemory.Plan(ExperimentSpecJson.Deserialize(plan.SpecJson), plan.Budget) },
+                CheckRewardRequest check => new ToolAnswer { Rewards = RewardChecks.Run(check) },
                 ScoreRequest score => new ToolAnswer { Score = SampleScores.Run(score) },
                 var other => new ToolAnswer($"There is no tool for {other.GetType().Name}."),
             };

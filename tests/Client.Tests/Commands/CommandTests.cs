@@ -27,6 +27,8 @@ public sealed class CommandTests : IDisposable
     [InlineData("replay --help", "replay")]
     [InlineData("doctor --help", "doctor")]
     [InlineData("check --help", "check")]
+    [InlineData("check-reward --help", "check-reward")]
+    [InlineData("init --help", "init")]
     [InlineData("inspect --help", "inspect")]
     [InlineData("convert --help", "convert")]
     [InlineData("sample --help", "sample")]

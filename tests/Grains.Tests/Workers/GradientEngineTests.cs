@@ -146,7 +146,7 @@ public sealed class GradientEngineTests : IDisposable
     [Fact]
     public void NothingSelected_SaysWhatThereIs()
     {
-        foreach (var target in Enum.GetValues<TrainTarget>())
+        foreach (var target in new[] { TrainTarget.Weights, TrainTarget.Lora })
         {
             var error = Assert.Throws<InvalidDataException>(() => _engine.Prepare(new TrialPlan(Spec with { Train = new TrainSpec { Include = ["nope*"], Target = target } }, ""), CancellationToken.None));
             Assert.Contains("train.include (nope*) selects nothing to train. The model has", error.Message, StringComparison.Ordinal);

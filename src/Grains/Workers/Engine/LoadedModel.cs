@@ -34,7 +34,7 @@ internal sealed class LoadedModel : IDisposable
             nameof(UNet2DConditionModel) => new TextModel(spec.Model.Path, spec.Sample, device, NetworkDtype),
             var other => throw new NotSupportedException($"'{spec.Model.Path}' holds a {other}; experiments train {nameof(UNet2DModel)} networks and the {nameof(UNet2DConditionModel)} of Stable Diffusion 1, 2 and XL."),
         };
-        Part = TrainedPart.Of(Network, spec.Train, spec.Training.Seed);
+        Part = TrainedPart.Of(Sampled, spec, Dtype, device);
         Schedule = _folder.ReadScheduler().Schedule();
         Prediction = _folder.ReadScheduler().Prediction;
     }
@@ -110,6 +110,8 @@ internal sealed class LoadedModel : IDisposable
     public static string Stamp(string folder)
     {
         var stamp = new StringBuilder(folder);
+        if (new FileInfo(folder) is { Exists: true } single)
+            stamp.Append(CultureInfo.InvariantCulture, $"|{single.Length}:{single.LastWriteTimeUtc.Ticks}");
         if (Directory.Exists(folder))
             foreach (var file in new DirectoryInfo(folder).EnumerateFiles("*", SearchOption.AllDirectories).OrderBy(file => file.FullName, StringComparer.Ordinal))
                 stamp.Append(CultureInfo.InvariantCulture, $"|{file.FullName}:{file.Length}:{file.LastWriteTimeUtc.Ticks}");
