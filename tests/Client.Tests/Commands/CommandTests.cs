@@ -36,6 +36,7 @@ public sealed class CommandTests : IDisposable
     [InlineData("plan --help", "plan")]
     [InlineData("config --help", "config")]
     [InlineData("schema --help", "schema")]
+    [InlineData("completion --help", "completion")]
     [InlineData("workers --help", "workers")]
     [InlineData("workers cordon --help", "workers-cordon")]
     [InlineData("workers uncordon --help", "workers-uncordon")]
