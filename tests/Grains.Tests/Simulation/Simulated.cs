@@ -101,7 +101,7 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
             violations.Add($"trial {trial.Index} is a zombie: its state is {running} after the experiment's end");
         var folder = world.Folders.TrialWork(Id, trial.Index);
         var files = world.Disk.List(Path.Combine(folder, RunFolder.LedgerFolder)).Select(path => new LedgerFile(Path.GetFileName(path), RunFolder.LinesOf(world.Disk.Read(path)))).ToList();
-        var audit = LedgerAudit.Of(run, files, new CommittedHead(step.GetInt32(), root.TryGetProperty("ledgerSha256", out var sha) ? sha.GetString() : null, trial.State == RunState.Succeeded, "state"));
+        var audit = LedgerAudit.Of(run, files, new CommittedHead(step.GetInt32(), root.TryGetProperty("ledgerSha256", out var sha) ? sha.GetString() : null, trial.State == RunState.Succeeded && !trial.Metrics.ContainsKey("heldOut.stoppedAtStep"), "state"));
         violations.AddRange(audit.Violations.Select(violation => $"audit of trial {trial.Index}: {violation}"));
         if (audit.Steps > spec.Training.Steps)
             violations.Add($"trial {trial.Index} took {audit.Steps} steps");

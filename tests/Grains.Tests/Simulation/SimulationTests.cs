@@ -102,6 +102,28 @@ public sealed class SimulationTests
         Check("learning", Runs(90), seed => (learning[seed % 3], FaultPlan.Random(seed), calm[seed % 3]), ["kills at an await", "silos killed", "messages lost", "writes failed", "takeovers", "silos stalled"]);
     }
 
+    /// <summary>Held-out looks between steps: the best version is found, kept through every fault, and is the one that is saved.</summary>
+    [Fact]
+    public void GuardedTraining_GivesTheUndisturbedRun()
+    {
+        var guarded = Simulated.Single with
+        {
+            // Steps too long to go down for ever.
+            Optimizer = Simulated.Single.Optimizer with { LearningRate = 0.4 },
+            Training = Simulated.Single.Training with { Steps = 6 },
+            HeldOut = new HeldOutSpec { Samples = 4, Every = 1, Patience = 2 },
+        };
+        var calm = Calm(guarded);
+        Assert.Contains("heldOut.bestStep", calm, StringComparison.Ordinal);
+        Assert.Empty(Simulated.Run(0, guarded, FaultPlan.None, calm, (s, p, f) => new World(s, p, 1, f)).Violations);
+        var faults = Enum.GetValues<Fault>();
+        Check("guarded", Runs(150), seed =>
+        {
+            var random = FaultPlan.Random(seed);
+            return (guarded, random with { AtPhases = [.. random.AtPhases, ((Phase)(seed % 6), 1 + seed % 9, faults[seed / 6 % faults.Length])] }, calm);
+        }, ["kills at an await", "silos killed", "messages lost", "writes failed", "takeovers", "silos stalled"]);
+    }
+
     /// <summary>Silos that share flushes, on a machine whose power is cut: at any phase, and once more when all is over.</summary>
     [Fact]
     public void SilosWithJournals_OnAMachineThatLosesPower_GiveTheUndisturbedRun()
