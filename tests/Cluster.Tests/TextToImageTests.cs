@@ -40,6 +40,29 @@ public sealed class TextToImageTests
         var single = await AskAsync(new ConvertRequest(Path.Combine(artefacts, "model"), Path.Combine(cluster.Folder, "shapes.safetensors"), Dtype: "float16"));
         Assert.Contains("Stable Diffusion 1 as a single file; read back, all 1124 tensors equal.", single.Message, StringComparison.Ordinal);
 
+        foreach (var (form, output, files) in new[]
+        {
+            ("lora", "pulled", new[] { "pulled/pytorch_lora_weights.safetensors", "pulled/shapes-0.safetensors" }),
+            ("kohya", "fox.safetensors", ["fox.safetensors"]),
+            ("peft", "peft", ["peft/adapter_config.json", "peft/adapter_model.safetensors"]),
+            ("single-file", "whole", ["whole/shapes-0.safetensors"]),
+            ("diffusers", "folder", ["folder"]),
+        })
+        {
+            var pulled = await AskAsync(new PullRequest(artefacts, form, Path.Combine(cluster.Folder, output), "shapes-0", "adpm shapes/0") { BaseModel = spec.Model.Path });
+            Assert.Equal(files, pulled.Files!.Select(file => Path.GetRelativePath(cluster.Folder, file)));
+            Assert.All(pulled.Files!, file => Assert.True(Path.Exists(file), file));
+            Assert.Contains(form is "single-file" or "diffusers" ? "all 1124 tensors equal" : "every weight is the tuned model's", pulled.Message, StringComparison.Ordinal);
+        }
+
+        Assert.Equal("adpm shapes/0", (await AskAsync(new InspectRequest(Path.Combine(cluster.Folder, "fox.safetensors")))).Metadata!["ss_training_comment"]);
+        var another = Path.Combine(Path.GetDirectoryName(spec.Model.Path)!, "none");
+        Assert.Contains("is not on this machine", (await AskAsync(new PullRequest(artefacts, "lora", "x", "x", "x") { BaseModel = another }, code: 1)).Error, StringComparison.Ordinal);
+        // Compared with a model that it was not trained on, nothing is left behind.
+        Assert.Contains("gives another", (await AskAsync(new PullRequest(artefacts, "lora", Path.Combine(cluster.Folder, "wrong"), "x", "x") { BaseModel = Path.Combine(artefacts, "model") }, code: 1)).Error, StringComparison.Ordinal);
+        Assert.Empty(Directory.GetFiles(Path.Combine(cluster.Folder, "wrong")));
+        Assert.Contains("holds no learnt word", (await AskAsync(new PullRequest(artefacts, "embedding", "x", "x", "x"), code: 1)).Error, StringComparison.Ordinal);
+
         async Task<string> DrawAsync(string name, params string[] loras)
         {
             var drawn = await AskAsync(new DrawRequest(spec.Model.Path, ["a red square on a dark ground"], Path.Combine(cluster.Folder, name)) { Steps = 4, Guidance = 3, Seed = 5, Loras = loras });

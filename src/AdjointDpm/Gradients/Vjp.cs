@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Gradients;
@@ -38,11 +39,13 @@ public static class Vjp
         (Tensor Output, Tensor Cotangent)[] reached = [.. outputs.Where(o => o.Output.requires_grad)];
         if (reached.Length == 0 || tensors.Count == 0)
             return false;
+        Recomputed.Begin();
         autograd.backward([.. reached.Select(o => o.Output)], [.. reached.Select(o => o.Cotangent)], retain_graph: createGraph, create_graph: createGraph, inputs: [.. tensors]);
         // The binding passes raw handles: what they belong to must outlive the call.
         GC.KeepAlive(outputs);
         GC.KeepAlive(reached);
         GC.KeepAlive(tensors);
+        Recomputed.ThrowIfFailed();
         return true;
     }
 

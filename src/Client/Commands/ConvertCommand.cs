@@ -12,7 +12,7 @@ internal static class ConvertCommand
     public static Command Create(ClientContext context)
     {
         var command = new Command("convert", "Turn a diffusers folder into a single file or back, a LoRA into the other dialect, an embedding likewise. What was written is read back and compared.");
-        var input = new Argument<string>("IN") { Description = "A safetensors file or a diffusers folder." };
+        var input = new Argument<string>("IN") { Description = "A safetensors file, a diffusers folder, or a model of the Hugging Face cache (org/name)." };
         var output = new Argument<string>("OUT") { Description = "A path ending in .safetensors for a file, any other for a folder." };
         var model = new Option<string?>("--model") { Description = "Diffusers folder of the model that the file is for: names of layers for a LoRA, tokenizers for a checkpoint.", HelpName = "folder" };
         var form = new Option<string?>("--as") { Description = "kohya or diffusers for a LoRA (default: the other one), webui or diffusers for an embedding (default: webui).", HelpName = "form" };
@@ -24,8 +24,8 @@ internal static class ConvertCommand
         command.SetAction(async (parsed, cancellationToken) =>
         {
             string At(string path) => Path.GetFullPath(path, context.CurrentDirectory);
-            var (from, to) = (At(parsed.GetRequiredValue(input)), At(parsed.GetRequiredValue(output)));
-            var answer = await ToolRun.AskAsync(context, new ConvertRequest(from, to, parsed.GetValue(model) is { } folder ? At(folder) : null, parsed.GetValue(form), parsed.GetValue(dtype)), cancellationToken);
+            var (from, to) = (ModelPath.Of(context, parsed.GetRequiredValue(input)), At(parsed.GetRequiredValue(output)));
+            var answer = await ToolRun.AskAsync(context, new ConvertRequest(from, to, parsed.GetValue(model) is { } folder ? ModelPath.Of(context, folder) : null, parsed.GetValue(form), parsed.GetValue(dtype)), cancellationToken);
             if (parsed.GetValue(json)) context.Terminal.WriteRaw(ClientJson.Text(new FilesDocument(answer.Files ?? [], answer.Message)));
             else context.Terminal.Line(Markup.Escape($"{context.Short(to)}: {answer.Message}"));
             return ExitCodes.Ok;

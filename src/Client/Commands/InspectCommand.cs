@@ -12,7 +12,7 @@ internal static class InspectCommand
     public static Command Create(ClientContext context)
     {
         var command = new Command("inspect", "Say what a file holds: a checkpoint, a LoRA, an embedding, a diffusers folder, a picture and how it was made. Weights are not read.");
-        var file = new Argument<string>("FILE") { Description = "A safetensors file, a diffusers folder or a PNG picture." };
+        var file = new Argument<string>("FILE") { Description = "A safetensors file, a diffusers folder, a model of the Hugging Face cache (org/name) or a PNG picture." };
         var tensors = new Option<bool>("--tensors") { Description = "List every tensor." };
         var json = SharedOptions.Json();
         command.Arguments.Add(file);
@@ -20,7 +20,7 @@ internal static class InspectCommand
         command.Options.Add(json);
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var path = Path.GetFullPath(parsed.GetRequiredValue(file), context.CurrentDirectory);
+            var path = ModelPath.Of(context, parsed.GetRequiredValue(file));
             var answer = await ToolRun.AskAsync(context, new InspectRequest(path), cancellationToken);
             if (parsed.GetValue(json))
             {

@@ -12,8 +12,6 @@ namespace AdjointDpm.Client.Commands;
 
 internal static class PlanCommand
 {
-    private static readonly string[] Units = ["B", "KB", "MB", "GB", "TB"];
-
     public static Command Create(ClientContext context)
     {
         var command = new Command("plan", "Check an experiment and predict the main memory of a shard's gradient by method, part by part, before anything is trained.");
@@ -38,27 +36,19 @@ internal static class PlanCommand
                 return ExitCodes.Ok;
             }
 
-            context.Terminal.Line($"Weights {Size(memory.WeightBytes)}; {memory.TrainedNumbers.ToString("N0", CultureInfo.InvariantCulture)} trained numbers, {Size(memory.OptimizerBytes)} with the optimiser's state, on the coordinator.");
+            context.Terminal.Line($"Weights {Words.Size(memory.WeightBytes)}; {memory.TrainedNumbers.ToString("N0", CultureInfo.InvariantCulture)} trained numbers, {Words.Size(memory.OptimizerBytes)} with the optimiser's state, on the coordinator.");
             context.Terminal.Line($"A shard of {Words.Count(memory.Samples, "sample")}, {Words.Count(memory.Steps, "step")}; above the weights:");
             context.Terminal.Line();
             context.Terminal.Line($"  {"method",-18} {"peak",9} {"states",9} {"network",9} {"loss",9} {"gradients",9} {"evaluations",11}");
             foreach (var m in memory.Methods)
             {
                 var mark = (m.IsConfigured, m.IsChosen) switch { (true, true) => "  of the spec, fits best", (true, false) => "  of the spec", (false, true) => "  fits best", _ => "" };
-                context.Terminal.Line(Markup.Escape($"  {m.Method,-18} {Size(m.PeakBytes),9} {Size(m.StateBytes),9} {Size(m.NetworkBytes),9} {Size(m.LossBytes),9} {Size(m.GradientBytes),9} {m.Evaluations.ToString(CultureInfo.InvariantCulture),11}{mark}"));
+                context.Terminal.Line(Markup.Escape($"  {m.Method,-18} {Words.Size(m.PeakBytes),9} {Words.Size(m.StateBytes),9} {Words.Size(m.NetworkBytes),9} {Words.Size(m.LossBytes),9} {Words.Size(m.GradientBytes),9} {m.Evaluations.ToString(CultureInfo.InvariantCulture),11}{mark}"));
             }
 
             return ExitCodes.Ok;
         });
         return command;
-    }
-
-    private static string Size(long bytes)
-    {
-        var (value, unit) = ((double)bytes, 0);
-        while (value >= 1000 && unit < Units.Length - 1)
-            (value, unit) = (value / 1000, unit + 1);
-        return value.ToString(unit == 0 || value >= 100 ? "f0" : "f1", CultureInfo.InvariantCulture) + " " + Units[unit];
     }
 
     private static long? Bytes(string text)

@@ -12,8 +12,9 @@ internal static class SampleCommand
     public static Command Create(ClientContext context)
     {
         var command = new Command("sample", "Draw pictures from texts with a Stable Diffusion folder, its LoRA files and embeddings. The picture's file says how it was made.");
-        var model = new Argument<string>("MODEL") { Description = "A diffusers folder of Stable Diffusion 1, 2 or XL." };
-        var prompt = new Option<string[]>("--prompt", "-p") { Description = "What to draw. Repeatable: one picture for each.", HelpName = "text", Required = true, Arity = ArgumentArity.OneOrMore };
+        var model = new Argument<string>("MODEL") { Description = "A diffusers folder of Stable Diffusion 1, 2 or XL, or its name in the Hugging Face cache (org/name or org/name@revision)." };
+        var prompt = new Option<string[]>("--prompt", "-p") { Description = "What to draw. Repeatable: one picture for each.", HelpName = "text", Arity = ArgumentArity.OneOrMore };
+        var prompts = new Option<string?>("--prompts") { Description = "A file of prompts: txt (one on a line, with sd-scripts' --n --w --h --d --l --s), csv, tsv, jsonl, json, yaml or parquet.", HelpName = "file" };
         var negative = new Option<string?>("--negative", "-n") { Description = "What to stay away from. Default: what the model takes for no text.", HelpName = "text" };
         var output = new Option<string>("--output", "-o") { Description = "The picture; several are numbered.", HelpName = "file", DefaultValueFactory = _ => "sample.png" };
         var steps = new Option<int>("--steps") { Description = "Steps of the sampler.", HelpName = "n", DefaultValueFactory = _ => 20 }.Within(1, 1000);
@@ -27,13 +28,17 @@ internal static class SampleCommand
         var device = new Option<string>("--device") { Description = "cpu:0 or cuda:0.", HelpName = "name", DefaultValueFactory = _ => "cpu:0" };
         var json = SharedOptions.Json();
         command.Arguments.Add(model);
-        foreach (var option in new Option[] { prompt, negative, output, steps, guidance, seed, height, width, sampler, lora, word, device, json }) command.Options.Add(option);
+        foreach (var option in new Option[] { prompt, prompts, negative, output, steps, guidance, seed, height, width, sampler, lora, word, device, json }) command.Options.Add(option);
+        command.Validators.Add(result =>
+        {
+            if (result.GetResult(prompt) is null && result.GetResult(prompts) is null) result.AddError("Nothing to draw: give --prompt, or a file of them with --prompts.");
+        });
         command.SetAction(async (parsed, cancellationToken) =>
         {
             string At(string path) => Path.GetFullPath(path, context.CurrentDirectory);
             var answer = await ToolRun.AskAsync(
                 context,
-                new DrawRequest(At(parsed.GetRequiredValue(model)), parsed.GetRequiredValue(prompt), At(parsed.GetRequiredValue(output)))
+                new DrawRequest(ModelPath.Of(context, parsed.GetRequiredValue(model)), parsed.GetValue(prompt) ?? [], At(parsed.GetRequiredValue(output)))
                 {
                     Negative = parsed.GetValue(negative),
                     Steps = parsed.GetValue(steps),
@@ -44,6 +49,7 @@ internal static class SampleCommand
                     Sampler = parsed.GetValue(sampler),
                     Loras = [.. (parsed.GetValue(lora) ?? []).Select(At)],
                     Words = [.. (parsed.GetValue(word) ?? []).Select(At)],
+                    PromptsFile = parsed.GetValue(prompts) is { } list ? At(list) : null,
                     Device = parsed.GetRequiredValue(device),
                 },
                 cancellationToken);

@@ -45,5 +45,6 @@ internal static class ClientJson
 [JsonSerializable(typeof(FilesDocument))]
 [JsonSerializable(typeof(MemoryDocument))]
 [JsonSerializable(typeof(RewardsDocument))]
+[JsonSerializable(typeof(ModelsDocument))]
 [JsonSerializable(typeof(WorkersDocument))]
 internal sealed partial class ClientJsonContext : JsonSerializerContext;

@@ -150,3 +150,11 @@ internal sealed record RewardsDocument(IReadOnlyList<RewardFitness> Rewards)
     [JsonPropertyOrder(-1)]
     public string Schema { get; } = "adjointdpm.dev/rewards/v1";
 }
+
+/// <param name="LookedIn">Folder of the Hugging Face cache, then the others.</param>
+/// <param name="Models">What was found.</param>
+internal sealed record ModelsDocument(IReadOnlyList<string> LookedIn, IReadOnlyList<ToolModel> Models)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/models/v1";
+}

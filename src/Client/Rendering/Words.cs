@@ -45,4 +45,15 @@ internal static class Words
     public static string Time(DateTimeOffset time, TimeZoneInfo zone) =>
         TimeZoneInfo.ConvertTime(time, zone).ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture);
 
+
+    private static readonly string[] Units = ["B", "KB", "MB", "GB", "TB"];
+
+    /// <summary>Bytes with three digits and a decimal unit.</summary>
+    public static string Size(long bytes)
+    {
+        var (value, unit) = ((double)bytes, 0);
+        while (value >= 1000 && unit < Units.Length - 1)
+            (value, unit) = (value / 1000, unit + 1);
+        return value.ToString(unit == 0 || value >= 100 ? "f0" : "f1", CultureInfo.InvariantCulture) + " " + Units[unit];
+    }
 }

@@ -1,3 +1,5 @@
+using AdjointDpm.Grains.Models;
+
 namespace AdjointDpm.Grains.Specs;
 
 /// <summary>Resolves the paths of a spec.</summary>
@@ -9,15 +11,25 @@ internal static class ExistingPath
         absolute = text;
         if (text.Contains('\0')) return new SpecFinding(path, $"{path} must not hold a NUL character.") { Found = "a NUL character" };
         absolute = Path.GetFullPath(Path.Combine(folder, text));
-        var (noun, exists, other) = kind == ExistingPathKind.Folder
+        var (noun, exists, other) = kind != ExistingPathKind.File
             ? ("folder", Directory.Exists(absolute), File.Exists(absolute) ? " It is a file." : "")
             : ("file", File.Exists(absolute), Directory.Exists(absolute) ? " It is a folder." : "");
         if (exists) return null;
+        string? cache = null;
+        if (kind == ExistingPathKind.Model && other.Length == 0 && HuggingFaceCache.IsName(text))
+        {
+            if (HuggingFaceCache.Open().TryFind(text, out var snapshot, out cache))
+            {
+                absolute = snapshot;
+                return null;
+            }
+        }
+
         var near = Nearest(kind, absolute, text);
         return new SpecFinding(
             path,
             $"{path}: no such {noun} '{text}'.{other}"
-            + (near is not null ? $" Did you mean '{near}'?" : other.Length == 0 && !Path.IsPathRooted(text) ? $" Paths are relative to the spec file, here '{folder}'." : ""))
+            + (near is not null ? $" Did you mean '{near}'?" : cache is not null ? $" Looked in '{folder}'. {cache}" : other.Length == 0 && !Path.IsPathRooted(text) ? $" Paths are relative to the spec file, here '{folder}'." : ""))
         {
             Found = text, Expected = $"the path of a {noun}", Suggestion = near,
         };
@@ -29,7 +41,7 @@ internal static class ExistingPath
         if (parent is null || !Directory.Exists(parent)) return null;
         try
         {
-            var names = (kind == ExistingPathKind.Folder ? Directory.EnumerateDirectories(parent) : Directory.EnumerateFiles(parent)).Take(1000).Select(p => Path.GetFileName(p)!);
+            var names = (kind != ExistingPathKind.File ? Directory.EnumerateDirectories(parent) : Directory.EnumerateFiles(parent)).Take(1000).Select(p => Path.GetFileName(p)!);
             var near = Suggestion.Nearest(Path.GetFileName(absolute), names);
             return near is null ? null : Path.Combine(Path.GetDirectoryName(text) ?? "", near);
         }

@@ -77,6 +77,7 @@ public sealed partial record ExperimentDocument
         if (tree is not YamlMap) return new ExperimentDocumentResult(null, binder.Problems);
         var node = envelope["spec"]!.AsObject();
         foreach (var finding in Envelope(envelope)) binder.Report(finding, "");
+        if (PromptsOfFile.Expand(node) is { } unread) binder.Report(unread, "spec.");
         var bound = ExperimentSpecJson.Bind(node);
         foreach (var finding in SpecRules.Check(bound)) binder.Report(finding, "spec.");
         foreach (var finding in SearchRules.Check(bound, node, folder)) binder.Report(finding, "spec.");

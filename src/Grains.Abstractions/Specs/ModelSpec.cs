@@ -6,8 +6,8 @@ namespace AdjointDpm.Grains.Specs;
 /// <summary>The diffusion model.</summary>
 public sealed record ModelSpec
 {
-    /// <summary>A diffusers folder (with <c>unet/</c> and <c>scheduler/</c>), relative to the spec file.</summary>
-    [Required, ExistingPath(ExistingPathKind.Folder)]
+    /// <summary>A diffusers folder (with <c>unet/</c> and <c>scheduler/</c>), relative to the spec file; or a model in the Hugging Face cache as <c>org/name</c> or <c>org/name@revision</c>, which becomes the folder of its commit.</summary>
+    [Required, ExistingPath(ExistingPathKind.Model)]
     public required string Path { get; init; }
 
     /// <summary>Number format of the network's weights and activations. States of the sampler, adapters, and sums of gradients are float32 at least. Default: float32.</summary>

@@ -40,6 +40,10 @@ public sealed record SampleSpec
     [MinLength(1)]
     public IReadOnlyList<string>? Prompts { get; init; }
 
+    /// <summary>A file of texts to draw in place of <c>prompts</c>: txt, csv, tsv, jsonl, json, yaml or parquet. Read when the spec is: its texts, and its classes where it has them, become part of the spec. Default: none.</summary>
+    [ExistingPath(ExistingPathKind.File)]
+    public string? PromptsFile { get; init; }
+
     /// <summary>Text to guide away from. Default: what the model takes for no text.</summary>
     public string? NegativePrompt { get; init; }
 

@@ -8,6 +8,9 @@ public enum ExistingPathKind
 
     /// <summary>A file.</summary>
     File,
+
+    /// <summary>A folder, or a model in the Hugging Face cache by its name, which becomes its folder.</summary>
+    Model,
 }
 
 /// <summary>Marks a text as a path: relative to the spec file when written, absolute in canonical JSON, and there when the spec is read.</summary>

@@ -9,7 +9,7 @@ internal static class SpecPath
     private static readonly ObjectShape Root = SpecShape.Of<ExperimentSpec>();
 
     /// <summary>Parts that steer the search or the judgement: a trial must not change them.</summary>
-    private static readonly string[] Fixed = ["parameters", "algorithm", "objective", "maxTrials", "maxConcurrentTrials", "heldOut", "failure", "checkpoint", "resources"];
+    private static readonly string[] Fixed = ["parameters", "algorithm", "objective", "maxTrials", "maxConcurrentTrials", "heldOut", "failure", "checkpoint", "resources", "sample.promptsFile"];
 
     public static string Join(string path, string name) => path.Length == 0 ? name : $"{path}.{name}";
 

@@ -20,6 +20,8 @@ internal static class SpecRules
 
     private static IEnumerable<SpecFinding> Prompts(SampleSpec sample)
     {
+        if (sample.PromptsFile is { } file)
+            yield return new("sample.promptsFile", "sample.promptsFile is read by whoever reads an experiment file. Write sample.prompts here.") { Found = file };
         if (sample is { Prompts: { } prompts, Classes: { } classes } && prompts.Count != classes.Count)
             yield return new("sample.classes", $"sample.classes holds {classes.Count} classes for {prompts.Count} prompts. Give each prompt the class that a classifier should see, or none.") { Found = $"{classes.Count}", Expected = $"{prompts.Count} classes" };
         if (sample.Prompts is not null) yield break;

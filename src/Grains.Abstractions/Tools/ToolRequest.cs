@@ -10,6 +10,8 @@ namespace AdjointDpm.Grains.Tools;
 [JsonDerivedType(typeof(PlanRequest), "plan")]
 [JsonDerivedType(typeof(CheckRewardRequest), "check-reward")]
 [JsonDerivedType(typeof(ScoreRequest), "score")]
+[JsonDerivedType(typeof(ModelsRequest), "models")]
+[JsonDerivedType(typeof(PullRequest), "pull")]
 public abstract record ToolRequest;
 
 /// <summary>Say what a file or folder holds.</summary>
@@ -56,6 +58,9 @@ public sealed record DrawRequest(string Model, IReadOnlyList<string> Prompts, st
 
     /// <summary>Files of learnt words. Default: none.</summary>
     public IReadOnlyList<string> Words { get; init; } = [];
+
+    /// <summary>A file of prompts, drawn after those given; what it says of steps, guidance, seed, size and negative prompt goes before what is said here. Default: none.</summary>
+    public string? PromptsFile { get; init; }
 
     /// <summary>Device, such as cpu:0 or cuda:0. Default: cpu:0.</summary>
     public string Device { get; init; } = "cpu:0";
@@ -152,6 +157,26 @@ public sealed record SampleScore
     public ScoreInterval? Kernel { get; init; }
 }
 
+/// <summary>Bring a trial's result into a form that other programs load, read back and compared.</summary>
+/// <param name="Artifacts">The trial's folder of results.</param>
+/// <param name="Form">diffusers, single-file, lora (both dialects), kohya, peft or embedding.</param>
+/// <param name="Output">A folder, or for one file a path ending in .safetensors.</param>
+/// <param name="Name">What to name files by where the output is a folder.</param>
+/// <param name="Source">Where the result comes from, for the file's own comment.</param>
+public sealed record PullRequest(string Artifacts, string Form, string Output, string Name, string Source) : ToolRequest
+{
+    /// <summary>Folder of the model that was trained, for adapters.</summary>
+    public string? BaseModel { get; init; }
+
+    /// <summary>float32, float16 or bfloat16 for a model; null for float32.</summary>
+    public string? Dtype { get; init; }
+}
+
+/// <summary>List models on this machine.</summary>
+/// <param name="Cache">Folder of Hugging Face's cache; may be missing.</param>
+/// <param name="Folders">Other folders to look through.</param>
+public sealed record ModelsRequest(string Cache, IReadOnlyList<string> Folders) : ToolRequest;
+
 /// <summary>What a tool answers.</summary>
 /// <param name="Error">Why it could not be done; null when it was.</param>
 public sealed record ToolAnswer(string? Error = null)
@@ -175,6 +200,9 @@ public sealed record ToolAnswer(string? Error = null)
     public IReadOnlyList<RewardFitness>? Rewards { get; init; }
     /// <summary>What a classifier sees, for score.</summary>
     public SampleScore? Score { get; init; }
+
+    /// <summary>The models, for models.</summary>
+    public IReadOnlyList<ToolModel>? Models { get; init; }
 
     /// <summary>What was done, in a sentence.</summary>
     public string? Message { get; init; }
@@ -259,3 +287,19 @@ public sealed record RewardFitness(string Name, IReadOnlyList<string> Problems)
 /// <param name="Difference">Slope by differences.</param>
 /// <param name="RelativeError">Their distance, over the size that such a slope has.</param>
 public sealed record RewardDirection(string Direction, double Gradient, double Difference, double RelativeError);
+
+/// <summary>A model on this machine.</summary>
+/// <param name="Name">How to name it: org/name of the cache, or its path.</param>
+/// <param name="Kind">What it is.</param>
+/// <param name="Model">Which model it is or is for; null when it does not say.</param>
+/// <param name="Bytes">Bytes of its files.</param>
+/// <param name="Precision">Number formats of its weights, most bytes first.</param>
+/// <param name="Path">Its file or folder.</param>
+public sealed record ToolModel(string Name, string Kind, string? Model, long Bytes, IReadOnlyList<string> Precision, string Path)
+{
+    /// <summary>Commit of the cache's snapshot; null for others.</summary>
+    public string? Commit { get; init; }
+
+    /// <summary>Why it cannot be read; null when nothing was found wrong.</summary>
+    public string? Problem { get; init; }
+}

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Security.Cryptography;
 using System.Text.Json;
 using AdjointDpm.Gradients;
+using AdjointDpm.Grains.Prompts;
 using AdjointDpm.Grains.Tools;
 using AdjointDpm.Models;
 using AdjointDpm.Models.StableDiffusion;
@@ -18,7 +19,8 @@ internal static class Drawing
     public static ToolAnswer Run(DrawRequest request)
     {
         NativeTorch.EnsureLoaded();
-        if (request.Prompts.Count == 0)
+        List<Prompt> prompts = [.. request.Prompts.Select(text => new Prompt(text)), .. request.PromptsFile is { } list ? PromptFile.Read(list) : []];
+        if (prompts.Count == 0)
             throw new ArgumentException("There is no prompt. Give one with --prompt.");
         if (request.Device.StartsWith("cuda", StringComparison.Ordinal) && !cuda.is_available())
             throw new NotSupportedException($"Device '{request.Device}' was asked for, but libtorch finds no CUDA device.");
@@ -42,34 +44,44 @@ internal static class Drawing
 
         var r = model.Autoencoder.Config.Reduction;
         var trained = model.Unet.Config.SampleSize?.Values;
-        var height = request.Height ?? r * (trained?[0] ?? throw Unknown());
-        var width = request.Width ?? r * (trained?[^1] ?? throw Unknown());
-        return new ToolAnswer { Files = [.. request.Prompts.Select((prompt, n) => Draw(model, request, prompt, n, height, width))], Message = $"{request.Prompts.Count} of {width} × {height} pixels." };
+        return new ToolAnswer { Files = [.. prompts.Select((prompt, n) => Draw(model, request, Filled(prompt), n, prompts.Count, shard: prompt.Seed is null ? n : 0))], Message = $"{prompts.Count} {(prompts.Count == 1 ? "picture" : "pictures")}." };
+
+        Prompt Filled(Prompt prompt) => prompt with
+        {
+            Negative = prompt.Negative ?? request.Negative,
+            Seed = prompt.Seed ?? request.Seed,
+            Steps = prompt.Steps ?? request.Steps,
+            Guidance = prompt.Guidance ?? request.Guidance,
+            Height = prompt.Height ?? request.Height ?? r * (trained?[0] ?? throw Unknown()),
+            Width = prompt.Width ?? request.Width ?? r * (trained?[^1] ?? throw Unknown()),
+        };
 
         ModelConfigException Unknown() => new($"'{request.Model}' does not say its sample_size. Give --height and --width.");
     }
 
-    private static string Draw(StableDiffusionModel model, DrawRequest request, string prompt, int number, int height, int width)
+    private static string Draw(StableDiffusionModel model, DrawRequest request, Prompt prompt, int number, int count, int shard)
     {
         using var scope = NewDisposeScope();
-        using var states = model.Encode([prompt]);
-        using var negative = request.Guidance == 1 ? null : request.Negative is { } text ? model.Encode([text]) : model.EncodeNothing(1);
-        var key = new NoiseKey((ulong)request.Seed, Shard: (ushort)number);
+        var (steps, guidance, seed, height, width) = (prompt.Steps!.Value, prompt.Guidance!.Value, prompt.Seed!.Value, prompt.Height!.Value, prompt.Width!.Value);
+        using var states = model.Encode([prompt.Text]);
+        using var negative = guidance == 1 ? null : prompt.Negative is { } text ? model.Encode([text]) : model.EncodeNothing(1);
+        // A prompt with a seed of its own gives the same picture wherever it stands in its file.
+        var key = new NoiseKey((ulong)seed, Shard: (ushort)shard);
         var noise = model.Noise(1, height, width, key);
-        var prepared = model.Request(model.Field(states, negative, request.Guidance, new PictureSize(height, width)), noise, request.Steps) with { Key = key };
+        var prepared = model.Request(model.Field(states, negative, guidance, new PictureSize(height, width)), noise, steps) with { Key = key };
         if (request.Sampler is { } name)
             prepared = prepared with { Sampler = Sampler.Named(name) };
         using var drawn = Sampling.Sample(prepared);
-        var path = request.Prompts.Count == 1 ? request.Output
+        var path = count == 1 ? request.Output
             : Path.Combine(Path.GetDirectoryName(request.Output) ?? "", string.Create(CultureInfo.InvariantCulture, $"{Path.GetFileNameWithoutExtension(request.Output)}-{number + 1}{Path.GetExtension(request.Output)}"));
         var host = noise.cpu().contiguous();
-        var own = JsonSerializer.Serialize(new { sampler = prepared.Sampler.Name, noise = "counter", seed = request.Seed, picture = number, noiseSha256 = Convert.ToHexStringLower(SHA256.HashData(host.bytes)), loras = request.Loras.Select(Path.GetFileName), words = request.Words.Select(Path.GetFileName) });
+        var own = JsonSerializer.Serialize(new { sampler = prepared.Sampler.Name, noise = "counter", seed, picture = shard, noiseSha256 = Convert.ToHexStringLower(SHA256.HashData(host.bytes)), loras = request.Loras.Select(Path.GetFileName), words = request.Words.Select(Path.GetFileName) });
         Picture.Write(path, model.Decode(drawn.Sample)[0], [
-            Picture.Parameters(prompt, request.Negative, [
-                new("Steps", request.Steps.ToString(CultureInfo.InvariantCulture)),
+            Picture.Parameters(prompt.Text, prompt.Negative, [
+                new("Steps", steps.ToString(CultureInfo.InvariantCulture)),
                 new("Sampler", prepared.Sampler.Name),
-                new("CFG scale", request.Guidance.ToString("R", CultureInfo.InvariantCulture)),
-                new("Seed", request.Seed.ToString(CultureInfo.InvariantCulture)),
+                new("CFG scale", guidance.ToString("R", CultureInfo.InvariantCulture)),
+                new("Seed", seed.ToString(CultureInfo.InvariantCulture)),
                 new("Size", $"{width}x{height}"),
                 new("Model", Path.GetFileName(Path.TrimEndingDirectorySeparator(request.Model))),
             ]),

@@ -1,12 +1,12 @@
 using System.Text.Json;
 using AdjointDpm.Formats;
+using AdjointDpm.Grains.Models;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tools;
 using AdjointDpm.Grains.Workers.Engine;
 using AdjointDpm.Models;
 using AdjointDpm.Models.Files;
 using AdjointDpm.Native;
-using static TorchSharp.torch;
 
 namespace AdjointDpm.Silo.Tools;
 
@@ -32,6 +32,8 @@ internal static class Tool
                 PlanRequest plan => new ToolAnswer { Memory = ExperimentMemory.Plan(ExperimentSpecJson.Deserialize(plan.SpecJson), plan.Budget) },
                 CheckRewardRequest check => new ToolAnswer { Rewards = RewardChecks.Run(check) },
                 ScoreRequest score => new ToolAnswer { Score = SampleScores.Run(score) },
+                ModelsRequest models => new ToolAnswer { Models = Models(models) },
+                PullRequest pull => Pulling.Run(pull),
                 var other => new ToolAnswer($"There is no tool for {other.GetType().Name}."),
             };
         }
@@ -57,17 +59,18 @@ internal static class Tool
         };
     }
 
+    private static List<ToolModel> Models(ModelsRequest request)
+    {
+        var cached = HuggingFaceCache.At(request.Cache).List();
+        return [.. cached.SelectMany(c => ModelList.In(c.Folder).Select(m => Named(m, m.Path == c.Folder ? c.Name : $"{c.Name}/{Path.GetRelativePath(c.Folder, m.Path)}") with { Commit = c.Commit })),
+            .. request.Folders.SelectMany(ModelList.In).Select(m => Named(m, m.Path))];
+
+        static ToolModel Named(ListedModel m, string name) => new(name, m.Kind, m.Model, m.Bytes, m.Precision, m.Path) { Problem = m.Problem };
+    }
+
     private static ToolAnswer Convert(ConvertRequest request)
     {
         NativeTorch.EnsureLoaded();
-        ScalarType? dtype = request.Dtype switch
-        {
-            null => null,
-            "float32" => ScalarType.Float32,
-            "float16" => ScalarType.Float16,
-            "bfloat16" => ScalarType.BFloat16,
-            var other => throw new ArgumentException($"'{other}' is no dtype of weights here. Choose float32, float16 or bfloat16."),
-        };
-        return new ToolAnswer { Message = ModelConversion.Convert(request.Input, request.Output, new(request.Model, request.Form, dtype)), Files = [request.Output] };
+        return new ToolAnswer { Message = ModelConversion.Convert(request.Input, request.Output, new(request.Model, request.Form, DtypeNames.Read(request.Dtype))), Files = [request.Output] };
     }
 }

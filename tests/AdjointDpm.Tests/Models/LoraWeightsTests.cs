@@ -56,6 +56,77 @@ public sealed class LoraWeightsTests
         Assert.Equal((3, 1.5), (peft.RootElement.GetProperty("unet.r").GetInt32(), peft.RootElement.GetProperty("unet.lora_alpha").GetDouble()));
     }
 
+    /// <summary>What PEFT loads: one folder for each network, alpha in its configuration.</summary>
+    [Theory]
+    [MemberData(nameof(Kinds))]
+    public void Peft_AfterReading_MergesToTheFoldedWeights(string kind)
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var model = TinyModels.Make(kind);
+        using var weights = Adapted(model, out var folded);
+        var files = weights.WritePeft(folder["peft"], model, "org/sd");
+        Assert.Equal(2 * new LoraNames(model).Networks.Count, files.Count);
+        Assert.All(files, f => Assert.True(File.Exists(f), f));
+        using var config = JsonDocument.Parse(File.ReadAllBytes(folder["peft/unet/adapter_config.json"]));
+        Assert.Equal(("LORA", 3, 1.5, "org/sd", "UNet2DConditionModel"), (config.RootElement.GetProperty("peft_type").GetString(), config.RootElement.GetProperty("r").GetInt32(), config.RootElement.GetProperty("lora_alpha").GetDouble(),
+            config.RootElement.GetProperty("base_model_name_or_path").GetString(), config.RootElement.GetProperty("auto_mapping").GetProperty("base_model_class").GetString()));
+        using var read = LoraWeights.Read(folder["peft"], model);
+        using var merged = TinyModels.Make(kind);
+        read.Merge(merged);
+        var networks = new LoraNames(merged).Networks;
+        Assert.All(folded, p => Assert.True(p.Value.allclose(networks[p.Key.Component].get_parameter(p.Key.Name)!, 1e-5, 1e-7), p.Key.Name));
+        // A network's folder alone says by its layers whose it is.
+        using var alone = LoraWeights.Read(folder["peft/unet"], model);
+        Assert.All(alone.Layers, l => Assert.Equal(("unet", 3, 1.5), (l.Component, l.Rank, l.Alpha)));
+    }
+
+    [Theory]
+    [InlineData("\"lora_alpha\": 6", 6, 6)]
+    [InlineData("\"lora_alpha\": 6, \"alpha_pattern\": {\"to_q\": 10}", 10, 6)]
+    [InlineData("\"lora_alpha\": 6, \"alpha_pattern\": {\"mid_block\\\\..*to_[kv]\": 12}", 6, 12)]
+    [InlineData("\"lora_alpha\": 6, \"use_rslora\": true", 12, 12)]
+    public void Peft_AlphaIsAsItsConfigurationHasIt(string fields, double ofQ, double ofK)
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var model = TinyModels.Make("SD1");
+        const string Attention = "mid_block.attentions.0.transformer_blocks.0.attn1.";
+        SafetensorsWriter.Write(folder["adapter_model.safetensors"], new[] { "to_q", "to_k" }.SelectMany(n => new[] { ($"base_model.model.{Attention}{n}.lora_A.weight", ones(4, 16)), ($"base_model.model.{Attention}{n}.lora_B.weight", ones(16, 4)) }).ToDictionary(p => p.Item1, p => p.Item2));
+        File.WriteAllText(folder["adapter_config.json"], $"{{\"peft_type\": \"LORA\", \"r\": 4, {fields}}}");
+        using var read = LoraWeights.Read(folder.Path, model);
+        Assert.Equal([ofK, ofQ], read.Layers.OrderBy(l => l.Module, StringComparer.Ordinal).Select(l => l.Alpha));
+    }
+
+    [Theory]
+    [InlineData("\"peft_type\": \"LOHA\"", "peft_type is LOHA; LORA is read")]
+    [InlineData("\"peft_type\": \"LORA\", \"use_dora\": true", "use_dora is true; false is read")]
+    [InlineData("\"peft_type\": \"LORA\", \"bias\": \"all\"", "bias is all; none is read")]
+    [InlineData("\"peft_type\": \"LORA\", \"modules_to_save\": [\"conv_in\"]", "modules_to_save is")]
+    [InlineData("\"peft_type\": \"LORA\", \"init_lora_weights\": \"pissa_niter_4\"", "init_lora_weights is pissa_niter_4")]
+    [InlineData("\"peft_type\": \"LORA\", \"r\": \"four\"", "is not what PEFT writes")]
+    [InlineData("\"peft_type\": \"LORA\", \"alpha_pattern\": {\"(\": 1}", "alpha_pattern '(' is no regular expression")]
+    public void Peft_WhatIsNotComputedHere_IsRefusedByName(string fields, string expected)
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var model = TinyModels.Make("SD1");
+        const string Layer = "base_model.model.mid_block.attentions.0.transformer_blocks.0.attn1.to_q";
+        SafetensorsWriter.Write(folder["adapter_model.safetensors"], new Dictionary<string, Tensor> { [Layer + ".lora_A.weight"] = ones(4, 16), [Layer + ".lora_B.weight"] = ones(16, 4) });
+        File.WriteAllText(folder["adapter_config.json"], $"{{{fields}}}");
+        Assert.Contains(expected, Assert.Throws<ModelConfigException>(() => LoraWeights.Read(folder.Path, model)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Peft_FolderWithoutItsFiles_SaysWhich()
+    {
+        using var folder = new TemporaryFolder();
+        using var model = TinyModels.Make("SD1");
+        Assert.Contains("nor one in unet or text_encoder", Assert.Throws<ModelConfigException>(() => LoraWeights.Read(folder.Path, model)).Message, StringComparison.Ordinal);
+        File.WriteAllText(folder["adapter_config.json"], "{\"peft_type\": \"LORA\"}");
+        Assert.Throws<SafetensorsException>(() => LoraWeights.Read(folder.Path, model));
+    }
+
     [Theory]
     [InlineData(".lora_A.default.weight", ".lora_B.default.weight", "base_model.model.")]
     [InlineData(".lora.down.weight", ".lora.up.weight", "unet.")]

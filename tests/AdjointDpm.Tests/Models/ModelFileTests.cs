@@ -106,6 +106,35 @@ public sealed class ModelFileTests : IDisposable
     }
 
     [Fact]
+    public void List_FindsModels_HoweverTheyAreSorted()
+    {
+        using var scope = NewDisposeScope();
+        using var model = TinyModels.Make("SD1");
+        StableDiffusionFolder.Save(_folder["hub/sd"], model);
+        using (var lora = new Lora(model.Unet, n => n.Contains("attn2", StringComparison.Ordinal), 2, 6))
+        {
+            using var weights = LoraWeights.Of(lora);
+            weights.Write(_folder["hub/Lora/style/a.safetensors"], LoraDialect.Kohya, model);
+        }
+
+        File.WriteAllText(_folder["hub/Lora/style/cut.safetensors"], "{}");
+        Directory.CreateDirectory(_folder["hub/bert"]);
+        File.WriteAllText(_folder["hub/bert/config.json"], "{\"architectures\": [\"BertModel\"]}");
+        Directory.CreateDirectory(_folder["hub/flux"]);
+        File.WriteAllText(_folder["hub/flux/model_index.json"], "{\"_class_name\": \"FluxPipeline\"}");
+        var found = ModelList.In(_folder["hub"]);
+        Assert.Equal(["Lora/style/a.safetensors", "Lora/style/cut.safetensors", "bert", "flux", "sd"], found.Select(m => Path.GetRelativePath(_folder["hub"], m.Path)));
+        Assert.Equal(["LoRA", "unreadable", "other", "diffusers folder of another kind", "diffusers folder"], found.Select(m => m.Kind));
+        Assert.Equal(["float32"], found[0].Precision);
+        Assert.Equal(new FileInfo(found[0].Path).Length, found[0].Bytes);
+        Assert.Contains("cut.safetensors", found[1].Problem, StringComparison.Ordinal);
+        Assert.Equal(("BertModel", "FluxPipeline", "Stable Diffusion 1"), (found[2].Model, found[3].Model, found[4].Model));
+        Assert.Equal(["float32"], found[4].Precision);
+        Assert.True(found[4].Bytes > 4 * model.Unet.parameters().Sum(p => p.numel()));
+        Assert.Empty(ModelList.In(_folder["none"]));
+    }
+
+    [Fact]
     public void Inspect_OtherFiles_AreNamedToo()
     {
         using var scope = NewDisposeScope();

@@ -34,6 +34,8 @@ public sealed class CommandTests : IDisposable
     [InlineData("sample --help", "sample")]
     [InlineData("score --help", "score")]
     [InlineData("plan --help", "plan")]
+    [InlineData("models ls --help", "models-ls")]
+    [InlineData("pull --help", "pull")]
     [InlineData("config --help", "config")]
     [InlineData("schema --help", "schema")]
     [InlineData("completion --help", "completion")]

@@ -100,11 +100,134 @@ public sealed class ToolCommandTests : IDisposable
         Assert.Contains("\"schema\": \"adjointdpm.dev/rewards/v1\"", _adpm.Out.ToString(), StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task Sample_TakesAFileOfPrompts()
+    {
+        Silo(new ToolAnswer { Files = [At("sample.png")] });
+        Assert.Equal(0, await _adpm.RunAsync("sample sd --prompts animals.txt"));
+        var asked = Assert.IsType<DrawRequest>(Asked());
+        Assert.Equal((0, At("animals.txt")), (asked.Prompts.Count, asked.PromptsFile));
+    }
+
     [Theory]
+    [InlineData("shapes", 1)]
+    [InlineData("shapes-0a1b2c3d/0", 0)]
+    public async Task Pull_OfAnEndedExperiment_NeedsNoCluster(string what, int trial)
+    {
+        var artifacts = Ended();
+        Silo(new ToolAnswer { Message = "A LoRA of 2 layers.", Files = [At("out/pytorch_lora_weights.safetensors")] });
+        Assert.Equal(0, await _adpm.RunAsync($"pull {what} out --as lora --data data"));
+        Assert.Equal("out/pytorch_lora_weights.safetensors\n", _adpm.Out.ToString());
+        Assert.Equal(new PullRequest(Path.Combine(artifacts, $"trial-{trial}"), "lora", At("out"), $"shapes-0a1b2c3d-{trial}", $"adpm shapes-0a1b2c3d/{trial}") { BaseModel = "/models/sd" }, Asked());
+        Assert.Empty(_adpm.Connected);
+    }
+
+    [Fact]
+    public async Task Pull_OfWhatIsNotThere_SaysWhy()
+    {
+        var artifacts = Ended();
+        Assert.Equal(ExitCodes.Failed, await _adpm.RunAsync("pull shapes/2 out --as lora --data data"));
+        Assert.Contains($"Trial 2 of 'shapes-0a1b2c3d' has no results at '{Path.Combine(artifacts, "trial-2")}'. It did not end yet", _adpm.Error.ToString().Replace('\n', ' '));
+        File.Delete(Path.Combine(artifacts, "report.json"));
+        Assert.Equal(ExitCodes.Failed, await _adpm.RunAsync("pull shapes out --as lora --data data"));
+        Assert.Contains("'shapes-0a1b2c3d' has not ended", _adpm.Error.ToString());
+    }
+
+    [Fact]
+    public async Task Pull_FromACluster_AsksForTheBestTrial()
+    {
+        var folder = At("store/stylize-0a1b2c3d");
+        Directory.CreateDirectory(Path.Combine(folder, "trial-1"));
+        await File.WriteAllTextAsync(Path.Combine(folder, "trial-1", "manifest.json"), "{}", TestContext.Current.CancellationToken);
+        _adpm.Cluster.Experiments["stylize-0a1b2c3d"] = Samples.Ended() with { ArtifactFolder = folder };
+        Silo(new ToolAnswer { Message = "done", Files = [] });
+        Assert.Equal(0, await _adpm.RunAsync("pull stylize out.safetensors --as single-file --dtype float16 --gateway 127.0.0.1:1"));
+        var asked = Assert.IsType<PullRequest>(Asked());
+        Assert.Equal((Path.Combine(folder, "trial-1"), "single-file", At("out.safetensors"), "float16"), (asked.Artifacts, asked.Form, asked.Output, asked.Dtype));
+    }
+
+    /// <summary>A data folder with an experiment of two trials that ended.</summary>
+    private string Ended()
+    {
+        var artifacts = At("data/experiments/shapes-0a1b2c3d");
+        foreach (var trial in new[] { 0, 1 })
+        {
+            Directory.CreateDirectory(At($"data/trials/shapes-0a1b2c3d/{trial}"));
+            Directory.CreateDirectory(Path.Combine(artifacts, $"trial-{trial}"));
+            File.WriteAllText(Path.Combine(artifacts, $"trial-{trial}", "manifest.json"), "{}");
+        }
+
+        File.WriteAllText(Path.Combine(artifacts, "report.json"), """{"schema": 1, "spec": {"model": {"path": "/models/sd"}}, "objective": {"bestTrial": 1}, "trials": []}""");
+        return artifacts;
+    }
+
+    [Fact]
+    public async Task ModelsLs_ShowsWhatIsThere()
+    {
+        Directory.CreateDirectory(At("loras"));
+        _adpm.Variables["HF_HUB_CACHE"] = At("hub");
+        _adpm.Variables["ADPM_MODELS"] = At("loras");
+        Silo(new ToolAnswer
+        {
+            Models = [
+                new("org/sd", "diffusers folder", "Stable Diffusion 1", 4_265_380_512, ["float32"], "/hub/sd"),
+                new("loras/a.safetensors", "unreadable", null, 12, [], At("loras/a.safetensors")) { Problem = "a.safetensors: the file is cut short." },
+                new("org/bert", "other", "BertModel", 440_000_000, ["float32"], "/hub/bert"),
+            ],
+        });
+        Assert.Equal(0, await _adpm.RunAsync("models ls --folder loras"));
+        Assert.Equal(
+            "name                 kind                  size  precision  model\n"
+            + "org/sd               diffusers folder    4.3 GB  float32    Stable Diffusion 1\n"
+            + "loras/a.safetensors  unreadable            12 B\n"
+            + "  a.safetensors: the file is cut short.\n", _adpm.Out.ToString());
+        var asked = Assert.IsType<ModelsRequest>(Asked());
+        Assert.Equal((At("hub"), At("loras")), (asked.Cache, Assert.Single(asked.Folders)));
+    }
+
+    [Fact]
+    public async Task ModelsLs_Json_ListsAllWithTheirPlaces()
+    {
+        _adpm.Variables["HF_HOME"] = At("home");
+        Silo(new ToolAnswer { Models = [new("org/sd", "diffusers folder", "Stable Diffusion 1", 12, ["float16"], "/hub/sd") { Commit = "0123" }] });
+        Assert.Equal(0, await _adpm.RunAsync("models ls --json"));
+        using var json = JsonDocument.Parse(_adpm.Out.ToString());
+        Assert.Equal(("adjointdpm.dev/models/v1", At("home/hub")), (json.RootElement.GetProperty("schema").GetString(), json.RootElement.GetProperty("lookedIn")[0].GetString()));
+        Assert.Equal("0123", json.RootElement.GetProperty("models")[0].GetProperty("commit").GetString());
+    }
+
+    [Fact]
+    public async Task ModelsLs_WithoutModels_SaysWhereItLooked()
+    {
+        _adpm.Variables["HF_HUB_CACHE"] = At("hub");
+        Silo(new ToolAnswer { Models = [] });
+        Assert.Equal(0, await _adpm.RunAsync("models ls"));
+        Assert.Contains($"No models. Looked in: {At("hub")}.", _adpm.Error.ToString());
+    }
+
+    [Fact]
+    public async Task Model_OfTheCache_IsFoundByItsName()
+    {
+        _adpm.Variables["HF_HUB_CACHE"] = At("hub");
+        var snapshot = At("hub/models--org--sd/snapshots/0123456789");
+        Directory.CreateDirectory(snapshot);
+        Directory.CreateDirectory(At("hub/models--org--sd/refs"));
+        await File.WriteAllTextAsync(At("hub/models--org--sd/refs/main"), "0123456789", TestContext.Current.CancellationToken);
+        Silo(new ToolAnswer { Kind = "diffusers folder" });
+        Assert.Equal(0, await _adpm.RunAsync("inspect org/sd"));
+        Assert.Equal(new InspectRequest(snapshot), Asked());
+        Assert.Equal(ExitCodes.Failed, await _adpm.RunAsync("inspect org/other"));
+        Assert.Contains($"There is no file or folder '{At("org/other")}'. There is no model 'org/other' in the Hugging Face cache", _adpm.Error.ToString());
+    }
+
+    [Theory]
+    [InlineData("models ls --folder nowhere", "There is no folder")]
     [InlineData("check-reward r.pt --size 3x64", "--size: '3x64' is no size of pictures. Write it like 3x64x64.")]
     [InlineData("check-reward r.pt --samples 1", "--samples must be from 2 to 64.")]
     [InlineData("plan x.yaml --budget much", "--budget: 'much' is no size. Write it like 8GB or 512MB.")]
-    [InlineData("sample sd", "'--prompt' is required")]
+    [InlineData("sample sd", "Nothing to draw: give --prompt, or a file of them with --prompts.")]
+    [InlineData("pull a b --as zip", "Argument 'zip' not recognized.")]
+    [InlineData("pull a/b/c out --as lora --data .", "'a/b/c' names no experiment and no trial.")]
     [InlineData("sample sd -p a --steps 0", "--steps must be from 1 to 1000.")]
     [InlineData("sample sd -p a --seed -1", "--seed must be 0 or more.")]
     [InlineData("convert a", "Required argument 'OUT' missing")]

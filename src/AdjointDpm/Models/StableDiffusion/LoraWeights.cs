@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace AdjointDpm.Models.StableDiffusion;
 
 /// <summary>The adapters of a LoRA file, for a model: read and written in both dialects. Owns its tensors.</summary>
-public sealed class LoraWeights : IDisposable
+public sealed partial class LoraWeights : IDisposable
 {
     // Both ends of a name, down and up; the first of each is what is written.
     private static readonly (string Down, string Up)[] Endings =
@@ -47,13 +47,19 @@ public sealed class LoraWeights : IDisposable
         static Tensor Copy(Tensor x) => x.detach().clone().DetachFromDisposeScope();
     }
 
-    /// <summary>Reads a file of either dialect.</summary>
-    /// <param name="path">The file.</param>
+    /// <summary>Reads a file of either dialect, or a folder as PEFT writes it.</summary>
+    /// <param name="path">The file; or a folder with <c>adapter_config.json</c>, or with such folders named by network.</param>
     /// <param name="model">The model it is for, which knows the layers' names. It is left as it is.</param>
     /// <exception cref="SafetensorsException">The file is no LoRA, one of another kind, for another model, or incomplete.</exception>
+    /// <exception cref="ModelConfigException">A PEFT folder's configuration is missing, malformed, or of an adapter that is not read here.</exception>
     public static LoraWeights Read(string path, StableDiffusionModel model)
     {
         ArgumentNullException.ThrowIfNull(model);
+        return Directory.Exists(path) ? ReadPeft(path, model) : Read(path, model, null, null);
+    }
+
+    private static LoraWeights Read(string path, StableDiffusionModel model, string? fixedComponent, Func<string, int, double>? alphaOf)
+    {
         using var file = SafetensorsFile.Open(path);
         var names = new LoraNames(model);
         var found = new SortedDictionary<(string Component, string Module), (string? Down, string? Up, string? Alpha)>();
@@ -62,7 +68,7 @@ public sealed class LoraWeights : IDisposable
         {
             if (OtherKinds.FirstOrDefault(k => name.Contains(k, StringComparison.Ordinal)) is { } kind)
                 throw new SafetensorsException(path, name, $"belongs to an adapter of another kind ({kind.Trim('_')}: LoHa, LoKr, DoRA, OFT or Tucker). Plain LoRA is read: merge the adapter into its model first.");
-            if (Split(name) is not { } part || Resolve(part.Layer, names) is not { } layer)
+            if (Split(name) is not { } part || Resolve(part.Layer, names, fixedComponent) is not { } layer)
             {
                 unknown.Add(name);
                 continue;
@@ -95,7 +101,7 @@ public sealed class LoraWeights : IDisposable
                 var rank = down.Count > 0 ? down[0] : 0;
                 if (rank < 1 || up.Count < 2 || up[0] != shape[0] || up.Aggregate(1L, (a, b) => a * b) != rank * shape[0] || down.Aggregate(1L, (a, b) => a * b) != rank * shape[1..].Aggregate(1L, (a, b) => a * b))
                     throw new SafetensorsException(path, entry.Down, $"[{string.Join(", ", down)}] and '{entry.Up}' [{string.Join(", ", up)}] are no adapter of {layer.Component}.{layer.Module}, whose weight is [{string.Join(", ", shape)}]. Check that the file was trained for {SingleFileCheckpoint.KindOf(model).Called()}.");
-                layers.Add(new(layer.Component, layer.Module, file.Read(entry.Down).DetachFromDisposeScope(), file.Read(entry.Up).DetachFromDisposeScope(), Alpha(file, entry.Alpha, layer, (int)rank)));
+                layers.Add(new(layer.Component, layer.Module, file.Read(entry.Down).DetachFromDisposeScope(), file.Read(entry.Up).DetachFromDisposeScope(), alphaOf?.Invoke(layer.Module, (int)rank) ?? Alpha(file, entry.Alpha, layer, (int)rank)));
             }
 
             return new(layers, new Dictionary<string, string>(file.Metadata));
@@ -235,8 +241,15 @@ public sealed class LoraWeights : IDisposable
         return null;
     }
 
-    private static (string Component, string Module)? Resolve(string layer, LoraNames names)
+    private static (string Component, string Module)? Resolve(string layer, LoraNames names, string? fixedComponent)
     {
+        if (fixedComponent is not null)
+        {
+            const string Level = "base_model.model.";
+            var path = layer.StartsWith(Level, StringComparison.Ordinal) ? layer[Level.Length..] : layer;
+            return names.Knows(fixedComponent, path) ? (fixedComponent, path) : null;
+        }
+
         if (layer.StartsWith("lora_", StringComparison.Ordinal))
             return names.FromKohya(layer);
         layer = layer.Replace("base_model.model.", "", StringComparison.Ordinal);

@@ -32,10 +32,13 @@ internal sealed class Attention : nn.Module<Tensor, Tensor, Tensor>
         RegisterComponents();
     }
 
-    public override Tensor forward(Tensor x, Tensor context)
+    public override Tensor forward(Tensor x, Tensor context) => Run(x, () => context);
+
+    /// <summary>The attention with a handle of its context for each place that reads it: keys, then values.</summary>
+    public Tensor Run(Tensor x, Func<Tensor> context)
     {
         using var scope = NewDisposeScope();
-        var (q, k, v) = (Split(to_q.call(x), _heads), Split(to_k.call(context), _heads), Split(to_v.call(context), _heads));
+        var (q, k, v) = (Split(to_q.call(x), _heads), Split(to_k.call(context()), _heads), Split(to_v.call(context()), _heads));
         if (_upcast)
             (q, k) = (q.to(float32), k.to(float32));
         var weights = q.matmul(k.transpose(-1, -2)).mul(_scale).softmax(-1);

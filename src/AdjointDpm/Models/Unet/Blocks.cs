@@ -25,7 +25,7 @@ internal sealed class DownStage : nn.Module
     {
         for (var i = 0; i < resnets.Count; i++)
         {
-            x = Stage.Attend(resnets[i].call(x, time), attentions?[i], context);
+            x = Stage.Attend(Stage.Resolve(resnets[i], x, time), attentions?[i], context);
             skips.Push(x);
         }
 
@@ -36,7 +36,7 @@ internal sealed class DownStage : nn.Module
                 skips.Push(x);
                 break;
             case ResnetBlock residual:
-                x = residual.call(x, time);
+                x = Stage.Resolve(residual, x, time);
                 skips.Push(x);
                 break;
         }
@@ -68,13 +68,13 @@ internal sealed class UpStage : nn.Module
         for (var i = 0; i < resnets.Count; i++)
         {
             using var joined = cat([x, skips.Pop()], 1);
-            x = Stage.Attend(resnets[i].call(joined, time), attentions?[i], context);
+            x = Stage.Attend(Stage.Resolve(resnets[i], joined, time), attentions?[i], context);
         }
 
         return upsamplers?[0] switch
         {
             Upsample convolution => convolution.call(x, [.. skips.Peek().shape.Skip(2)]),
-            ResnetBlock residual => residual.call(x, time),
+            ResnetBlock residual => Stage.Resolve(residual, x, time),
             _ => x,
         };
     }
@@ -96,16 +96,19 @@ internal sealed class MiddleStage : nn.Module
     }
 
     public Tensor Run(Tensor x, Tensor? time, Tensor? context) =>
-        resnets[1].call(Stage.Attend(resnets[0].call(x, time), attentions?[0], context), time);
+        Stage.Resolve(resnets[1], Stage.Attend(Stage.Resolve(resnets[0], x, time), attentions?[0], context), time);
 }
 
 /// <summary>What the stages share.</summary>
 internal static class Stage
 {
+    public static Tensor Resolve(ResnetBlock block, Tensor x, Tensor? time) => !Recomputed.IsOn ? block.call(x, time)
+        : Recomputed.Of(block, x, time, 1, block.Adds, (main, around, next) => block.Run(main, around, time is null ? null : next()));
+
     public static Tensor Attend(Tensor x, nn.Module? attention, Tensor? context) => attention switch
     {
-        SpatialAttention spatial => spatial.call(x),
-        Transformer transformer => transformer.call(x, context!),
+        SpatialAttention spatial => !Recomputed.IsOn ? spatial.call(x) : Recomputed.Of(spatial, x, null, 0, spatial.Adds, (main, around, _) => spatial.Run(main, around)),
+        Transformer transformer => !Recomputed.IsOn ? transformer.call(x, context!) : Recomputed.Of(transformer, x, context, transformer.ContextUses, adds: true, transformer.Run),
         _ => x,
     };
 }

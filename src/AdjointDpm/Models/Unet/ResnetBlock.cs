@@ -53,12 +53,21 @@ internal sealed class ResnetBlock : nn.Module<Tensor, Tensor?, Tensor>
         RegisterComponents();
     }
 
-    public override Tensor forward(Tensor x, Tensor? time)
+    /// <summary>Whether the result is the input itself plus something.</summary>
+    public bool Adds => conv_shortcut is null && _resampling == Resampling.None && _outputScale is null;
+
+    public override Tensor forward(Tensor x, Tensor? time) => Run(x, x, time);
+
+    /// <summary>The block with a handle of its input for each place that reads it.</summary>
+    /// <param name="x">Goes through the convolutions.</param>
+    /// <param name="around">The same, for the sum.</param>
+    /// <param name="time">Time embedding; null in networks that see none.</param>
+    public Tensor Run(Tensor x, Tensor around, Tensor? time)
     {
         using var scope = NewDisposeScope();
         var h = _activation(norm1.call(x));
         if (_resampling != Resampling.None)
-            (x, h) = (Resample(x), Resample(h));
+            (around, h) = (Resample(around), Resample(h));
         h = conv1.call(h);
         var projected = time_emb_proj?.call(_activation(time!)).unsqueeze(-1).unsqueeze(-1);
         if (projected is null)
@@ -76,7 +85,7 @@ internal sealed class ResnetBlock : nn.Module<Tensor, Tensor?, Tensor>
         }
 
         h = conv2.call(dropout.call(_activation(h)));
-        var shortcut = conv_shortcut is null ? x : conv_shortcut.call(x);
+        var shortcut = conv_shortcut is null ? around : conv_shortcut.call(around);
         var y = shortcut.Plus(h);
         if (_outputScale is not null)
             y = y.mul(_outputScale);

@@ -38,7 +38,13 @@ internal sealed class SpatialAttention : nn.Module<Tensor, Tensor>
         RegisterComponents();
     }
 
-    public override Tensor forward(Tensor x)
+    /// <summary>Whether the result is the input itself plus something.</summary>
+    public bool Adds => _outputScale is null;
+
+    public override Tensor forward(Tensor x) => Run(x, x);
+
+    /// <summary>The block with a handle of its input for each place that reads it: the attention and the sum.</summary>
+    public Tensor Run(Tensor x, Tensor around)
     {
         using var scope = NewDisposeScope();
         var normed = group_norm is null ? x : group_norm.call(x);
@@ -46,7 +52,7 @@ internal sealed class SpatialAttention : nn.Module<Tensor, Tensor>
         var (q, k, v) = (Attention.Split(to_q.call(sequence), _heads), Attention.Split(to_k.call(sequence), _heads), Attention.Split(to_v.call(sequence), _heads));
         var mixed = q.matmul(k.transpose(-1, -2)).mul(_scale).softmax(-1).matmul(v);
         var joined = to_out[0].call(mixed.transpose(1, 2).reshape(x.shape[0], -1, x.shape[1]));
-        var y = joined.transpose(1, 2).reshape(x.shape).Plus(x);
+        var y = joined.transpose(1, 2).reshape(x.shape).Plus(around);
         if (_outputScale is not null)
             y = y.mul(_outputScale);
         return y.MoveToOuterDisposeScope();

@@ -35,15 +35,24 @@ internal sealed class Transformer : nn.Module<Tensor, Tensor, Tensor>
         RegisterComponents();
     }
 
-    public override Tensor forward(Tensor x, Tensor context)
+    /// <summary>Places that read the context.</summary>
+    public int ContextUses => transformer_blocks.Sum(block => block.ContextUses);
+
+    public override Tensor forward(Tensor x, Tensor context) => Run(x, x, () => context);
+
+    /// <summary>The transformer with a handle of its inputs for each place that reads them.</summary>
+    /// <param name="x">Goes through the blocks.</param>
+    /// <param name="around">The same, for the sum.</param>
+    /// <param name="context">Gives the conditioning to the next place that reads it.</param>
+    public Tensor Run(Tensor x, Tensor around, Func<Tensor> context)
     {
         using var scope = NewDisposeScope();
         var h = norm.call(x);
         h = _linear ? proj_in.call(Sequence(h)) : Sequence(proj_in.call(h));
         foreach (var block in transformer_blocks)
-            h = block.call(h, context);
+            h = block.Run(h, context);
         h = _linear ? Map(proj_out.call(h), x.shape) : proj_out.call(Map(h, x.shape));
-        return h.Plus(x).MoveToOuterDisposeScope();
+        return h.Plus(around).MoveToOuterDisposeScope();
     }
 
     private nn.Module<Tensor, Tensor> Projection(long channels) => _linear ? Layers.Linear(channels, channels) : Layers.Conv2d(channels, channels, 1);
@@ -77,12 +86,18 @@ internal sealed class TransformerBlock : nn.Module<Tensor, Tensor, Tensor>
         RegisterComponents();
     }
 
-    public override Tensor forward(Tensor x, Tensor context)
+    /// <summary>Places that read the context: keys and values of one attention or of both.</summary>
+    public int ContextUses => _onlyCross ? 4 : 2;
+
+    public override Tensor forward(Tensor x, Tensor context) => Run(x, () => context);
+
+    /// <summary>The block, given the context for each place that reads it.</summary>
+    public Tensor Run(Tensor x, Func<Tensor> context)
     {
         using var scope = NewDisposeScope();
         var normed = norm1.call(x);
-        x = attn1.call(normed, _onlyCross ? context : normed).Plus(x);
-        x = attn2.call(norm2.call(x), context).Plus(x);
+        x = attn1.Run(normed, _onlyCross ? context : () => normed).Plus(x);
+        x = attn2.Run(norm2.call(x), context).Plus(x);
         x = ff.call(norm3.call(x)).Plus(x);
         return x.MoveToOuterDisposeScope();
     }

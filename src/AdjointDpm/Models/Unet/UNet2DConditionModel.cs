@@ -75,6 +75,9 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
     /// <summary>What the network was built from.</summary>
     public UNet2DConditionConfig Config { get; }
 
+    /// <summary>Keeps of every block only what goes into it, and computes the block again when the gradient passes it: memory for one evaluation more. The same gradient, bit for bit. Second derivatives are refused. Default: false.</summary>
+    public bool Checkpointing { get; set; }
+
     /// <inheritdoc/>
     public override Tensor forward(Tensor sample, Tensor timestep, Tensor encoderHiddenStates) => forward(sample, timestep, encoderHiddenStates, null);
 
@@ -105,6 +108,7 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
         }
 
         x = conv_in.call(x);
+        using var recomputed = Recomputed.Use(Checkpointing);
         var skips = new Stack<Tensor>([x]);
         foreach (var stage in down_blocks)
             x = stage.Run(x, time, encoderHiddenStates, skips);

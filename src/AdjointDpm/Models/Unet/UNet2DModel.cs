@@ -65,6 +65,9 @@ public sealed class UNet2DModel : nn.Module<Tensor, Tensor, Tensor?, Tensor>
     /// <summary>What the network was built from.</summary>
     public UNet2DConfig Config { get; }
 
+    /// <summary>Keeps of every block only what goes into it, and computes the block again when the gradient passes it: memory for one evaluation more. The same gradient, bit for bit. Second derivatives are refused. Default: false.</summary>
+    public bool Checkpointing { get; set; }
+
     /// <summary>Predicts, without class labels.</summary>
     /// <param name="sample">Noisy sample [B, C, H, W], in the network's dtype.</param>
     /// <param name="timestep">Times, [B] or a single number, in trained steps.</param>
@@ -99,6 +102,7 @@ public sealed class UNet2DModel : nn.Module<Tensor, Tensor, Tensor?, Tensor>
         }
 
         x = conv_in.call(x);
+        using var recomputed = Recomputed.Use(Checkpointing);
         var skips = new Stack<Tensor>([x]);
         foreach (var stage in down_blocks)
             x = stage.Run(x, time, null, skips);

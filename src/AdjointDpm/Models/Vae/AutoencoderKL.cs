@@ -51,6 +51,9 @@ public sealed class AutoencoderKL : nn.Module<Tensor, Tensor>
     /// <summary>How <see cref="Decode"/> splits large latents. Default: null, not at all.</summary>
     public DecodeTiles? Tiles { get; set; }
 
+    /// <summary>Keeps of every block only what goes into it, and computes the block again when the gradient passes it: memory for one evaluation more. The same gradient, bit for bit. Second derivatives are refused. Default: false.</summary>
+    public bool Checkpointing { get; set; }
+
     /// <summary>The same as <see cref="Decode"/>.</summary>
     public override Tensor forward(Tensor latent) => Decode(latent);
 
@@ -60,6 +63,7 @@ public sealed class AutoencoderKL : nn.Module<Tensor, Tensor>
     public LatentDistribution Encode(Tensor image)
     {
         using var scope = NewDisposeScope();
+        using var recomputed = Recomputed.Use(Checkpointing);
         var moments = encoder.call(image);
         if (quant_conv is not null)
             moments = quant_conv.call(moments);
@@ -99,6 +103,7 @@ public sealed class AutoencoderKL : nn.Module<Tensor, Tensor>
     private Tensor Run(Tensor latent)
     {
         using var scope = NewDisposeScope();
+        using var recomputed = Recomputed.Use(Checkpointing);
         return decoder.call(post_quant_conv is null ? latent : post_quant_conv.call(latent)).MoveToOuterDisposeScope();
     }
 }

@@ -107,7 +107,7 @@ internal sealed class CoderStage : nn.Module<Tensor, Tensor>
     {
         using var scope = NewDisposeScope();
         foreach (var resnet in resnets)
-            x = resnet.call(x, null);
+            x = Stage.Resolve(resnet, x, null);
         if (downsamplers is not null)
             x = downsamplers[0].call(x);
         if (upsamplers is not null)

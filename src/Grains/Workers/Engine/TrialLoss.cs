@@ -221,7 +221,7 @@ internal sealed class LossParts(LossBatch batch) : IDisposable
 
     private ImageClassifier Classifier(LossSpec spec, int index) => batch.Networks.Classifier(spec.Classifier ?? throw Missing(index, "classifier"), batch.Dtype);
 
-    private Models.Clip.ClipVisionModel Clip(LossSpec spec, int index) => batch.Networks.Clip(spec.Clip ?? throw Missing(index, "clip"), batch.Dtype);
+    private AdjointDpm.Models.Clip.ClipVisionModel Clip(LossSpec spec, int index) => batch.Networks.Clip(spec.Clip ?? throw Missing(index, "clip"), batch.Dtype);
 
     private CutoutPlan? Cutouts(LossSpec spec) => spec.Cutouts is { } count ? new CutoutPlan((ulong)batch.Spec.Training.Seed, count, batch.Step) : null;
 
