@@ -62,6 +62,8 @@ public sealed class SampleScoresTests : IDisposable
         Says<InvalidDataException>("Distances need at least 20 pictures in each folder, but there are 3 and 3.", new ScoreRequest(pictures, _classifier) { Reference = pictures });
         Picture.Write(Path.Combine(pictures, "z.png"), zeros(1, 9, 8));
         Says<InvalidDataException>("Pictures of one folder must be of one size.", new ScoreRequest(pictures, _classifier));
+        Picture.Write(Path.Combine(Path.Combine(_folder, "large"), "a.png"), zeros(1, 40, 30));
+        Says<InvalidDataException>("(30 × 40 pixels). Scale the pictures to the size that it was trained on.", new ScoreRequest(Path.Combine(_folder, "large"), _classifier));
         File.WriteAllText(Path.Combine(pictures, "a.png"), "no picture");
         Says<InvalidDataException>("is not a picture that can be read", new ScoreRequest(pictures, _classifier));
         Draw("by-class/7", 1, seed: 6);

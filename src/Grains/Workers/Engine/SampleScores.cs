@@ -100,16 +100,9 @@ public static class SampleScores
                 return size.SequenceEqual(image.shape) ? image
                     : throw new InvalidDataException($"'{picture.Path}' is {image.shape[3]} × {image.shape[2]} pixels, but '{pictures[0].Path}' is {size[3]} × {size[2]}. Pictures of one folder must be of one size.");
             })], 0).to(classifier.Dtype());
-            try
-            {
-                predicted.AddRange(classifier.Logits(images).argmax(1).data<long>().Select(c => (int)c));
-                var maps = classifier.Features(images)[layer].to(ScalarType.Float64);
-                features.Add((maps.dim() == 4 ? maps.mean([2, 3]) : maps.flatten(1)).MoveToOuterDisposeScope());
-            }
-            catch (System.Runtime.InteropServices.ExternalException e)
-            {
-                throw new InvalidDataException($"The classifier does not take pictures of {size![3]} × {size[2]} pixels: {e.Message.Split('\n')[0]}", e);
-            }
+            predicted.AddRange(classifier.Logits(images).argmax(1).data<long>().Select(c => (int)c));
+            var maps = classifier.Features(images)[layer].to(ScalarType.Float64);
+            features.Add((maps.dim() == 4 ? maps.mean([2, 3]) : maps.flatten(1)).MoveToOuterDisposeScope());
         }
         return (predicted, cat(features, 0));
     }
@@ -117,23 +110,23 @@ public static class SampleScores
     /// <summary>1 or 3, whichever the classifier takes.</summary>
     private static long Channels(ImageClassifier classifier, string path)
     {
-        foreach (var channels in new[] { 1L, 3L })
+        var (grey, colour) = (Try(1), Try(3));
+        return grey is null ? 1 : colour is null ? 3
+            : throw new InvalidDataException($"The classifier does not take '{path}'. In grey: {grey} In colours: {colour} Scale the pictures to the size that it was trained on.");
+
+        string? Try(long channels)
         {
             using var scope = NewDisposeScope();
+            using var image = ReferenceImage.Load(path, channels);
             try
             {
-                classifier.Logits(ReferenceImage.Load(path, channels).to(classifier.Dtype()));
-                return channels;
+                classifier.Logits(image.to(classifier.Dtype()));
+                return null;
             }
-            catch (System.Runtime.InteropServices.ExternalException) when (channels == 1)
+            catch (Exception e) when (e is System.Runtime.InteropServices.ExternalException or ArgumentException)
             {
-                // It takes colours.
-            }
-            catch (System.Runtime.InteropServices.ExternalException e)
-            {
-                throw new InvalidDataException($"The classifier does not take '{path}': {e.Message.Split('\n')[0]}", e);
+                return $"{e.Message.Split('\n')[0].TrimEnd('.')} ({image.shape[3]} × {image.shape[2]} pixels).";
             }
         }
-        throw new InvalidOperationException();
     }
 }
