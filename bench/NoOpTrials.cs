@@ -122,6 +122,8 @@ internal static class NoOpTrials
         {
         }
 
+        public bool Spare(TrialPlan plan) => false;
+
         public void Dispose()
         {
         }

@@ -5,6 +5,9 @@
 // dotnet run --project bench -c Release -- attention                               plain and fused attention, and channels-last convolutions
 // dotnet run --project bench -c Release -- trials [number [at once]]               what a trial costs the cluster that computes nothing; default: 10000 8
 // dotnet run --project bench -c Release -- transport [workers,… [megabytes,…]]     gradients of several processes to their mean, and a step's overhead; default: 2,4 1,4,25,100
+// dotnet run --project bench -c Release -- applications [folder [pictures [recipe …]]]    the tables and pictures of docs/applications.md; default: runs/applications docs/images
+// dotnet run --project bench -c Release -- search [seeds [trials [names]]]          regret of the searches, beside Optuna where PYTHON has it; default: 21 100
+// dotnet run --project bench -c Release -- failover [rounds]                       how long a run stands still for when a silo is lost; default: 9
 using System.Globalization;
 using AdjointDpm.Bench;
 using AdjointDpm.Native;
@@ -19,9 +22,31 @@ if (args is ["trials", ..])
     return;
 }
 
+if (args is ["applications", ..])
+{
+    Applications.Run(args.Length > 1 ? args[1] : "runs/applications", args.Length > 2 ? args[2] : "docs/images", args.Length > 3 ? args[3..] : []);
+    return;
+}
+
+if (args is ["search", ..])
+{
+    SearchRegret.Run(args.Length > 1 ? int.Parse(args[1]) : 21, args.Length > 2 ? int.Parse(args[2]) : 100, Environment.GetEnvironmentVariable("PYTHON"), args.Length > 3 ? args[3] : null);
+    return;
+}
+
 if (args is [TransportSilo.Argument, var silo, var place, var parameters, var stream])
 {
     await TransportSilo.RunAsync(silo, place, int.Parse(parameters), int.Parse(stream));
+    return;
+}
+if (args is [Failover.Argument, var failover, var shared])
+{
+    await Failover.RunSiloAsync(failover, shared);
+    return;
+}
+if (args is ["failover", ..])
+{
+    await Failover.RunAsync(args.Length > 1 ? int.Parse(args[1]) : 9);
     return;
 }
 if (args is ["transport", ..])

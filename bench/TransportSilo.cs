@@ -68,7 +68,7 @@ internal static class TransportSilo
         }
     }
 
-    public static IHost Host(string name, string folder, int parameters, int streamBytes)
+    public static IHost Host(string name, string folder, int parameters, int streamBytes, int computeMilliseconds = ComputeMilliseconds)
     {
         var builder = Microsoft.Extensions.Hosting.Host.CreateApplicationBuilder();
         builder.Logging.ClearProviders();
@@ -78,7 +78,7 @@ internal static class TransportSilo
             silo.Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = (AdjointDpmCluster.ClusterId, AdjointDpmCluster.ServiceId));
             silo.Configure<EndpointOptions>(options => (options.AdvertisedIPAddress, options.SiloPort, options.GatewayPort) = (IPAddress.Loopback, FreePort(), FreePort()));
             silo.AddAdjointDpm(folder, new WorkerOptions { TensorStreamBytes = streamBytes }).AddTensorPort(new IPEndPoint(IPAddress.Loopback, 0), IPAddress.Loopback);
-            silo.Services.AddSingleton<IGradientEngineFactory>(new Engines(parameters));
+            silo.Services.AddSingleton<IGradientEngineFactory>(new Engines(parameters, computeMilliseconds));
             silo.UseAdjointDpmFiles(folder, AdjointDpmCluster.ClusterId);
         });
         return builder.Build();
@@ -127,12 +127,12 @@ internal static class TransportSilo
         public void Dispose() => _listener.Dispose();
     }
 
-    private sealed class Engines(int parameters) : IGradientEngineFactory
+    private sealed class Engines(int parameters, int computeMilliseconds) : IGradientEngineFactory
     {
-        public IGradientEngine Create(string device) => new Sleeping(parameters);
+        public IGradientEngine Create(string device) => new Sleeping(parameters, computeMilliseconds);
     }
 
-    private sealed class Sleeping(int parameters) : IGradientEngine
+    private sealed class Sleeping(int parameters, int computeMilliseconds) : IGradientEngine
     {
         private static readonly Dictionary<string, double> Sums = new() { ["loss"] = 1 };
 
@@ -145,7 +145,7 @@ internal static class TransportSilo
             var gradient = new float[parameters];
             Array.Fill(gradient, 1e-3f * (step + shard + 1));
             // The sleep is the computation; the gradient above is made within it on a machine that is not too slow.
-            cancellationToken.WaitHandle.WaitOne(ComputeMilliseconds);
+            cancellationToken.WaitHandle.WaitOne(computeMilliseconds);
             return new(System.Runtime.InteropServices.MemoryMarshal.AsBytes(gradient.AsSpan()).ToArray(), 1, Sums, new WorkStatistics());
         }
 
@@ -154,6 +154,8 @@ internal static class TransportSilo
         public void Save(TrialPlan plan, ParameterVersion before, ParameterVersion after, string metricsFile, string folder, CancellationToken cancellationToken)
         {
         }
+
+        public bool Spare(TrialPlan plan) => false;
 
         public void Dispose()
         {

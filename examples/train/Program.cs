@@ -78,4 +78,8 @@ text.SetAction(p =>
 var shape = new Command("shape-reference", "Draws the reference picture of the recolouring example.") { picture };
 shape.SetAction(p => Picture.Write(p.GetValue(picture)!, Shapes.Orange()));
 
-return new RootCommand("Trains the models in examples/models.") { source, classifier, dpm, evaluate, reference, text, shape }.Parse(args).Invoke();
+var label = new Option<long>("--label") { Description = "Class of the target.", DefaultValueFactory = _ => 8 };
+var target = new Command("inversion-target", "Draws the target picture of the inversion example.") { picture, model, label, seed };
+target.SetAction(p => InversionTarget.Write(p.GetValue(picture)!, p.GetValue(model)!, p.GetValue(label), (ulong)p.GetValue(seed)));
+
+return new RootCommand("Trains the models in examples/models.") { source, classifier, dpm, evaluate, reference, text, shape, target }.Parse(args).Invoke();

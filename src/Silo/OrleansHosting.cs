@@ -1,5 +1,6 @@
 using System.Data.Common;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Storage;
 using Npgsql;
 using Orleans.Configuration;
 using StackExchange.Redis;
@@ -9,7 +10,7 @@ namespace AdjointDpm.Silo;
 /// <summary>The Orleans silo: ports, membership, storage, grains.</summary>
 internal static class OrleansHosting
 {
-    public static void AddSilo(this IHostApplicationBuilder builder, SiloHostOptions silo, ClusterHostOptions cluster, WorkerOptions workers) =>
+    public static void AddSilo(this IHostApplicationBuilder builder, SiloHostOptions silo, ClusterHostOptions cluster, WorkerOptions workers, (IBucket Bucket, BucketOptions Options)? artifacts) =>
         builder.UseOrleans(orleans =>
         {
             orleans.Configure<ClusterOptions>(options =>
@@ -27,6 +28,8 @@ internal static class OrleansHosting
                 options.GatewayListeningEndpoint = new(silo.ListenAddress, silo.GatewayPort);
             });
             orleans.AddAdjointDpm(silo.DataFolder, workers).AddTensorPort(new(silo.ListenAddress, silo.TensorPort), silo.Address).AddGradientEngine();
+            if (artifacts is { } place)
+                orleans.UseArtifactBucket(place.Bucket, place.Options);
             switch (cluster.Provider)
             {
                 case ClusterProvider.Redis:

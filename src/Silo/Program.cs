@@ -1,16 +1,18 @@
 using System.ComponentModel.DataAnnotations;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Tools;
 using AdjointDpm.Native;
 using AdjointDpm.Silo;
 using AdjointDpm.Silo.Postgres;
+using AdjointDpm.Silo.S3;
 using AdjointDpm.Silo.Tools;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http.Features;
 
 if (args.Contains(Doctor.Argument))
-    return Doctor.Run(Console.Out);
+    return await Doctor.RunAsync(args, Console.Out);
 if (Array.IndexOf(args, ToolJson.Argument) is >= 0 and var tool)
     return Tool.Run(args.ElementAtOrDefault(tool + 1), Console.Out);
 
@@ -20,8 +22,10 @@ try
     var silo = builder.Configuration.Read<SiloHostOptions>(SiloHostOptions.Section);
     var cluster = builder.Configuration.Read<ClusterHostOptions>(ClusterHostOptions.Section);
     var workers = builder.Configuration.Read<WorkerOptions>(WorkerOptions.Section);
+    var artifacts = builder.Configuration.Read<ArtifactsHostOptions>(ArtifactsHostOptions.Section);
     if (cluster.Provider == ClusterProvider.Postgres)
         await PostgresSchema.EnsureAsync(cluster.PostgresConnection!, CancellationToken.None);
+    using var bucket = artifacts.Bucket is null ? null : await S3Bucket.OpenAsync(artifacts, TimeProvider.System, CancellationToken.None);
     var native = NativeTorch.EnsureLoaded();
     silo.DataFolder = Directory.CreateDirectory(silo.DataFolder).FullName;
     silo.SiloPort = FreePort.Or(silo.SiloPort, silo.ListenAddress);
@@ -33,7 +37,7 @@ try
     builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(silo.ListenAddress, silo.HttpPort));
     builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromSeconds(60));
     builder.Services.AddPrometheusMetrics();
-    builder.AddSilo(silo, cluster, workers);
+    builder.AddSilo(silo, cluster, workers, bucket is null ? null : (bucket, new BucketOptions(artifacts.StagingFolder, TimeSpan.FromSeconds(artifacts.RetrySeconds))));
     if (silo.ParentProcessId is { } parent)
         builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<ParentWatch>(services, parent));
 

@@ -43,8 +43,7 @@ internal sealed partial class SiloProcess : IAsyncDisposable
             ("SiloPort", sameportsAs?.SiloPort ?? 0), ("GatewayPort", sameportsAs?.GatewayPort ?? 0), ("HttpPort", sameportsAs?.HttpPort ?? 0), ("TensorPort", sameportsAs?.TensorPort ?? 0),
         })
             start.ArgumentList.Add(string.Create(CultureInfo.InvariantCulture, $"--Silo:{key}={value}"));
-        foreach (var argument in more)
-            start.ArgumentList.Add(argument);
+        Add(start, more);
         var silo = new SiloProcess(Process.Start(start)!, name);
         var ready = new TaskCompletionSource<SiloReady>(TaskCreationOptions.RunContinuationsAsynchronously);
         silo._process.OutputDataReceived += (_, line) =>
@@ -103,16 +102,49 @@ internal sealed partial class SiloProcess : IAsyncDisposable
         return _process.ExitCode;
     }
 
+    /// <summary>SIGABRT: as native code ends a process that it cannot go on in.</summary>
+    /// <returns>Its exit code.</returns>
+    public async Task<int> AbortAsync()
+    {
+        var ended = EndedAsync();
+        // The runtime's handler returns, and then abort() raises the signal once more.
+        while (SendSignal(_process.Id, 6) == 0 && !_process.HasExited)
+            await Task.WhenAny(ended, Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System, TestContext.Current.CancellationToken));
+        await ended;
+        return _process.ExitCode;
+    }
+
     /// <summary>Waits for an end that nobody here asked for.</summary>
     public Task EndedAsync() => _process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
 
     /// <summary>A program start that is expected to fail: its exit code and what it said.</summary>
     public static async Task<(int Code, string Error)> FailAsync(params string[] arguments)
     {
-        using var process = Process.Start(new ProcessStartInfo("dotnet", [Program, .. arguments]) { RedirectStandardError = true, RedirectStandardOutput = true })!;
+        var start = new ProcessStartInfo("dotnet", [Program]) { RedirectStandardError = true, RedirectStandardOutput = true };
+        Add(start, arguments);
+        using var process = Process.Start(start)!;
         var error = await process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
         await process.WaitForExitAsync(TestContext.Current.CancellationToken);
         return (process.ExitCode, error);
+    }
+
+    /// <summary>What the program prints for one argument, with settings.</summary>
+    public static async Task<string> AnswerAsync(string argument, string[] settings)
+    {
+        var start = new ProcessStartInfo("dotnet", [Program, argument]) { RedirectStandardOutput = true };
+        Add(start, settings);
+        using var process = Process.Start(start)!;
+        return await process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
+    }
+
+    /// <summary>Settings begin with two dashes; others are variables of the environment.</summary>
+    private static void Add(ProcessStartInfo start, string[] settings)
+    {
+        foreach (var setting in settings)
+            if (setting.StartsWith("--", StringComparison.Ordinal))
+                start.ArgumentList.Add(setting);
+            else
+                start.Environment[setting[..setting.IndexOf('=', StringComparison.Ordinal)]] = setting[(setting.IndexOf('=', StringComparison.Ordinal) + 1)..];
     }
 
     public async Task<string> GetAsync(string path)

@@ -9,10 +9,11 @@ public sealed class NonFiniteException : ArithmeticException
     /// <param name="what">What it is: "state", "prediction", "loss", "gradient of input 'name'".</param>
     /// <param name="step">Sampler step, counted from 0 at the noise, if it arose in one.</param>
     /// <param name="rho">sigma / alpha where it arose.</param>
-    public NonFiniteException(string what, int? step = null, double? rho = null)
-        : base(Describe(what, step, rho))
+    /// <param name="layer">Layer of the network in which it arose; "before …" where the layer was given it.</param>
+    public NonFiniteException(string what, int? step = null, double? rho = null, string? layer = null)
+        : base(Describe(what, step, rho, layer))
     {
-        (What, Step, Rho) = (what, step, rho);
+        (What, Step, Rho, Layer) = (what, step, rho, layer);
     }
 
     /// <summary>What is not finite.</summary>
@@ -24,10 +25,14 @@ public sealed class NonFiniteException : ArithmeticException
     /// <summary>sigma / alpha where it arose first; null outside the steps.</summary>
     public double? Rho { get; }
 
-    private static string Describe(string what, int? step, double? rho)
+    /// <summary>Layer of a network whose output was the first that is not finite, such as <c>unet.mid_block.resnets.0.conv1</c>; "before" it where what it is given is not finite already. Null where no layer of a network that the field knows is to blame.</summary>
+    public string? Layer { get; }
+
+    private static string Describe(string what, int? step, double? rho, string? layer)
     {
         var where = step is null ? "" : string.Create(CultureInfo.InvariantCulture, $" first at step {step}, rho = {rho:g6}");
-        return $"The {what} is not finite{where}. Check the network's weights and dtype, the guidance scale and the size of the last optimiser step.";
+        var place = layer is null ? "" : layer.StartsWith("before ", StringComparison.Ordinal) ? $", {layer}" : $", in {layer}";
+        return $"The {what} is not finite{where}{place}. Check the network's weights and dtype, the guidance scale and the size of the last optimiser step.";
     }
 }
 

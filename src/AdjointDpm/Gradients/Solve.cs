@@ -107,7 +107,7 @@ internal sealed partial class Solve : IDisposable
         else
             eps = Request.Field.Evaluate(x, at, wanted, step);
         _forwardNfe++;
-        Check(eps, "prediction", step, at.Rho);
+        CheckPrediction(eps, x, at, wanted, step);
         return eps;
     };
 
@@ -126,7 +126,7 @@ internal sealed partial class Solve : IDisposable
             Probe(step, x, at, wanted);
         var eps = Request.Field.Evaluate(x, at, wanted, step);
         _forwardNfe++;
-        Check(eps, "prediction", step, at.Rho);
+        CheckPrediction(eps, x, at, wanted, step);
         return eps;
     };
 
@@ -267,6 +267,12 @@ internal sealed partial class Solve : IDisposable
         Backward = _backward,
         Warnings = [.. _warnings],
     };
+
+    private void CheckPrediction(Tensor prediction, Tensor x, GridPoint at, Prediction wanted, int step)
+    {
+        if (_guarded && !IsFinite(prediction))
+            throw new NonFiniteException("prediction", step, at.Rho, NonFiniteLayer.Find(Request.Field.Networks, () => Request.Field.Evaluate(x, at, wanted, step)));
+    }
 
     private void Check(Tensor tensor, string what, int step, double rho)
     {

@@ -53,6 +53,9 @@ public sealed partial record NoiseField
     /// <summary>Parts whose sum is the prediction; each is differentiated on its own, so that one graph is held at a time.</summary>
     internal ImmutableArray<FieldTerm> Terms { get; private init; }
 
+    /// <summary>Networks that predictors call, by the prefix of their parameters' names, as far as they were made known.</summary>
+    internal IEnumerable<(string Prefix, nn.Module Network)> Networks => Known;
+
     private ImmutableArray<(string Prefix, nn.Module Network)> Known { get; init; } = [];
 
     /// <summary>A field of one predictor.</summary>

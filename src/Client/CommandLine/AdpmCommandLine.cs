@@ -14,14 +14,14 @@ internal static class AdpmCommandLine
     private const string Description =
         "Finetunes diffusion models with the gradient of a loss on the generated sample.\n\n"
         + "Results go to standard output, progress to standard error. "
-        + "Exit codes: 0 ok, 1 failed, 2 invalid spec or usage, 3 cluster unreachable, 4 gradient not proven, 130 interrupted.";
+        + "Exit codes: 0 ok, 1 failed, 2 invalid spec or usage, 3 cluster unreachable, 4 gradient not proven or loss not fit, 130 interrupted.";
 
     public static RootCommand Root(ClientContext context)
     {
         var root = new RootCommand(Description)
         {
-            RunCommand.Create(context), CheckCommand.Create(context), PlanCommand.Create(context), SubmitCommand.Create(context), WatchCommand.Create(context), ListCommand.Create(context),
-            ShowCommand.Create(context), CancelCommand.Create(context), WorkersCommand.Create(context), AuditCommand.Create(context), ReplayCommand.Create(context), PullCommand.Create(context), InspectCommand.Create(context), ConvertCommand.Create(context), SampleCommand.Create(context), ModelsCommand.Create(context), ConfigCommand.Create(context), SchemaCommand.Create(context), DoctorCommand.Create(context),
+            DemoCommand.Create(context), InitCommand.Create(context), RunCommand.Create(context), CheckCommand.Create(context), CheckRewardCommand.Create(context), PlanCommand.Create(context), SubmitCommand.Create(context), WatchCommand.Create(context), ListCommand.Create(context),
+            ShowCommand.Create(context), CancelCommand.Create(context), WorkersCommand.Create(context), ReportCommand.Create(context), AuditCommand.Create(context), ReplayCommand.Create(context), PullCommand.Create(context), InspectCommand.Create(context), ConvertCommand.Create(context), SampleCommand.Create(context), ScoreCommand.Create(context), ModelsCommand.Create(context), ConfigCommand.Create(context), SchemaCommand.Create(context), CompletionCommand.Create(context), DoctorCommand.Create(context),
         };
         return root;
     }

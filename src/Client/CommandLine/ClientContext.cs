@@ -37,9 +37,10 @@ internal sealed record ClientContext
         CurrentDirectory = Environment.CurrentDirectory,
     };
 
-    /// <summary>A path as the user would write it: relative when below the current folder.</summary>
+    /// <summary>A path as the user would write it: relative when below the current folder. An address in a bucket stays as it is.</summary>
     public string Short(string path)
     {
+        if (ArtifactList.IsAddress(path)) return path;
         var relative = Path.GetRelativePath(CurrentDirectory, path);
         return relative.StartsWith("..", StringComparison.Ordinal) ? path : relative;
     }

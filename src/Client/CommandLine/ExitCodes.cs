@@ -14,7 +14,7 @@ internal static class ExitCodes
     /// <summary>No cluster answered.</summary>
     public const int Unreachable = 3;
 
-    /// <summary>The gradient is not what its method claims, or worse than the spec accepts.</summary>
+    /// <summary>The gradient is not what its method claims, or worse than the spec accepts; a loss is not fit for gradients.</summary>
     public const int NotProven = 4;
 
     /// <summary>Ctrl-C or SIGTERM.</summary>

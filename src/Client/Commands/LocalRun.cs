@@ -4,6 +4,7 @@ using AdjointDpm.Client.Json;
 using AdjointDpm.Client.LocalCluster;
 using AdjointDpm.Client.Progress;
 using AdjointDpm.Client.Rendering;
+using AdjointDpm.Client.Reporting;
 using AdjointDpm.Grains.Experiments;
 using Spectre.Console;
 
@@ -67,6 +68,20 @@ internal sealed class LocalRun(ClientContext context)
         }
     }
 
+    /// <summary>The run has ended well or not without it.</summary>
+    private void Page(ExperimentSnapshot ended)
+    {
+        if (ArtifactList.IsAddress(ended.ArtifactFolder) || !File.Exists(Path.Combine(ended.ArtifactFolder, "report.json"))) return;
+        try
+        {
+            ReportWriter.Write([ended.ArtifactFolder], null, context.Time);
+        }
+        catch (CommandFailure e)
+        {
+            context.Terminal.Note($"There is no page: {Markup.Escape(e.Message)}");
+        }
+    }
+
     private async Task<ExperimentSnapshot> FollowAsync(IClusterConnection cluster, ILocalCluster silos, IProgressReport report, long after, CancellationToken cancellationToken)
     {
         using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
@@ -98,6 +113,7 @@ internal sealed class LocalRun(ClientContext context)
         {
             ExperimentView.Show(context.Terminal, ended, context.Time);
             context.Terminal.Line();
+            Page(ended);
             ArtifactList.Show(context, ended);
             context.Terminal.Line($"Wall time {Words.Span(took)}");
         }

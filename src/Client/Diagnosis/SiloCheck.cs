@@ -28,10 +28,11 @@ internal static class SiloCheck
         }
 
         yield return found;
-        if (command is not null) yield return await LibtorchAsync(command, cancellationToken);
+        if (command is null) yield break;
+        foreach (var check in await AskAsync(command, cancellationToken)) yield return check;
     }
 
-    private static async Task<DoctorCheck> LibtorchAsync(SiloCommand command, CancellationToken cancellationToken)
+    private static async Task<IReadOnlyList<DoctorCheck>> AskAsync(SiloCommand command, CancellationToken cancellationToken)
     {
         var start = new ProcessStartInfo(command.Program, [.. command.Arguments, "--doctor"]) 
         {
@@ -52,23 +53,23 @@ internal static class SiloCheck
                 if (SiloReady.TryParse(line, out _))
                 {
                     process.Kill(entireProcessTree: true);
-                    return new DoctorCheck("libtorch", false, "This silo does not know --doctor: it is of another version.", "Use the silo that came with this adpm.");
+                    return [new DoctorCheck("libtorch", false, "This silo does not know --doctor: it is of another version.", "Use the silo that came with this adpm.")];
                 }
 
-                if (line.StartsWith('{') && Read(line) is { } answer) return Check(answer);
+                if (line.StartsWith('{') && Read(line) is { } answer) return answer.Artifacts is null && answer.ArtifactsError is null ? [Check(answer)] : [Check(answer), Artifacts(answer)];
             }
 
             await process.WaitForExitAsync(timeout.Token);
-            return new DoctorCheck("libtorch", false, $"The silo ended with exit code {process.ExitCode} and told nothing: {Last(await error)}", "Run it by hand: " + string.Join(' ', start.ArgumentList.Prepend(start.FileName)));
+            return [new DoctorCheck("libtorch", false, $"The silo ended with exit code {process.ExitCode} and told nothing: {Last(await error)}", "Run it by hand: " + string.Join(' ', start.ArgumentList.Prepend(start.FileName)))];
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
             process.Kill(entireProcessTree: true);
-            return new DoctorCheck("libtorch", false, $"The silo did not answer within {Patience.TotalSeconds:0} s.", "Is the disk very slow, or the machine very busy?");
+            return [new DoctorCheck("libtorch", false, $"The silo did not answer within {Patience.TotalSeconds:0} s.", "Is the disk very slow, or the machine very busy?")];
         }
         catch (Win32Exception e)
         {
-            return new DoctorCheck("libtorch", false, $"'{start.FileName}' cannot be started: {e.Message}", "Install the .NET 10 runtime, or put it on the PATH.");
+            return [new DoctorCheck("libtorch", false, $"'{start.FileName}' cannot be started: {e.Message}", "Install the .NET 10 runtime, or put it on the PATH.")];
         }
     }
 
@@ -80,6 +81,11 @@ internal static class SiloCheck
             "libtorch", answer.Devices is { Count: > 0 },
             $"{answer.LibtorchFolder}; {(answer.Shim is { Length: > 0 } shim ? $"shim {shim}; " : "")}{answer.Threads} {(answer.Threads == 1 ? "thread" : "threads")}; {devices}{(answer.Note is { Length: > 0 } note ? $" ({note})" : "")}");
     }
+
+    /// <summary>Where a silo that is started from here would write its results.</summary>
+    private static DoctorCheck Artifacts(SiloAnswer answer) => answer.ArtifactsError is { Length: > 0 } error
+        ? new DoctorCheck("artefacts", false, error, "The settings are those of the environment: Artifacts__Bucket and others. Without them results go to the output folder.")
+        : new DoctorCheck("artefacts", true, $"{answer.Artifacts} can be written");
 
     private static SiloAnswer? Read(string line)
     {
@@ -103,7 +109,9 @@ internal static class SiloCheck
 /// <param name="Error">Why libtorch cannot be loaded; null when it was.</param>
 /// <param name="Threads">Intra-op threads.</param>
 /// <param name="Devices">Such as cpu:0.</param>
-internal sealed record SiloAnswer(string? LibtorchFolder, string? Shim, string? Note, string? Error, int Threads, IReadOnlyList<string>? Devices);
+/// <param name="Artifacts">Bucket that results go to, and that was written to and read; null when none is named.</param>
+/// <param name="ArtifactsError">Why results could not go to the bucket that is named.</param>
+internal sealed record SiloAnswer(string? LibtorchFolder, string? Shim, string? Note, string? Error, int Threads, IReadOnlyList<string>? Devices, string? Artifacts = null, string? ArtifactsError = null);
 
 [System.Text.Json.Serialization.JsonSerializable(typeof(SiloAnswer))]
 [System.Text.Json.Serialization.JsonSourceGenerationOptions(PropertyNamingPolicy = System.Text.Json.Serialization.JsonKnownNamingPolicy.CamelCase)]

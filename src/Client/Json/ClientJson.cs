@@ -38,11 +38,13 @@ internal static class ClientJson
 [JsonSerializable(typeof(ErrorDocument))]
 [JsonSerializable(typeof(AuditDocument))]
 [JsonSerializable(typeof(ProofDocument))]
+[JsonSerializable(typeof(ScoreDocument))]
 [JsonSerializable(typeof(ReplayDocument))]
 [JsonSerializable(typeof(DoctorDocument))]
 [JsonSerializable(typeof(InspectionDocument))]
 [JsonSerializable(typeof(FilesDocument))]
 [JsonSerializable(typeof(MemoryDocument))]
+[JsonSerializable(typeof(RewardsDocument))]
 [JsonSerializable(typeof(ModelsDocument))]
 [JsonSerializable(typeof(WorkersDocument))]
 internal sealed partial class ClientJsonContext : JsonSerializerContext;

@@ -87,6 +87,12 @@ internal sealed record AuditDocument(string Experiment, bool Holds, string? Firs
         new(experiment, trials.All(trial => trial.Holds), trials.Where(trial => !trial.Holds).Select(trial => $"{trial.Run}: {trial.Violations[0]}").FirstOrDefault(), trials);
 }
 
+internal sealed record ScoreDocument(string Folder, SampleScore Score)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/score/v1";
+}
+
 internal sealed record ProofDocument(string Experiment, GradientProofReport Proof)
 {
     [JsonPropertyOrder(-1)]
@@ -137,6 +143,12 @@ internal sealed record MemoryDocument(int Samples, int Steps, long WeightBytes, 
 
     [JsonPropertyOrder(-1)]
     public string Schema { get; } = "adjointdpm.dev/memory/v1";
+}
+
+internal sealed record RewardsDocument(IReadOnlyList<RewardFitness> Rewards)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/rewards/v1";
 }
 
 /// <param name="LookedIn">Folder of the Hugging Face cache, then the others.</param>

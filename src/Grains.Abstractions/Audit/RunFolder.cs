@@ -67,7 +67,7 @@ internal sealed class RunFolder(string data)
         return new CommittedHead(
             root.GetProperty("step").GetInt32(),
             root.TryGetProperty("ledgerSha256", out var sha) ? sha.GetString() : null,
-            root.GetProperty("state").GetString() == "succeeded",
+            EndedAsPlanned(root),
             "the coordinator's committed state");
     }
 
@@ -80,9 +80,13 @@ internal sealed class RunFolder(string data)
         using var report = JsonDocument.Parse(ReadShared(path));
         foreach (var row in report.RootElement.GetProperty("trials").EnumerateArray())
             if (row.GetProperty("index").GetInt32() == trial && row.TryGetProperty("ledgerSha256", out var sha))
-                return new CommittedHead(row.GetProperty("step").GetInt32(), sha.GetString(), row.GetProperty("state").GetString() == "succeeded", "report.json");
+                return new CommittedHead(row.GetProperty("step").GetInt32(), sha.GetString(), EndedAsPlanned(row), "report.json");
         return null;
     }
+
+    /// <summary>A trial whose held-out loss has risen ends before all its steps are done (heldOut.patience).</summary>
+    private static bool EndedAsPlanned(JsonElement trial) => trial.GetProperty("state").GetString() == "succeeded"
+        && !(trial.TryGetProperty("metrics", out var metrics) && metrics.TryGetProperty("heldOut.stoppedAtStep", out _));
 
     // A coordinator may be writing: share everything.
     private static byte[] ReadShared(string path)

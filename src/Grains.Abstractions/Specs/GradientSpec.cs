@@ -1,4 +1,5 @@
 using System.ComponentModel.DataAnnotations;
+using System.Text.Json.Serialization;
 
 namespace AdjointDpm.Grains.Specs;
 
@@ -12,7 +13,7 @@ public sealed record GradientSpec
     [Range(1, 1_000_000)]
     public int? Slots { get; init; }
 
-    /// <summary>Steps differentiated, for truncated. Required there.</summary>
+    /// <summary>Steps differentiated, for truncated, required there. Most of them, for alignprop, default: all. Of how many last steps one is drawn, for refl, default: a quarter. Last steps that are always matched, for adjoint-matching, default: all.</summary>
     [Range(1, 1_000_000)]
     public int? Last { get; init; }
 
@@ -26,6 +27,10 @@ public sealed record GradientSpec
 
     /// <summary>The proof of the gradient that every trial begins with.</summary>
     public ProofSpec Check { get; init; } = new();
+
+    /// <summary>Factor of the reward against the divergence from the frozen model, for adjoint-matching. Default: 1.</summary>
+    [Range(1e-9, 1e9)]
+    public double? RewardScale { get; init; }
 }
 
 /// <summary>The proof of the gradient: on a few samples, in float64, against the unrolled gradient and against finite differences.</summary>
@@ -87,6 +92,17 @@ public enum GradientName
 
     /// <summary>The discrete adjoint of a reversible sampler, which stores no states.</summary>
     Reversible,
+
+    /// <summary>The discrete adjoint of a random number of last steps, up to 'last', drawn for each shard: AlignProp.</summary>
+    [JsonStringEnumMemberName("alignprop")]
+    AlignProp,
+
+    /// <summary>The gradient of one step, from a random one of the 'last' steps straight to the sample: ReFL.</summary>
+    [JsonStringEnumMemberName("refl")]
+    ReFL,
+
+    /// <summary>Adjoint matching ('rewardScale'): a regression of the control onto the lean adjoint; for memoryless samplers.</summary>
+    AdjointMatching,
 
     /// <summary>AdjointDEIS ('order'): a continuous adjoint of the probability flow or, along their own noise, of stochastic samplers.</summary>
     AdjointDeis,

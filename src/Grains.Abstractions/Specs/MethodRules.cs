@@ -37,18 +37,31 @@ internal static class MethodRules
             yield return Clash(method, $"has no way back of its own for {Name(solver)}", "Choose discrete, or a sampler such as ddim, heun or rk4", "discrete");
         if (method is GradientName.Continuous or GradientName.AdjointDeis && EndsWithoutNoise(spec.Sample.Grid))
             yield return Clash(method, $"evaluates the network at the end of each step, where grid {Name(spec.Sample.Grid)} has no noise left", "Choose logsnr, time or karras for sample.grid, or discrete for gradient.method", "discrete");
+        if (method == GradientName.AdjointMatching && solver is not (SolverName.Ddpm or SolverName.StochasticDpmSolver1 or SolverName.EulerMaruyama))
+            yield return Clash(method, $"needs a memoryless sampler, which {Name(solver)} is not", "Choose ddpm, sde-dpm++1 or euler-maruyama for sample.solver", "discrete");
+        if (method == GradientName.ReFL && (IsAdaptive(solver) || IsReversible(solver)))
+            yield return Clash(method, $"goes straight to the sample from a point of a fixed grid, which {Name(solver)} does not have", "Choose ddim", "discrete");
+        if (method is GradientName.Truncated or GradientName.AlignProp or GradientName.ReFL or GradientName.AdjointMatching && spec.Gradient.Last > spec.Sample.Steps && !IsAdaptive(solver))
+            yield return new("gradient.last", $"gradient.last is {spec.Gradient.Last}, but sample.steps is {spec.Sample.Steps}.") { Found = $"{spec.Gradient.Last}", Expected = $"1 to {spec.Sample.Steps}", Severity = SpecSeverity.Note };
         if (method == GradientName.AdjointDeis && (solver == SolverName.Edm || IsAdaptive(solver) || IsReversible(solver)))
             yield return Clash(method, $"is not for {Name(solver)}", "Choose discrete", "discrete");
     }
 
     private static IEnumerable<SpecFinding> Numbers(GradientSpec gradient)
     {
-        foreach (var (key, value, owner, required) in new[] { ("slots", gradient.Slots, GradientName.Checkpointed, true), ("last", gradient.Last, GradientName.Truncated, true), ("noisings", gradient.Noisings, GradientName.LowVariance, false), ("order", gradient.Order, GradientName.AdjointDeis, false) })
+        foreach (var (key, isSet, owners, required) in new (string, bool, GradientName[], bool)[]
         {
-            if (value is not null && gradient.Method != owner)
-                yield return Unused($"gradient.{key}", $"gradient.method {Name(gradient.Method)}", $"Remove it, or choose {Name(owner)}");
-            if (value is null && required && gradient.Method == owner)
-                yield return new("gradient.method", $"gradient.method is {Name(owner)}, which needs gradient.{key}.") { Found = "nothing", Expected = "a number from 1" };
+            ("slots", gradient.Slots is not null, [GradientName.Checkpointed], true),
+            ("last", gradient.Last is not null, [GradientName.Truncated, GradientName.AlignProp, GradientName.ReFL, GradientName.AdjointMatching], true),
+            ("noisings", gradient.Noisings is not null, [GradientName.LowVariance], false),
+            ("order", gradient.Order is not null, [GradientName.AdjointDeis], false),
+            ("rewardScale", gradient.RewardScale is not null, [GradientName.AdjointMatching], false),
+        })
+        {
+            if (isSet && !owners.Contains(gradient.Method))
+                yield return Unused($"gradient.{key}", $"gradient.method {Name(gradient.Method)}", $"Remove it, or choose {string.Join(", ", owners.SkipLast(1).Select(Name))}{(owners.Length > 1 ? " or " : "")}{Name(owners[^1])}");
+            if (!isSet && required && gradient.Method == owners[0])
+                yield return new("gradient.method", $"gradient.method is {Name(owners[0])}, which needs gradient.{key}.") { Found = "nothing", Expected = "a number from 1" };
         }
     }
 

@@ -47,10 +47,10 @@ public enum NumberFormat
 /// <summary>What is trained.</summary>
 public sealed record TrainSpec
 {
-    /// <summary>All selected weights, or low-rank adapters beside them. Default: weights.</summary>
+    /// <summary>What receives the gradient. Default: weights.</summary>
     public TrainTarget Target { get; init; } = TrainTarget.Weights;
 
-    /// <summary>Glob patterns over parameter names (<c>*</c> matches any run of characters). Default: all.</summary>
+    /// <summary>Glob patterns over parameter names (<c>*</c> matches any run of characters), for <c>weights</c> and <c>lora</c>. Default: all.</summary>
     [MinLength(1)]
     public IReadOnlyList<string> Include { get; init; } = ["*"];
 
@@ -61,6 +61,73 @@ public sealed record TrainSpec
     /// <summary>Scale of the adapters times their rank, for <c>lora</c>. Default: equal to the rank.</summary>
     [Range(0.0, 1e6)]
     public double? Alpha { get; init; }
+
+    /// <summary>How x_T moves and where it may go, for <c>noise</c>. Default: as the optimiser takes it, anywhere.</summary>
+    public NoiseTrainSpec? Noise { get; init; }
+
+    /// <summary>Rows of the conditioning that are trained, for <c>condition</c>: positions of tokens, counted from 0 at the start token, or classes. Default: all.</summary>
+    [MinLength(1)]
+    public IReadOnlyList<int>? Positions { get; init; }
+}
+
+/// <summary>How the initial noise x_T of each sample moves. Every sample is a problem of its own: limits and lengths are of one sample's x_T.</summary>
+public sealed record NoiseTrainSpec
+{
+    /// <summary>Set every x_T back to the length that it began with after each step, as DOODL does (Wallace et al. 2023). Default: false.</summary>
+    public bool? KeepNorm { get; init; }
+
+    /// <summary>Momentum of gradient descent: v = momentum v + g, x_T = x_T - learningRate v; for sgd. Default: 0.</summary>
+    [Range(0.0, 0.999999)]
+    public double? Momentum { get; init; }
+
+    /// <summary>Values of the gradient beyond this size are cut to it, before all else: DOODL's 1e-3. Default: none.</summary>
+    [Range(1e-12, 1e12)]
+    public double? Clip { get; init; }
+
+    /// <summary>What of the gradient a step goes along: itself, the signs of its values, or itself at length 1. The step's size is then optimizer.learningRate, for sgd. Default: gradient.</summary>
+    public NoiseStepName? Step { get; init; }
+
+    /// <summary>Where x_T may go. Default: anywhere.</summary>
+    public NoiseBoxSpec? Box { get; init; }
+}
+
+/// <summary>A neighbourhood of the noise that a sample began with; x_T is projected onto it after each step.</summary>
+public sealed record NoiseBoxSpec
+{
+    /// <summary>linf: no value changes by more than the radius. l2: the length of the change is at most the radius.</summary>
+    [Required]
+    public required NoiseBoxNorm Norm { get; init; }
+
+    /// <summary>Radius, in units of x_T, whose values have deviation 1.</summary>
+    [Required, Range(1e-9, 1e9)]
+    public required double Radius { get; init; }
+
+    /// <summary>Starts for each noise, the first at the noise itself and the others drawn from the box; samplesPerShard must be a multiple of it. Default: 1.</summary>
+    [Range(1, 1024)]
+    public int? Restarts { get; init; }
+}
+
+/// <summary>Norms of a box.</summary>
+public enum NoiseBoxNorm
+{
+    /// <summary>Largest value.</summary>
+    Linf,
+
+    /// <summary>Euclidean length.</summary>
+    L2,
+}
+
+/// <summary>What of a gradient a step of the noise goes along.</summary>
+public enum NoiseStepName
+{
+    /// <summary>The gradient.</summary>
+    Gradient,
+
+    /// <summary>The signs of its values: Madry et al. (2018) in the largest-value norm.</summary>
+    Sign,
+
+    /// <summary>The gradient over its length.</summary>
+    Normalized,
 }
 
 /// <summary>Kinds of trained parameters.</summary>
@@ -71,4 +138,13 @@ public enum TrainTarget
 
     /// <summary>Low-rank adapters on linear and convolution layers; the weights stay.</summary>
     Lora,
+
+    /// <summary>The initial noise x_T of shards x samplesPerShard samples, which are the same at every step.</summary>
+    Noise,
+
+    /// <summary>The conditioning: embeddings of the prompts' tokens, or rows of a class table ('positions').</summary>
+    Condition,
+
+    /// <summary>Nothing: samples are drawn without and with sample.lookAhead.</summary>
+    None,
 }

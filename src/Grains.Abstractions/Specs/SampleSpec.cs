@@ -54,6 +54,36 @@ public sealed record SampleSpec
     /// <summary>Width of pictures in pixels, likewise.</summary>
     [Range(8, 16_384)]
     public int? Width { get; init; }
+
+    /// <summary>Guidance by the losses while sampling, without training: symplectic adjoint guidance; for train.target none.</summary>
+    public LookAheadSpec? LookAhead { get; init; }
+}
+
+/// <summary>Training-free guidance by looking ahead (Pan et al. 2023, arXiv:2312.12030): a few steps lead to a guess of the sample, and the gradient of the losses on it says where the state must go.</summary>
+public sealed record LookAheadSpec
+{
+    /// <summary>Steps ahead; 1 is the guess of universal guidance and FreeDoM. Default: 4.</summary>
+    [Range(1, 1000)]
+    public int Steps { get; init; } = 4;
+
+    /// <summary>How far a state moves, in units of the deviation of the noise that a step takes away. Default: 0.2.</summary>
+    [Range(0.0, 1e6)]
+    public double Strength { get; init; } = 0.2;
+
+    /// <summary>Whether each sample's gradient is scaled to a root mean square of one. Default: true.</summary>
+    public bool Normalize { get; init; } = true;
+
+    /// <summary>First step that is guided, counted from 0 at the noise. Default: 0.</summary>
+    [Range(0, 999)]
+    public int From { get; init; }
+
+    /// <summary>Step before which guidance ends. Default: the end.</summary>
+    [Range(1, 1000)]
+    public int? Until { get; init; }
+
+    /// <summary>How often a guided step is taken back by fresh noise and taken again. Default: 0.</summary>
+    [Range(0, 100)]
+    public int Repeats { get; init; }
 }
 
 /// <summary>Samplers a spec may name: those of the library, by its names.</summary>

@@ -7,6 +7,9 @@ namespace AdjointDpm.Grains.Specs;
 /// <summary>Rules of the search: every searched path exists, and every value it may take binds there.</summary>
 internal static class SearchRules
 {
+    /// <summary>Directions that the sequence is tabulated for.</summary>
+    internal const int MostSobolParameters = 21;
+
     private const int MostTrials = 100_000;
 
     /// <param name="spec">The spec.</param>
@@ -33,12 +36,14 @@ internal static class SearchRules
         {
             if (parameter.Min is not null || parameter.Max is not null)
                 findings.Add(new(place, $"{place} has both 'values' and an interval. Keep one of them.") { AtKey = true });
+            if (spec.Algorithm.Name == AlgorithmName.CmaEs)
+                findings.Add(new(place, $"{place} lists values, but cma-es searches intervals. Write 'min' and 'max', or set algorithm.name to tpe.") { AtKey = true });
             Values(node, folder, path, shape, parameter.Values, findings);
         }
         else if (parameter is { Min: { } min, Max: { } max })
         {
             if (spec.Algorithm.Name == AlgorithmName.Grid)
-                findings.Add(new(place, $"{place} is an interval, but a grid needs 'values'. List them, or set algorithm.name to random.") { AtKey = true });
+                findings.Add(new(place, $"{place} is an interval, but a grid needs 'values'. List them, or set algorithm.name to random, sobol, tpe, gp or cma-es.") { AtKey = true });
             Interval(place, path, shape, parameter.Distribution, min, max, findings);
         }
         else
@@ -108,10 +113,13 @@ internal static class SearchRules
 
     private static void Size(ExperimentSpec spec, List<SpecFinding> findings)
     {
-        if (spec.Algorithm.Name == AlgorithmName.Random)
+        if (spec.Algorithm.Name != AlgorithmName.Grid)
         {
-            if (spec.Parameters.Count == 0) findings.Add(new("algorithm.name", "A random search needs 'parameters'. Add them, or set algorithm.name to grid for a single trial."));
-            else if (spec.MaxTrials is null) findings.Add(new("algorithm.name", "A random search needs 'maxTrials': it would never end."));
+            var name = ExperimentSpecJson.NameOf(spec.Algorithm.Name);
+            if (spec.Parameters.Count == 0) findings.Add(new("algorithm.name", $"A {name} search needs 'parameters'. Add them, or set algorithm.name to grid for a single trial."));
+            else if (spec.MaxTrials is null) findings.Add(new("algorithm.name", $"A {name} search needs 'maxTrials': it would never end."));
+            if (spec.Algorithm.Name == AlgorithmName.Sobol && spec.Parameters.Count > MostSobolParameters)
+                findings.Add(new("parameters", $"There are {spec.Parameters.Count} parameters, but a sobol search has at most {MostSobolParameters}. Set algorithm.name to random or tpe."));
             return;
         }
 

@@ -43,6 +43,18 @@ public enum AlgorithmName
 
     /// <summary>Independent draws, keyed (seed, trial, parameter).</summary>
     Random,
+
+    /// <summary>Points of the Sobol sequence, which fill the space more evenly than draws.</summary>
+    Sobol,
+
+    /// <summary>Tree-structured Parzen estimator over all parameters at once: looks where good trials lie densest.</summary>
+    Tpe,
+
+    /// <summary>Gaussian process with expected improvement: few and costly trials of few parameters.</summary>
+    Gp,
+
+    /// <summary>Evolution strategy with covariance adaptation: many trials of intervals that hang together.</summary>
+    CmaEs,
 }
 
 /// <summary>Domain of one searched parameter: either values, or an interval.</summary>

@@ -4,28 +4,7 @@ namespace AdjointDpm.Grains.Specs;
 internal static class SpecRules
 {
     public static IEnumerable<SpecFinding> Check(ExperimentSpec spec) =>
-        [.. spec.Losses.SelectMany(Loss), .. Classes(spec), .. Prompts(spec.Sample), .. HeldOut(spec), .. Objective(spec), .. Slots(spec.Resources), .. MethodRules.Check(spec)];
-
-    private static IEnumerable<SpecFinding> Loss(LossSpec loss, int index)
-    {
-        var path = SpecPath.Item("losses", index);
-        var (name, needsClassifier, needsReference, mayReference, mayLayers) = loss.Name switch
-        {
-            LossName.GramStyle => ("gram-style", true, true, true, true),
-            LossName.CrossEntropy => ("cross-entropy", true, false, false, false),
-            _ => ("pixel-distance", false, false, true, false),
-        };
-        if (needsClassifier && loss.Classifier is null)
-            yield return new($"{path}", $"{path} is {name}, which needs 'classifier': the folder of the classifier it looks through.") { Found = "nothing", Expected = "the path of a folder" };
-        if (!needsClassifier && loss.Classifier is not null)
-            yield return new($"{path}.classifier", $"{path}.classifier is not used by {name}. Remove it.") { AtKey = true };
-        if (needsReference && loss.Reference is null)
-            yield return new($"{path}", $"{path} is {name}, which needs 'reference': the image whose style is wanted.") { Found = "nothing", Expected = "the path of a file" };
-        if (!mayReference && loss.Reference is not null)
-            yield return new($"{path}.reference", $"{path}.reference is not used by {name}. Remove it.") { AtKey = true };
-        if (!mayLayers && loss.Layers is not null)
-            yield return new($"{path}.layers", $"{path}.layers is not used by {name}. Remove it.") { AtKey = true };
-    }
+        [.. LossRules.Check(spec), .. TrainRules.Check(spec), .. Classes(spec), .. Prompts(spec.Sample), .. HeldOut(spec), .. Objective(spec), .. Slots(spec.Resources), .. MethodRules.Check(spec)];
 
     private static IEnumerable<SpecFinding> Classes(ExperimentSpec spec)
     {

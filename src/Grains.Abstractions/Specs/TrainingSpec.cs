@@ -66,6 +66,9 @@ public sealed record TrainingSpec
 
     /// <summary>How gradients travel from workers: none (fp32), bf16 or fp16 with the rounding error carried into the shard's next gradient, in full every eighth step. Default: none.</summary>
     public GradientEncoding? GradientEncoding { get; init; }
+
+    /// <summary>Draw the same noise at every step, and evaluate on it: for a fit to one picture. Default: false; train.target noise has it always.</summary>
+    public bool? FixedNoise { get; init; }
 }
 
 /// <summary>Encodings of gradients on their way that a spec may name.</summary>

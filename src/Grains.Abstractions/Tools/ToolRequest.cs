@@ -8,6 +8,8 @@ namespace AdjointDpm.Grains.Tools;
 [JsonDerivedType(typeof(ConvertRequest), "convert")]
 [JsonDerivedType(typeof(DrawRequest), "draw")]
 [JsonDerivedType(typeof(PlanRequest), "plan")]
+[JsonDerivedType(typeof(CheckRewardRequest), "check-reward")]
+[JsonDerivedType(typeof(ScoreRequest), "score")]
 [JsonDerivedType(typeof(ModelsRequest), "models")]
 [JsonDerivedType(typeof(PullRequest), "pull")]
 [JsonDerivedType(typeof(EstimateRequest), "estimate")]
@@ -69,6 +71,92 @@ public sealed record DrawRequest(string Model, IReadOnlyList<string> Prompts, st
 /// <param name="SpecJson">Canonical JSON of the spec.</param>
 /// <param name="Budget">Bytes that the weights and a shard's gradient may take together; null for no limit.</param>
 public sealed record PlanRequest(string SpecJson, long? Budget = null) : ToolRequest;
+
+/// <summary>Say whether losses are fit for gradients: those of an experiment, or a reward alone. One of <see cref="SpecJson"/>, <see cref="File"/> and <see cref="Address"/> is set.</summary>
+public sealed record CheckRewardRequest : ToolRequest
+{
+    /// <summary>Canonical JSON of a spec, whose losses are tested on samples of its model.</summary>
+    public string? SpecJson { get; init; }
+
+    /// <summary>A TorchScript or ONNX file.</summary>
+    public string? File { get; init; }
+
+    /// <summary>Where a sidecar listens.</summary>
+    public string? Address { get; init; }
+
+    /// <summary>Samples to test at, 2 or more. Default: 3.</summary>
+    public int Samples { get; init; } = 3;
+
+    /// <summary>Channels, height and width of the pictures for a reward alone. Default: 3, 64, 64.</summary>
+    public IReadOnlyList<int> Shape { get; init; } = [3, 64, 64];
+
+    /// <summary>Column of an ONNX file's output; null for an output of one number a picture.</summary>
+    public int? Column { get; init; }
+
+    /// <summary>Whether a reward alone takes pictures in [-1, 1].</summary>
+    public bool Symmetric { get; init; }
+}
+
+/// <summary>Say what a classifier sees in a folder of pictures.</summary>
+/// <param name="Folder">Pictures of one size, or folders of them that are named after classes.</param>
+/// <param name="Classifier">Folder of a classifier.</param>
+public sealed record ScoreRequest(string Folder, string Classifier) : ToolRequest
+{
+    /// <summary>Folder of pictures to measure the distance to; null for none.</summary>
+    public string? Reference { get; init; }
+
+    /// <summary>Class that all pictures are to be of; null for the names of the folders.</summary>
+    public int? Label { get; init; }
+
+    /// <summary>Layer whose features are compared; null for the last one.</summary>
+    public string? Layer { get; init; }
+}
+
+/// <summary>A number with its 95 % interval.</summary>
+/// <param name="Value">Number.</param>
+/// <param name="Low">Lower end.</param>
+/// <param name="High">Upper end.</param>
+public sealed record ScoreInterval(double Value, double Low, double High);
+
+/// <summary>What a classifier sees in a folder of pictures.</summary>
+public sealed record SampleScore
+{
+    /// <summary>Number of pictures.</summary>
+    public required int Samples { get; init; }
+
+    /// <summary>Layer whose features were compared.</summary>
+    public required string Layer { get; init; }
+
+    /// <summary>Pictures that are to be of a known class.</summary>
+    public required int Labelled { get; init; }
+
+    /// <summary>Of these, how many the classifier takes for it.</summary>
+    public required int Recognised { get; init; }
+
+    /// <summary>Their share, with Wilson's interval.</summary>
+    public ScoreInterval? Share { get; init; }
+
+    /// <summary>Mean distance between the features of two pictures of one class, averaged over the classes.</summary>
+    public double? Diversity { get; init; }
+
+    /// <summary>Classes with two pictures or more.</summary>
+    public required int DiverseClasses { get; init; }
+
+    /// <summary>How many pictures were taken for each class.</summary>
+    public required IReadOnlyList<int> Predicted { get; init; }
+
+    /// <summary>Pictures of the reference.</summary>
+    public int? ReferenceSamples { get; init; }
+
+    /// <summary>Length of a picture's features.</summary>
+    public long? FeatureLength { get; init; }
+
+    /// <summary>Fréchet distance to the reference.</summary>
+    public ScoreInterval? Frechet { get; init; }
+
+    /// <summary>Kernel distance to the reference.</summary>
+    public ScoreInterval? Kernel { get; init; }
+}
 
 /// <summary>Bring a trial's result into a form that other programs load, read back and compared.</summary>
 /// <param name="Artifacts">The trial's folder of results.</param>
@@ -141,6 +229,11 @@ public sealed record ToolAnswer(string? Error = null)
     /// <summary>The memory of an experiment, for plan.</summary>
     public ShardMemory? Memory { get; init; }
 
+    /// <summary>How fit losses are, for check-reward.</summary>
+    public IReadOnlyList<RewardFitness>? Rewards { get; init; }
+    /// <summary>What a classifier sees, for score.</summary>
+    public SampleScore? Score { get; init; }
+
     /// <summary>The models, for models.</summary>
     public IReadOnlyList<ToolModel>? Models { get; init; }
 
@@ -190,6 +283,46 @@ public sealed record MethodMemory(string Method, long PeakBytes, long StateBytes
     /// <summary>Whether this is the exact method with the fewest evaluations that fits the budget.</summary>
     public bool IsChosen { get; init; }
 }
+
+/// <summary>What was found out about a loss.</summary>
+/// <param name="Name">Which: its place and name in the spec, or the file or address.</param>
+/// <param name="Problems">What speaks against it, a sentence or two each; empty if nothing does.</param>
+public sealed record RewardFitness(string Name, IReadOnlyList<string> Problems)
+{
+    /// <summary>Least loss of the samples.</summary>
+    public double Lowest { get; init; }
+
+    /// <summary>Largest loss of the samples.</summary>
+    public double Highest { get; init; }
+
+    /// <summary>Mean loss of the samples.</summary>
+    public double Mean { get; init; }
+
+    /// <summary>Norm of the gradient of the sum over the samples.</summary>
+    public double GradientNorm { get; init; }
+
+    /// <summary>Precision of the losses: float32 or float64.</summary>
+    public string Precision { get; init; } = "";
+
+    /// <summary>Largest relative error of a slope that passes.</summary>
+    public double Tolerance { get; init; }
+
+    /// <summary>The gradient against central differences; empty when nothing could be differentiated.</summary>
+    public IReadOnlyList<RewardDirection> Slopes { get; init; } = [];
+
+    /// <summary>Largest change of a sample's loss when others change, over the losses' size.</summary>
+    public double Coupling { get; init; }
+
+    /// <summary>Whether loss and gradient had the same bits each time.</summary>
+    public bool Deterministic { get; init; }
+}
+
+/// <summary>One direction in which a loss's gradient was compared with central differences.</summary>
+/// <param name="Direction">The gradient's own, or a random one.</param>
+/// <param name="Gradient">Slope by the gradient.</param>
+/// <param name="Difference">Slope by differences.</param>
+/// <param name="RelativeError">Their distance, over the size that such a slope has.</param>
+public sealed record RewardDirection(string Direction, double Gradient, double Difference, double RelativeError);
 
 /// <summary>A model on this machine.</summary>
 /// <param name="Name">How to name it: org/name of the cache, or its path.</param>

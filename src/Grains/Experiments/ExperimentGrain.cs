@@ -19,9 +19,10 @@ internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGr
         IGrainFactory grains,
         SiloFolders folders,
         IDisk disk,
+        IArtifacts artifacts,
         TimeProvider time,
         ILogger<ExperimentGrain> logger) =>
-        _run = new ExperimentRun(new GrainActivation(this, grains), storage, folders, disk, time, logger);
+        _run = new ExperimentRun(new GrainActivation(this, grains), storage, folders, disk, artifacts, time, logger);
 
     public override Task OnActivateAsync(CancellationToken cancellationToken) => _run.ActivateAsync();
 

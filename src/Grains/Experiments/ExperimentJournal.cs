@@ -15,6 +15,9 @@ internal sealed record JournalLine
 
     public TrialTotals? Totals { get; init; }
 
+    /// <summary>With a trial's start: the values that a search chose which learns from results.</summary>
+    public IReadOnlyDictionary<string, string>? Values { get; init; }
+
     /// <summary>On the first line of an activation: the activation that wrote the line before.</summary>
     public long? PreviousEpoch { get; init; }
 }

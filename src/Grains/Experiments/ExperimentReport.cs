@@ -9,7 +9,7 @@ using AdjointDpm.Grains.Trials;
 
 namespace AdjointDpm.Grains.Experiments;
 
-/// <summary>The record of an experiment: <c>report.json</c> in its folder, with all that is needed to repeat and to judge it.</summary>
+/// <summary>The record of an experiment: <c>report.json</c> at its place, with all that is needed to repeat and to judge it.</summary>
 internal static class ExperimentReport
 {
     /// <summary>Version of the layout. Keys are added within a version, never renamed or removed.</summary>
@@ -17,9 +17,10 @@ internal static class ExperimentReport
 
     private static readonly JsonSerializerOptions Json = new(FileGrainStorage.Json) { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    public static async Task WriteAsync(IDisk disk, string folder, ExperimentSummary summary, ExperimentSubmission submission, ExperimentSpec spec, TrialTable trials, string? reason)
+    public static async Task WriteAsync(IArtifacts artifacts, ExperimentSummary summary, ExperimentSubmission submission, ExperimentSpec spec, TrialTable trials, string? reason)
     {
         var best = trials.Best();
+        var files = await artifacts.FilesAsync(summary.Id);
         var report = new
         {
             schema = Schema,
@@ -40,16 +41,16 @@ internal static class ExperimentReport
                 os = RuntimeInformation.OSDescription,
                 architecture = RuntimeInformation.ProcessArchitecture.ToString(),
             },
-            trials = Enumerable.Range(0, trials.Count).Select(index => Trial(folder, trials.WithLosses(index), trials.TotalsOf(index))),
+            trials = Enumerable.Range(0, trials.Count).Select(index => Trial(files, trials.WithLosses(index), trials.TotalsOf(index))),
         };
-        await disk.WriteAsync(Path.Combine(folder, "report.json"), JsonSerializer.SerializeToUtf8Bytes(report, Json));
+        await artifacts.WriteReportAsync(summary.Id, JsonSerializer.SerializeToUtf8Bytes(report, Json));
     }
 
     // The package's version, without the commit that some builds append.
     private static string VersionOf(Type type) =>
         type.Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? type.Assembly.GetName().Version?.ToString() ?? "unknown";
 
-    private static object Trial(string folder, TrialSnapshot trial, TrialTotals totals) => new
+    private static object Trial(ILookup<string, string> files, TrialSnapshot trial, TrialTotals totals) => new
     {
         trial.Index,
         trial.State,
@@ -67,10 +68,6 @@ internal static class ExperimentReport
         seconds = (trial.EndedAt - trial.StartedAt)?.TotalSeconds,
         trial.ShardsReissued,
         cost = totals,
-        artifacts = trial.ArtifactFolder is null ? [] : Files(folder, trial.ArtifactFolder),
+        artifacts = trial.ArtifactFolder is null ? [] : files[IArtifacts.NameOf(trial.Index)],
     };
-
-    private static string[] Files(string folder, string artifacts) => Directory.Exists(artifacts)
-        ? [.. Directory.EnumerateFiles(artifacts, "*", SearchOption.AllDirectories).Select(path => Path.GetRelativePath(folder, path).Replace('\\', '/')).Order(StringComparer.Ordinal)]
-        : [];
 }

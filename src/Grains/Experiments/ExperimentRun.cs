@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Runtime.CompilerServices;
 using AdjointDpm.Grains.Audit;
+using AdjointDpm.Grains.Experiments.Searching;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
@@ -17,6 +18,7 @@ internal sealed partial class ExperimentRun(
     IPersistentState<ExperimentState> storage,
     SiloFolders folders,
     IDisk disk,
+    IArtifacts artifacts,
     TimeProvider time,
     ILogger logger) : IDisposable
 {
@@ -77,7 +79,7 @@ internal sealed partial class ExperimentRun(
                 throw new ArgumentException($"Experiment '{Id}' exists with another spec (SHA-256 {known.SpecSha256[..12]}…, submitted: {submission.SpecSha256[..12]}…). Submit the changed spec under a new id.");
             return new SubmitReceipt(Id, Existed: true, _trials!.Count);
         }
-        _ = folders.Experiment(Id);
+        _ = artifacts.PlaceOf(Id);
         if (ExperimentSpecJson.Sha256(submission.SpecJson) != submission.SpecSha256)
             throw new ArgumentException($"The spec does not have the SHA-256 that was sent with it ({submission.SpecSha256}). Send the canonical JSON unchanged.");
         // Throws for a spec that this version does not read, before anything is kept.
@@ -110,7 +112,7 @@ internal sealed partial class ExperimentRun(
             SpecSha256 = State.Submission.SpecSha256,
             Trials = _trials.Told(),
             BestTrial = _trials.Best(),
-            ArtifactFolder = folders.Experiment(Id),
+            ArtifactFolder = artifacts.PlaceOf(Id),
             Reason = State.Reason,
             Sequence = _told,
         };
@@ -165,7 +167,7 @@ internal sealed partial class ExperimentRun(
             return _trials.StepOf(trial);
         // A former activation has started it and could not tell any more.
         if (_trials[trial].State == RunState.Queued)
-            EmitStarted(trial);
+            EmitStarted(trial, report.Snapshot.Parameters);
         _trials.Update(report);
         if (report.Snapshot.LeanFrom is { } lean && !_events.Any(happened => happened.Kind == EventKind.MemoryShort && happened.Trial == trial))
             Emit(EventKind.MemoryShort, $"A worker ran out of memory. From step {lean} on gradients are computed one sample at a time.", trial, lean, durable: true);
@@ -231,9 +233,9 @@ internal sealed partial class ExperimentRun(
             foreach (var trial in _trials.Queued.ToArray())
                 Emit(EventKind.TrialEnded, "Cancelled before it began.", trial, final: _trials[trial] with { State = RunState.Cancelled, Reason = "It was cancelled.", EndedAt = time.GetUtcNow() });
         }
-        var started = State.CancelRequested ? [] : _trials.Queued.Take(_spec!.MaxConcurrentTrials - _trials.Running.Count).ToArray();
+        var started = State.CancelRequested ? [] : _trials.Queued.Take(_spec!.MaxConcurrentTrials - _trials.Running.Count).TakeWhile(trial => _trials.EndedBefore(_search!.Needs(trial))).ToArray();
         foreach (var trial in started)
-            EmitStarted(trial);
+            EmitStarted(trial, _search!.Learns ? _search.Suggest(trial, earlier => _trials[earlier].Parameters, _trials.ObjectiveOf) : _search.ValuesOf(trial));
         await Task.WhenAll((wakeAll ? [.. _trials.Running] : started).Select(WakeAsync));
         if (_trials.Ended == _trials.Count)
             await EndAsync();
@@ -244,7 +246,7 @@ internal sealed partial class ExperimentRun(
         try
         {
             var grain = activation.Grains.GetGrain<ITrialGrain>(ITrialGrain.KeyOf(Id, trial));
-            var values = _search!.ValuesOf(trial);
+            var values = _trials![trial].Parameters;
             var specJson = SpecOverrides.Apply(_trialSpec!, values);
             await grain.StartAsync(new TrialAssignment { Experiment = Id, Index = trial, SpecJson = specJson, SpecSha256 = ExperimentSpecJson.Sha256(specJson), Parameters = values });
             if (State.CancelRequested)
@@ -270,7 +272,7 @@ internal sealed partial class ExperimentRun(
         try
         {
             var (state, reason) = Outcome();
-            await ExperimentReport.WriteAsync(disk, folders.Experiment(Id), Summary() with { State = state, EndedAt = time.GetUtcNow() }, State.Submission!, _spec!, _trials!, reason);
+            await ExperimentReport.WriteAsync(artifacts, Summary() with { State = state, EndedAt = time.GetUtcNow() }, State.Submission!, _spec!, _trials!, reason);
             (State.State, State.Reason, State.EndedAt) = (state, reason, time.GetUtcNow());
             try
             {
@@ -303,7 +305,8 @@ internal sealed partial class ExperimentRun(
         return (RunState.Failed, _trials.Count == 1 ? first.Reason : $"None of {_trials.Count} trials succeeded. Trial {first.Index}: {first.Reason}");
     }
 
-    private void EmitStarted(int trial) => Emit(EventKind.TrialStarted, "Started" + Values(trial) + ".", trial, durable: true);
+    private void EmitStarted(int trial, IReadOnlyDictionary<string, string> values) =>
+        Emit(EventKind.TrialStarted, "Started" + Describe(values) + ".", trial, durable: true, values: _search!.Learns ? values : null);
 
     private void EmitEnd() => Emit(EventKind.ExperimentEnded, $"{State.State}. {State.Reason ?? BestLine()}", durable: true);
 
@@ -311,13 +314,14 @@ internal sealed partial class ExperimentRun(
         ? string.Create(CultureInfo.InvariantCulture, $"Best is trial {best}: {_spec!.Objective.Metric} = {_trials[best].Metrics[_spec.Objective.Metric]:g6}.")
         : $"No trial has the metric '{_spec!.Objective.Metric}'.";
 
-    private void Emit(EventKind kind, string message, int? trial = null, int? step = null, IReadOnlyDictionary<string, double>? metrics = null, TrialSnapshot? final = null, TrialTotals? totals = null, bool durable = false)
+    private void Emit(EventKind kind, string message, int? trial = null, int? step = null, IReadOnlyDictionary<string, double>? metrics = null, TrialSnapshot? final = null, TrialTotals? totals = null, bool durable = false, IReadOnlyDictionary<string, string>? values = null)
     {
         var line = new JournalLine
         {
             Event = new ExperimentEvent { Sequence = _events.Count + 1, Time = time.GetUtcNow(), Kind = kind, Trial = trial, Step = step, Message = message, Metrics = metrics },
             Trial = final,
             Totals = totals,
+            Values = values,
         };
         var written = _journal!.AppendAsync(line, durable);
         _trials!.Apply(line);
@@ -391,8 +395,8 @@ internal sealed partial class ExperimentRun(
         EndedAt = State.EndedAt,
     };
 
-    private string Values(int trial) =>
-        _trials![trial].Parameters is { Count: > 0 } values ? " with " + string.Join(", ", values.Select(pair => $"{pair.Key} = {pair.Value}")) : "";
+    private static string Describe(IReadOnlyDictionary<string, string> values) =>
+        values.Count > 0 ? " with " + string.Join(", ", values.Select(pair => $"{pair.Key} = {pair.Value}")) : "";
 
     private static string Ending(TrialSnapshot trial) => trial.State == RunState.Succeeded ? $"Succeeded after {Plural(trial.Step, "step")}." : $"{trial.State}: {trial.Reason}";
 

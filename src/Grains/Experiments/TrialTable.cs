@@ -1,4 +1,5 @@
 using AdjointDpm.Grains.Audit;
+using AdjointDpm.Grains.Experiments.Searching;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Trials;
 
@@ -16,6 +17,7 @@ internal sealed class TrialTable
     private readonly ExperimentSpec _spec;
     private readonly Search _search;
     private int _firstQueued;
+    private int _allEnded;
 
     public TrialTable(ExperimentSpec spec, Search search)
     {
@@ -49,6 +51,18 @@ internal sealed class TrialTable
         }
     }
 
+    /// <summary>Whether all trials with a lower index have ended.</summary>
+    public bool EndedBefore(int trial)
+    {
+        while (_allEnded < _rows.Length && IsEnded(StateOf(_allEnded)))
+            _allEnded++;
+        return trial <= _allEnded;
+    }
+
+    /// <summary>The objective's number of a trial; null unless it succeeded and has it.</summary>
+    public double? ObjectiveOf(int trial) =>
+        _rows[trial] is { Snapshot: { State: RunState.Succeeded } snapshot } && snapshot.Metrics.TryGetValue(_spec.Objective.Metric, out var value) && double.IsFinite(value) ? value : null;
+
     public int StepOf(int trial) => _rows[trial]?.Step ?? 0;
 
     public TrialTotals TotalsOf(int trial) => _rows[trial]?.Totals ?? new();
@@ -67,7 +81,7 @@ internal sealed class TrialTable
         switch (line.Event.Kind)
         {
             case EventKind.TrialStarted:
-                Set(row, row.Snapshot with { State = RunState.Running, StartedAt = line.Event.Time });
+                Set(row, row.Snapshot with { State = RunState.Running, StartedAt = line.Event.Time, Parameters = line.Values ?? row.Snapshot.Parameters });
                 break;
             case EventKind.StepCommitted:
                 row.Step = line.Event.Step!.Value;
@@ -141,7 +155,7 @@ internal sealed class TrialTable
         var bestValue = double.NaN;
         for (var trial = 0; trial < _rows.Length; trial++)
         {
-            if (_rows[trial] is not { Snapshot.State: RunState.Succeeded } row || !row.Snapshot.Metrics.TryGetValue(_spec.Objective.Metric, out var value) || !double.IsFinite(value))
+            if (ObjectiveOf(trial) is not { } value)
                 continue;
             if (best is null || (_spec.Objective.Goal == Goal.Minimize ? value < bestValue : value > bestValue))
                 (best, bestValue) = (trial, value);

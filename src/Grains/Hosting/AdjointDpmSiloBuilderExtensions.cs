@@ -7,6 +7,7 @@ using AdjointDpm.Grains.Workers;
 using AdjointDpm.Grains.Workers.Engine;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
+using Microsoft.Extensions.Logging;
 using Orleans.Configuration;
 using Orleans.Runtime.Hosting;
 using Orleans.Runtime.MembershipService.SiloMetadata;
@@ -39,6 +40,7 @@ public static class AdjointDpmSiloBuilderExtensions
         var services = silo.Services;
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton<IDisk, LocalDisk>();
+        services.TryAddSingleton<IArtifacts, FolderArtifacts>();
         services.TryAddSingleton(Background.ThreadPool);
         services.AddSingleton(new SiloFolders(Path.GetFullPath(dataFolder)));
         services.AddSingleton(workers);
@@ -63,6 +65,14 @@ public static class AdjointDpmSiloBuilderExtensions
             options.TableRefreshTimeout = TimeSpan.FromSeconds(15);
         });
         silo.Configure<SiloMessagingOptions>(options => options.ResponseTimeout = AdjointDpmCluster.ResponseTimeout);
+        return silo;
+    }
+
+    /// <summary>Results go to a bucket instead of the data folder. All silos of a cluster need the same one.</summary>
+    public static ISiloBuilder UseArtifactBucket(this ISiloBuilder silo, IBucket bucket, BucketOptions options)
+    {
+        silo.Services.Replace(ServiceDescriptor.Singleton<IArtifacts>(provider =>
+            new BucketArtifacts(bucket, options, provider.GetRequiredService<IDisk>(), provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<BucketArtifacts>>())));
         return silo;
     }
 

@@ -1,4 +1,5 @@
 using System.Globalization;
+using AdjointDpm.Grains.Storage;
 
 namespace AdjointDpm.Grains.Hosting;
 
@@ -11,16 +12,21 @@ internal sealed class SiloFolders(string data)
     /// <summary>State of grains, for the file provider.</summary>
     public string State { get; } = Path.Combine(data, "state");
 
+    /// <summary>What workers have begun and not ended: a slate for each worker of each process.</summary>
+    public string Begun { get; } = Path.Combine(data, "begun");
+
     /// <summary>Results of an experiment.</summary>
     public string Experiment(string experiment) => Path.Combine(Data, "experiments", Safe(experiment));
 
     /// <summary>Results of a trial.</summary>
-    public string TrialArtifacts(string experiment, int index) => Path.Combine(Experiment(experiment), $"trial-{index.ToString(CultureInfo.InvariantCulture)}");
+    public string TrialArtifacts(string experiment, int index) => Path.Combine(Experiment(experiment), IArtifacts.NameOf(index));
 
     /// <summary>Working files of a trial's coordinator.</summary>
     public string TrialWork(string experiment, int index) => Path.Combine(Data, "trials", Safe(experiment), index.ToString(CultureInfo.InvariantCulture));
 
-    private static string Safe(string id) =>
+    /// <summary>An experiment's id as a name in folders.</summary>
+    /// <exception cref="ArgumentException">It is none.</exception>
+    public static string Safe(string id) =>
         id.Length is > 0 and <= 128 && id.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.') && id[0] != '.'
             ? id
             : throw new ArgumentException($"'{id}' is not an experiment id. Use up to 128 letters, digits, '-', '_' and '.', not starting with '.'.");

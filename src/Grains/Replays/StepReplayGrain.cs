@@ -28,7 +28,7 @@ internal sealed class StepReplayGrain(
     public Task<StepReplay> ReplayAsync(CancellationToken cancellationToken = default)
     {
         var dispatch = new ShardDispatch(grains, inventory, transfer, time, instruments, logger);
-        _run ??= new StepReplayRun(new GrainActivation(this, grains), folders, disk, dispatch, transfer, background, time, lifetime.ApplicationStopping);
+        _run ??= new StepReplayRun(new GrainActivation(this, grains), folders, disk, inventory, dispatch, transfer, background, time, lifetime.ApplicationStopping);
         return Task.FromResult(_run.Progress());
     }
 }

@@ -11,7 +11,7 @@ using AdjointDpm.Grains.Workers;
 namespace AdjointDpm.Grains.Replays;
 
 /// <summary>Computes a committed step once more, from the newest version before it that is kept, and compares every bit with the ledger.</summary>
-/// <remarks>Reads the trial's folder and writes nothing; its tokens are of a run of their own, so that a trial that goes on is not disturbed.</remarks>
+/// <remarks>Reads the trial's folder and writes nothing there; its tokens are of a run of their own, so that a trial that goes on is not disturbed.</remarks>
 internal sealed class StepReplayRun
 {
     private static readonly TimeSpan Forgotten = TimeSpan.FromMinutes(1);
@@ -23,6 +23,7 @@ internal sealed class StepReplayRun
     private readonly TimeProvider _time;
     private readonly CancellationTokenSource _stop;
     private readonly TrialFiles _files;
+    private readonly AttemptMarks _marks;
     private readonly long _epoch;
     private readonly (string Experiment, int Trial, int Step) _what;
     private readonly SortedSet<string> _workers = new(StringComparer.Ordinal);
@@ -33,13 +34,14 @@ internal sealed class StepReplayRun
     private StepReplay _progress;
     private DateTimeOffset _asked;
 
-    public StepReplayRun(IActivation activation, SiloFolders folders, IDisk disk, ShardDispatch dispatch, TensorTransfer transfer, Background background, TimeProvider time, CancellationToken stopping)
+    public StepReplayRun(IActivation activation, SiloFolders folders, IDisk disk, IWorkerInventory inventory, ShardDispatch dispatch, TensorTransfer transfer, Background background, TimeProvider time, CancellationToken stopping)
     {
         (_activation, _dispatch, _transfer, _background, _time) = (activation, dispatch, transfer, background, time);
         _what = Parse(activation.Key);
         // A later replay of the same step fences what an earlier one left with the workers.
         _epoch = time.GetUtcNow().UtcTicks;
         _files = new TrialFiles(disk, background, folders.TrialWork(_what.Experiment, _what.Trial), _epoch);
+        _marks = new AttemptMarks(disk, folders, inventory, activation.Key);
         _stop = CancellationTokenSource.CreateLinkedTokenSource(stopping);
         _progress = new StepReplay { Run = ITrialGrain.KeyOf(_what.Experiment, _what.Trial), Step = _what.Step, State = ReplayState.Running };
         _asked = time.GetUtcNow();
@@ -85,6 +87,7 @@ internal sealed class StepReplayRun
         }
         finally
         {
+            _marks.Clear(_ => true);
             foreach (var residual in _residuals ?? [])
                 _transfer.Withdraw(residual);
             _progress = _progress with { Workers = [.. _workers] };
@@ -185,7 +188,7 @@ internal sealed class StepReplayRun
         }
         if (left.Count > 0)
             _residuals = [.. shards.Select(shard => _transfer.Offer(left[shard.Token]))];
-        var update = await _background.RunAsync(() => StepUpdate.Of(reduction, step, _spec.Optimizer, parameters, optimizer, _time));
+        var update = await _background.RunAsync(() => StepUpdate.Of(reduction, step, _spec, parameters, optimizer, _time));
         foreach (var (name, value) in StepUpdate.Metrics(shards, update.Norm))
             if (!record.Metrics.TryGetValue(name, out var was) || BitConverter.DoubleToInt64Bits(was) != BitConverter.DoubleToInt64Bits(value))
                 _differences.Add(string.Create(CultureInfo.InvariantCulture, $"{place}: {name} is {value:R} instead of {was:R}"));
@@ -208,6 +211,7 @@ internal sealed class StepReplayRun
         Rotation = _what.Trial,
         Lease = TimeSpan.FromSeconds(_spec.Failure.LeaseSeconds),
         MaxAttempts = _spec.Failure.MaxShardAttempts,
+        Marks = _marks,
         Assign = token => new WorkAssignment
         {
             Token = token,

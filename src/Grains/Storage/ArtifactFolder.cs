@@ -59,7 +59,8 @@ internal static class ArtifactFolder
         }
     }
 
-    private static void WriteManifest(string folder)
+    /// <summary>Lists the files of a folder in a manifest there, all flushed to the disk.</summary>
+    public static IReadOnlyList<ManifestFile> WriteManifest(string folder)
     {
         var files = new List<ManifestFile>();
         foreach (var path in Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
@@ -71,7 +72,11 @@ internal static class ArtifactFolder
         using var manifest = new FileStream(Path.Combine(folder, Manifest), FileMode.CreateNew);
         JsonSerializer.Serialize(manifest, new { schema = 1, files }, Json);
         manifest.Flush(flushToDisk: true);
+        return files;
     }
-
-    private sealed record ManifestFile(string Path, long Length, string Sha256);
 }
+
+/// <param name="Path">Relative to the manifest's folder, with slashes.</param>
+/// <param name="Length">Number of bytes.</param>
+/// <param name="Sha256">SHA-256 in hexadecimal.</param>
+internal sealed record ManifestFile(string Path, long Length, string Sha256);

@@ -44,8 +44,22 @@ internal interface IDisk
     /// <summary>Paths of a folder's files, sorted; empty when there is no such folder.</summary>
     Task<IReadOnlyList<string>> ListAsync(string folder);
 
+    /// <summary>Makes a slate, which no other process writes on.</summary>
+    ISlate OpenSlate(string path);
+
+    /// <summary>Removes a slate if it is there, at once.</summary>
+    void RemoveSlate(string path);
+
     /// <summary>Takes a lock between processes, which ends with its holder; null while another has it.</summary>
     IDisposable? TryLock(string path);
+}
+
+/// <summary>A file of a few bytes that one process writes over again and again: at once, past the order of everything else, and without a flush. What stands there when the process ends stays there; after a power cut anything may.</summary>
+internal interface ISlate : IDisposable
+{
+    /// <summary>Seen by all on return.</summary>
+    /// <param name="contents">As long as those before.</param>
+    void Write(ReadOnlySpan<byte> contents);
 }
 
 /// <summary>What a <see cref="JournaledDisk"/> needs of the disk below it.</summary>

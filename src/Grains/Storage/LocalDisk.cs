@@ -95,6 +95,14 @@ internal sealed partial class LocalDisk : IJournalMedium
     public Task<IReadOnlyList<string>> ListAsync(string folder) =>
         Task.FromResult<IReadOnlyList<string>>(Directory.Exists(folder) ? [.. Directory.GetFiles(folder).Order(StringComparer.Ordinal)] : []);
 
+    public ISlate OpenSlate(string path)
+    {
+        MakeFolder(Path.GetDirectoryName(path)!);
+        return new Slate(File.OpenHandle(path, FileMode.Create, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete));
+    }
+
+    public void RemoveSlate(string path) => File.Delete(path);
+
     public IDisposable? TryLock(string path)
     {
         MakeFolder(Path.GetDirectoryName(path)!);
@@ -112,6 +120,13 @@ internal sealed partial class LocalDisk : IJournalMedium
     {
         OnFolder(folder, SyncFileSystem);
         return Task.CompletedTask;
+    }
+
+    private sealed class Slate(Microsoft.Win32.SafeHandles.SafeFileHandle file) : ISlate
+    {
+        public void Write(ReadOnlySpan<byte> contents) => RandomAccess.Write(file, contents, 0);
+
+        public void Dispose() => file.Dispose();
     }
 
     /// <summary>To look is cheaper than to try, which locks the folder above.</summary>

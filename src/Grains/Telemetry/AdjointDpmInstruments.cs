@@ -109,7 +109,7 @@ internal sealed class AdjointDpmInstruments : IDisposable
 
     private static string KindOf(WorkKind kind) => kind switch
     {
-        WorkKind.EvaluateBefore or WorkKind.EvaluateAfter => "evaluate",
+        WorkKind.EvaluateBefore or WorkKind.EvaluateAfter or WorkKind.Guard => "evaluate",
         _ => kind.ToString().ToLowerInvariant(),
     };
 }

@@ -21,6 +21,9 @@ internal abstract class ParameterOptimizer
     /// <param name="state">Zeros before the first step; changed in place.</param>
     public abstract void Step(int step, Span<float> parameters, Span<float> gradient, Span<float> state);
 
+    /// <summary>The optimiser of a trial.</summary>
+    public static ParameterOptimizer Of(ExperimentSpec spec) => spec.Train.Target == TrainTarget.Noise ? new NoiseOptimizer(spec) : Of(spec.Optimizer);
+
     public static ParameterOptimizer Of(OptimizerSpec spec) => spec.Name switch
     {
         OptimizerName.AdamW => new AdamWOptimizer(spec.LearningRate, spec.Beta1, spec.Beta2, spec.Epsilon, spec.WeightDecay),

@@ -10,6 +10,9 @@ internal sealed partial class ShardDispatch
     [LoggerMessage(Level = LogLevel.Information, Message = "Worker {Worker} did not deliver {Token}: {Reason}")]
     private static partial void LogLost(ILogger logger, string worker, ShardToken token, string reason);
 
+    [LoggerMessage(Level = LogLevel.Information, Message = "What workers of trial {Trial} had begun could not be read: {Reason}")]
+    private static partial void LogMarksNotRead(ILogger logger, string trial, string reason);
+
     [LoggerMessage(Level = LogLevel.Error, Message = "Worker {Worker} computed {Token} with other contents than the worker before it. One of them computes wrongly: check their memory, device and libtorch.")]
     private static partial void LogMismatch(ILogger logger, string worker, ShardToken token);
 

@@ -30,6 +30,7 @@ internal enum WorkKind
     EvaluateAfter,
     Save,
     Prove,
+    Guard,
 }
 
 /// <summary>Which shards of one round are open, leased or contributed. Every shard counts exactly once, whoever sends what how often.</summary>
@@ -39,7 +40,6 @@ internal sealed class StepLedger
     private readonly long _epoch;
     private readonly WorkKind _kind;
     private readonly int _step;
-    private readonly int _attemptsBefore;
     private readonly Shard[] _shards;
     private readonly List<LedgerContribution> _contributions = [];
 
@@ -48,15 +48,14 @@ internal sealed class StepLedger
     /// <param name="kind">What is done.</param>
     /// <param name="step">Number of steps committed before.</param>
     /// <param name="shards">Pieces of the round.</param>
-    /// <param name="attemptsBefore">Attempts that an earlier round of this step has used and whose results count no more: those of this round are numbered from there.</param>
-    public StepLedger(string trial, long epoch, WorkKind kind, int step, int shards, int attemptsBefore = 0)
+    public StepLedger(string trial, long epoch, WorkKind kind, int step, int shards)
     {
         if (shards <= 0)
             throw new ArgumentOutOfRangeException(nameof(shards), shards, "A round needs at least one shard.");
-        (Trial, _epoch, _kind, _step, _attemptsBefore) = (trial, epoch, kind, step, attemptsBefore);
+        (Trial, _epoch, _kind, _step) = (trial, epoch, kind, step);
         _shards = new Shard[shards];
         for (var i = 0; i < shards; i++)
-            _shards[i] = new Shard { Attempts = attemptsBefore };
+            _shards[i] = new Shard();
     }
 
     public string Trial { get; }
@@ -77,12 +76,6 @@ internal sealed class StepLedger
     public int Reissued { get; private set; }
 
     public int Attempts(int shard) => _shards[shard].Attempts;
-
-    /// <summary>Highest number of an attempt so far.</summary>
-    public int MostAttempts => _shards.Max(shard => shard.Attempts);
-
-    /// <summary>Whether an attempt is not the first of its shard in this round.</summary>
-    public bool IsReissue(in ShardToken token) => token.Attempt > _attemptsBefore + 1;
 
     /// <summary>Content hash of an accepted contribution; null while there is none.</summary>
     public string? HashOf(int shard) => _shards[shard].Hash;
@@ -184,7 +177,7 @@ internal sealed class StepLedger
         if (!IsOfThisRound(token))
             return ContributionOutcome.Stale;
         var shard = _shards[token.Shard];
-        if (token.Attempt <= _attemptsBefore || token.Attempt > shard.Attempts)
+        if (token.Attempt <= 0 || token.Attempt > shard.Attempts)
             return ContributionOutcome.Stale;
         if (shard.Hash is not null)
             return shard.Hash == hash ? ContributionOutcome.Duplicate : ContributionOutcome.Mismatch;
@@ -195,7 +188,7 @@ internal sealed class StepLedger
     {
         var shard = _shards[index];
         shard.Attempts++;
-        if (shard.Attempts > _attemptsBefore + 1)
+        if (shard.Attempts > 1)
             Reissued++;
         (shard.Worker, shard.Since, shard.Until, shard.Leased) = (worker, now, until, shard.Attempts);
         return new ShardToken(Trial, _epoch, _kind, _step, index, shard.Attempts);

@@ -12,11 +12,11 @@ internal sealed record StepUpdate(double Norm, byte[] Parameters, float[] Optimi
 {
     /// <param name="reduction">The step's gradient, complete.</param>
     /// <param name="step">Number of the step, from 1.</param>
-    /// <param name="spec">Optimiser.</param>
+    /// <param name="spec">Spec, for the optimiser.</param>
     /// <param name="before">Parameters before the step; not changed.</param>
     /// <param name="stateBefore">Optimiser state before the step, empty before the first; not changed.</param>
     /// <param name="time">Clock.</param>
-    public static StepUpdate Of(GradientReduction reduction, int step, OptimizerSpec spec, byte[] before, float[] stateBefore, TimeProvider time)
+    public static StepUpdate Of(GradientReduction reduction, int step, ExperimentSpec spec, byte[] before, float[] stateBefore, TimeProvider time)
     {
         var started = time.GetTimestamp();
         var gradient = reduction.Mean();
@@ -28,9 +28,11 @@ internal sealed record StepUpdate(double Norm, byte[] Parameters, float[] Optimi
     }
 
     /// <summary>The optimiser step on all parameters or on a range of them: elementwise, so the bits are the same.</summary>
-    public static (byte[] Parameters, float[] Optimizer) Stepped(float[] gradient, double norm, int step, OptimizerSpec spec, byte[] before, float[] stateBefore)
+    public static (byte[] Parameters, float[] Optimizer) Stepped(float[] gradient, double norm, int step, ExperimentSpec spec, byte[] before, float[] stateBefore)
     {
-        GradientNorm.Clip(gradient, norm, spec.MaxNorm);
+        // Of noise each sample has its own limit.
+        if (spec.Train.Target != TrainTarget.Noise)
+            GradientNorm.Clip(gradient, norm, spec.Optimizer.MaxNorm);
         // On copies: a commit that fails leaves what is here as it was.
         var parameters = TrialFiles.Floats(before);
         var optimizer = ParameterOptimizer.Of(spec);

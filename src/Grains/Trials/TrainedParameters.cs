@@ -90,7 +90,7 @@ internal sealed class WholeParameters(byte[] parameters, float[] optimizer, Tria
     public async Task<SteppedVersion> StepAsync(int step)
     {
         var reduction = _reduction!;
-        var stepped = await background.RunAsync(() => StepUpdate.Of(reduction, step, spec.Optimizer, _parameters, _optimizer, time));
+        var stepped = await background.RunAsync(() => StepUpdate.Of(reduction, step, spec, _parameters, _optimizer, time));
         if (!double.IsFinite(stepped.Norm))
             return new SteppedVersion(stepped.Norm, "", null, stepped.ReduceSeconds);
         // Both at once: the step waits for the disk, not for one file after the other.

@@ -14,6 +14,9 @@ internal sealed partial class TrialFiles(IDisk disk, Background background, stri
     /// <summary>Where they lie.</summary>
     public string Folder => folder;
 
+    /// <summary>Activation that writes: it names the files that only this one writes to.</summary>
+    public long Epoch { get; set; } = epoch;
+
     public const string ProofFile = "gradient-proof.json";
 
     /// <summary>Up to here a hash takes less time than another thread to begin with it.</summary>
@@ -48,7 +51,7 @@ internal sealed partial class TrialFiles(IDisk disk, Background background, stri
     }
 
     /// <summary>Adds a record to this activation's part of the ledger: on the disk before the state that names it.</summary>
-    public Task AppendAsync(LedgerRecord record) => disk.AppendAsync(LedgerPath(LedgerChain.FileOf(epoch, record.Step)), Line(record.ToLine()), Durability.BeforeTheNext);
+    public Task AppendAsync(LedgerRecord record) => disk.AppendAsync(LedgerPath(LedgerChain.FileOf(Epoch, record.Step)), Line(record.ToLine()), Durability.BeforeTheNext);
 
     /// <summary>The ledger's files.</summary>
     public async Task<List<LedgerFile>> LedgerAsync()
@@ -67,7 +70,7 @@ internal sealed partial class TrialFiles(IDisk disk, Background background, stri
         if (head is null)
             committed = -1;
         var files = await LedgerAsync();
-        foreach (var own in files.Where(file => LedgerChain.EpochOf(file.Name) == epoch).ToArray())
+        foreach (var own in files.Where(file => LedgerChain.EpochOf(file.Name) == Epoch).ToArray())
         {
             var kept = own.Lines.TakeWhile(line => LedgerRecord.Parse(line) is { } record && record.Step <= committed).ToList();
             if (kept.Count == own.Lines.Count)
@@ -86,7 +89,7 @@ internal sealed partial class TrialFiles(IDisk disk, Background background, stri
     /// <returns>Its path, which no other activation writes to.</returns>
     public async Task<string> WriteMetricsAsync(IEnumerable<StepRecord> steps)
     {
-        var path = Path.Combine(folder, FormattableString.Invariant($"metrics-{epoch:d8}.jsonl"));
+        var path = Path.Combine(folder, FormattableString.Invariant($"metrics-{Epoch:d8}.jsonl"));
         // Seen is enough: whoever goes on writes it again.
         await disk.WriteAsync(path, steps.SelectMany(step => Line(JsonSerializer.Serialize(step, FileGrainStorage.Json))).ToArray(), Durability.Seen);
         return path;

@@ -18,6 +18,7 @@ internal sealed class TrialGrain : Grain, ITrialGrain
         IGrainFactory grains,
         SiloFolders folders,
         IDisk disk,
+        IArtifacts artifacts,
         IWorkerInventory inventory,
         TensorTransfer transfer,
         Background background,
@@ -26,7 +27,7 @@ internal sealed class TrialGrain : Grain, ITrialGrain
         AdjointDpmInstruments instruments,
         WorkerOptions workers,
         ILogger<TrialGrain> logger) =>
-        _run = new TrialRun(new GrainActivation(this, grains), storage, folders, disk, inventory, transfer, background, time, instruments, logger, workers.RangeBytes, lifetime.ApplicationStopping);
+        _run = new TrialRun(new GrainActivation(this, grains), storage, folders, disk, artifacts, inventory, transfer, background, time, instruments, logger, workers.RangeBytes, lifetime.ApplicationStopping);
 
     public override Task OnActivateAsync(CancellationToken cancellationToken) => _run.ActivateAsync();
 

@@ -18,6 +18,7 @@ internal sealed partial class TrialLoop(
     IReadOnlyList<LedgerRecord> committed,
     string artifactFolder,
     ShardDispatch dispatch,
+    AttemptMarks marks,
     TensorTransfer transfer,
     Background background,
     Func<int, RangedParameters> ranges,
@@ -37,7 +38,6 @@ internal sealed partial class TrialLoop(
     private ITrainedParameters? _trained;
     private TensorReference[]? _residuals;
     private int _losses;
-    private int _attemptsBefore;
     private long _committedAt = time.GetTimestamp();
 
     private TrialState State => store.State;
@@ -96,7 +96,10 @@ internal sealed partial class TrialLoop(
             case TrialPhase.EvaluatingBefore:
                 await EvaluateAsync(WorkKind.EvaluateBefore, "before", TrialPhase.Training);
                 break;
-            case TrialPhase.Training when State.Step < _spec.Training.Steps:
+            case TrialPhase.Training when IsLookDue():
+                await GuardAsync();
+                break;
+            case TrialPhase.Training when State.Step < _spec.Training.Steps && _spec.Train.Target != TrainTarget.None:
                 await StepAsync();
                 break;
             case TrialPhase.Training:
@@ -129,15 +132,22 @@ internal sealed partial class TrialLoop(
         if (State.LeanFrom is not null)
             throw new WorkFailedException($"{e.Message} It was one sample at a time already, which is the least this trial can do with. Choose gradient.method: checkpointed, train fewer parameters or lora, set model.dtype: bfloat16, or use a device with more memory; adpm plan tells what each takes.");
         State.LeanFrom = State.Step + 1;
-        _attemptsBefore = e.Attempts;
+        // Tokens of their own: nothing that was asked for before can be taken for what is asked for now, whatever becomes of this commit.
+        State.Epoch++;
         LogLean(logger, ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Step + 1, e.Message);
-        await store.CommitAsync();
+        await CommitAsync();
+        files.Epoch = State.Epoch;
+        // What was lost to too much work says nothing of less.
+        marks.Clear(_ => true);
+        // Ranges have claims of their epoch, and gathered what counts no more.
+        _trained?.Release();
+        _trained = null;
     }
 
     public async Task EndAsync(RunState state, string? reason)
     {
         (State.State, State.Reason, State.EndedAt) = (state, reason, time.GetUtcNow());
-        await store.CommitAsync();
+        await CommitAsync();
         if (state == RunState.Succeeded)
             await KeepAsync(running: false);
     }
@@ -163,12 +173,14 @@ internal sealed partial class TrialLoop(
         byte[]? parameters = null;
         string? sha = null;
         RangedParameters? ranged = null;
-        await dispatch.RunAsync(Round(WorkKind.Prepare, 1, token => Assignment(token) with { PieceBytes = rangeBytes }, (_, result, bytes) => (prepared, parameters) = (result, bytes)) with
+        // Noise moves sample by sample: all of it stays in one place.
+        var pieces = _spec.Train.Target is TrainTarget.Weights or TrainTarget.Lora ? rangeBytes : 0;
+        await dispatch.RunAsync(Round(WorkKind.Prepare, 1, token => Assignment(token) with { PieceBytes = pieces }, (_, result, bytes) => (prepared, parameters) = (result, bytes)) with
         {
             Collect = async (result, cancellationToken) =>
             {
-                if (result.Blob!.Length <= rangeBytes)
-                    return await transfer.FetchAsync(result.Blob, cancellationToken);
+                if (pieces == 0 || result.Blob!.Length <= pieces)
+                    return await transfer.FetchAsync(result.Blob!, cancellationToken);
                 // The silos that will own the parameters fetch them: they may be too many for this one.
                 ranged = ranges(rangeBytes);
                 sha = await ranged.PlaceAsync(result.Blob);
@@ -184,7 +196,7 @@ internal sealed partial class TrialLoop(
         var (training, assignment) = (_spec.Training, State.Assignment!);
         await RecordAsync(Record(0, new Dictionary<string, double>()) with
         {
-            Plan = new LedgerPlan(assignment.SpecJson, assignment.SpecSha256, State.ModelSha256, _spec.Gradient.Check.Mode == ProofMode.Only ? 0 : training.Steps, training.Shards, training.SamplesPerShard),
+            Plan = new LedgerPlan(assignment.SpecJson, assignment.SpecSha256, State.ModelSha256, _spec.Gradient.Check.Mode == ProofMode.Only || _spec.Train.Target == TrainTarget.None ? 0 : training.Steps, training.Shards, training.SamplesPerShard),
         });
         // Ranges are placed anew from what is committed.
         await (ranged is not null ? CommitAsync() : CommitLaterAsync());
@@ -224,8 +236,20 @@ internal sealed partial class TrialLoop(
     private async Task CommitAsync()
     {
         await store.CommitAsync();
+        marks.Clear(IsOver);
         _committedAt = time.GetTimestamp();
     }
+
+    /// <summary>Whether a piece of work is behind the newest commit: it will never be done again.</summary>
+    private bool IsOver(ShardToken work) => TrialTable.IsEnded(State.State) || work.Kind switch
+    {
+        WorkKind.Prepare => State.Phase > TrialPhase.Preparing,
+        WorkKind.Prove => State.Phase > TrialPhase.Proving,
+        WorkKind.EvaluateBefore => State.Phase > TrialPhase.EvaluatingBefore,
+        WorkKind.Gradient => State.Phase > TrialPhase.Training || work.Step < State.Step,
+        WorkKind.EvaluateAfter => State.Phase > TrialPhase.EvaluatingAfter,
+        _ => false,
+    };
 
     private Task CommitLaterAsync() => time.GetElapsedTime(_committedAt) < Brief ? Task.CompletedTask : CommitAsync();
 
@@ -244,14 +268,7 @@ internal sealed partial class TrialLoop(
 
     private async Task EvaluateAsync(WorkKind kind, string when, TrialPhase next)
     {
-        var samples = (_spec.HeldOut ?? new HeldOutSpec()).Samples;
-        var chunk = _spec.Training.SamplesPerShard;
-        var parts = new WorkResult[(samples + chunk - 1) / chunk];
-        await dispatch.RunAsync(
-            Round(kind, parts.Length,
-                token => Assignment(token) with { FirstSample = token.Shard * chunk, Samples = Math.Min(chunk, samples - token.Shard * chunk) },
-                (shard, result, _) => parts[shard] = result),
-            stopping);
+        var parts = await EvaluateAsync(kind, kind == WorkKind.EvaluateAfter ? await FinalAsync() : _trained!.Reference);
         foreach (var (name, mean) in StepUpdate.Means(parts))
         {
             // On fixed noise that training never sees: "loss.before", and under the judge's name when there is one.
@@ -260,10 +277,63 @@ internal sealed partial class TrialLoop(
             if (name != "accuracy")
                 State.Metrics[$"{name}.{when}"] = mean;
         }
-        Count(parts);
+        if (State.Metrics.TryGetValue($"audit.eligible.{when}", out var eligible) && eligible > 0)
+            State.Metrics[$"audit.rate.{when}"] = State.Metrics[$"audit.success.{when}"] / eligible;
+        if (kind == WorkKind.EvaluateBefore && _spec.HeldOut?.Every is not null)
+            (State.BestSha256, State.BestLoss) = (State.ParametersSha256, State.Metrics["loss.before"]);
         State.Phase = next;
         await CommitLaterAsync();
     }
+
+    private async Task<WorkResult[]> EvaluateAsync(WorkKind kind, TensorReference parameters)
+    {
+        var samples = FixedSamples.Evaluated(_spec);
+        var chunk = _spec.Training.SamplesPerShard;
+        var parts = new WorkResult[(samples + chunk - 1) / chunk];
+        await dispatch.RunAsync(
+            Round(kind, parts.Length,
+                token => Assignment(token) with { Parameters = parameters, FirstSample = token.Shard * chunk, Samples = Math.Min(chunk, samples - token.Shard * chunk) },
+                (shard, result, _) => parts[shard] = result),
+            stopping);
+        Count(parts);
+        return parts;
+    }
+
+    /// <summary>Whether the held-out loss is to be looked at before going on; at the end it always is.</summary>
+    private bool IsLookDue() => _spec.HeldOut?.Every is { } every && State.Step > State.GuardedStep && (State.Step % every == 0 || State.Step == _spec.Training.Steps);
+
+    /// <summary>Keeps the version with the lowest held-out loss, and ends training when it has not fallen for long.</summary>
+    private async Task GuardAsync()
+    {
+        var parts = await EvaluateAsync(WorkKind.Guard, _trained!.Reference);
+        var loss = StepUpdate.Means(parts).First(mean => mean.Key == "loss").Value;
+        string? unused = null;
+        if (loss < State.BestLoss)
+        {
+            unused = State.BestSha256;
+            (State.BestSha256, State.BestLoss, State.LooksSinceBest) = (State.ParametersSha256, loss, 0);
+            State.Metrics["heldOut.bestStep"] = State.Step;
+        }
+        else
+        {
+            State.LooksSinceBest++;
+        }
+        State.GuardedStep = State.Step;
+        State.Metrics["heldOut.loss"] = loss;
+        if (State.LooksSinceBest >= _spec.HeldOut?.Patience)
+        {
+            State.Metrics["heldOut.stoppedAtStep"] = State.Step;
+            State.Phase = TrialPhase.EvaluatingAfter;
+            var trial = ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index);
+            LogStopped(logger, trial, State.Step, State.LooksSinceBest);
+        }
+        await CommitAsync();
+        if (unused is not null)
+            await files.DeleteAsync([unused], [.. _kept.SelectMany(version => new[] { version.Parameters, version.Optimizer }).OfType<string>(), State.InitialSha256!, State.BestSha256!]);
+    }
+
+    /// <summary>The version that the trial ends with: the newest, or the best where that was looked for.</summary>
+    private async Task<TensorReference> FinalAsync() => State.BestSha256 is { } best ? await _trained!.OfferAsync(best) : _trained!.Reference;
 
     private async Task StepAsync()
     {
@@ -303,7 +373,6 @@ internal sealed partial class TrialLoop(
         await RecordAsync(record);
         await CommitAsync();
 
-        _attemptsBefore = 0;
         // The step is committed: from here on nothing needs the version before it, except for replays, and the very first for the pictures.
         instruments.StepCommitted(metrics["loss"], norm, new StepSeconds(waited, reduced, optimized, clock.Lap()));
         reporter.Step(StepRecord.Of(record));
@@ -337,10 +406,11 @@ internal sealed partial class TrialLoop(
     private async Task SaveAsync()
     {
         var initial = await _trained!.OfferAsync(State.InitialSha256!);
+        var final = await FinalAsync();
         var metricsFile = await files.WriteMetricsAsync(reporter.Steps);
         await dispatch.RunAsync(
             Round(WorkKind.Save, 1,
-                token => Assignment(token) with { InitialParameters = initial, ArtifactFolder = artifactFolder, MetricsFile = metricsFile },
+                token => Assignment(token) with { Parameters = final, InitialParameters = initial, ArtifactFolder = artifactFolder, MetricsFile = metricsFile },
                 (_, _, _) => { }),
             stopping);
         await EndAsync(RunState.Succeeded, null);
@@ -348,12 +418,13 @@ internal sealed partial class TrialLoop(
 
     private WorkRound Round(WorkKind kind, int shards, Func<ShardToken, WorkAssignment> assign, Action<int, WorkResult, byte[]?> accept) => new()
     {
-        Ledger = new StepLedger(ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch, kind, State.Step, shards, _attemptsBefore),
+        Ledger = new StepLedger(ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch, kind, State.Step, shards),
         Device = _spec.Resources.Device,
         Rotation = State.Assignment.Index,
         Slots = _spec.Resources.SlotsPerTrial ?? new SlotsSpec(),
         Lease = TimeSpan.FromSeconds(_spec.Failure.LeaseSeconds),
         MaxAttempts = _spec.Failure.MaxShardAttempts,
+        Marks = marks,
         Assign = assign,
         Accept = accept,
         Check = _trained is { } trained ? trained.CheckAsync : null,
@@ -395,9 +466,17 @@ internal sealed partial class TrialLoop(
             unused.Add(_kept.Dequeue());
         var kept = running ? _kept.ToList() : [.. _kept.SkipLast(1)];
         if (running && State.InitialSha256 is { } initial)
+        {
             kept.Add((initial, null));
+            if (State.BestSha256 is { } best)
+                kept.Add((best, null));
+        }
         else if (!running)
+        {
             unused.AddRange([.. _kept.TakeLast(1), (State.InitialSha256!, null)]);
+            if (State.BestSha256 is { } best)
+                unused.Add((best, null));
+        }
         // Two steps can have equal bits, and so one file.
         await files.DeleteAsync(Names(unused), [.. Names(kept)]);
 

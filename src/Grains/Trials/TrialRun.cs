@@ -18,6 +18,7 @@ internal sealed partial class TrialRun(
     IPersistentState<TrialState> storage,
     SiloFolders folders,
     IDisk disk,
+    IArtifacts artifacts,
     IWorkerInventory inventory,
     TensorTransfer transfer,
     Background background,
@@ -29,7 +30,7 @@ internal sealed partial class TrialRun(
 {
     private const int MostErrors = 5;
 
-    private readonly TrialStore _store = new(storage, state => state.State == RunState.Succeeded ? folders.TrialArtifacts(state.Assignment!.Experiment, state.Assignment.Index) : null);
+    private readonly TrialStore _store = new(storage, state => state.State == RunState.Succeeded ? artifacts.PlaceOf(state.Assignment!.Experiment, state.Assignment.Index) : null);
     private Task? _run;
     private TrialReporter? _reporter;
     private bool _cancelled;
@@ -112,6 +113,9 @@ internal sealed partial class TrialRun(
                 // What is in memory may be a change whose commit failed. Of a trial that has just been made nothing lies anywhere yet.
                 if (!_fresh)
                     await _store.ReloadAsync();
+                var marks = new AttemptMarks(disk, folders, inventory, activation.Key);
+                if (!_fresh)
+                    await marks.ReadAsync();
                 var records = _fresh ? [] : await files.RecoverAsync(State.Step, State.LedgerSha256);
                 _reporter = new TrialReporter(activation.Grains.GetGrain<ITrialReportsGrain>(State.Assignment!.Experiment), _store, [.. records.Skip(1).Select(StepRecord.Of)], _fresh, time, logger);
                 _fresh = false;
@@ -120,7 +124,7 @@ internal sealed partial class TrialRun(
                 // Only errors that let nothing be committed between them add up: a long run may meet many.
                 if (progress != (progress = (State.Phase, State.Step)))
                     errors = 0;
-                var loop = Loop(files, records);
+                var loop = Loop(files, records, marks);
                 try
                 {
                     await loop.RunAsync();
@@ -146,12 +150,13 @@ internal sealed partial class TrialRun(
         }
     }
 
-    private TrialLoop Loop(TrialFiles files, IReadOnlyList<LedgerRecord> records) => new(
+    private TrialLoop Loop(TrialFiles files, IReadOnlyList<LedgerRecord> records, AttemptMarks marks) => new(
         _store,
         files,
         records,
-        folders.TrialArtifacts(State.Assignment!.Experiment, State.Assignment.Index),
+        artifacts.PlaceOf(State.Assignment!.Experiment, State.Assignment.Index),
         new ShardDispatch(activation.Grains, inventory, transfer, time, instruments, logger),
+        marks,
         transfer,
         background,
         pieceBytes => new RangedParameters(activation.Grains, inventory, files, State.Assignment!, new RangeClaim(State.Epoch, ++_placements), pieceBytes, time, logger),

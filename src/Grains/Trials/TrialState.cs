@@ -40,7 +40,7 @@ internal sealed class TrialState
 
     public TrialPhase Phase { get; set; }
 
-    /// <summary>Grows with every activation of the coordinator; writes and workers of an earlier one are refused.</summary>
+    /// <summary>Grows with every activation of the coordinator, and when it asks for another kind of work; writes and work of an earlier epoch are refused.</summary>
     public long Epoch { get; set; }
 
     /// <summary>Steps committed.</summary>
@@ -67,6 +67,18 @@ internal sealed class TrialState
 
     /// <summary>First step whose gradients are computed one sample at a time, since a worker ran out of memory; null while none did.</summary>
     public int? LeanFrom { get; set; }
+
+    /// <summary>Version with the lowest held-out loss so far; null without heldOut.every.</summary>
+    public string? BestSha256 { get; set; }
+
+    /// <summary>Its held-out loss.</summary>
+    public double BestLoss { get; set; }
+
+    /// <summary>Step that was last looked at.</summary>
+    public int GuardedStep { get; set; }
+
+    /// <summary>Looks since the lowest loss.</summary>
+    public int LooksSinceBest { get; set; }
 
     public bool CancelRequested { get; set; }
 

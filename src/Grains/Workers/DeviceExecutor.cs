@@ -18,7 +18,7 @@ internal sealed class DeviceExecutor : IDisposable
         new Thread(Loop) { IsBackground = true, Name = $"device {device}", Priority = ThreadPriority.BelowNormal }.Start();
     }
 
-    public Task<T> RunAsync<T>(WorkShare share, Func<IGradientEngine, T> work, CancellationToken cancellationToken)
+    public Task<T> RunAsync<T>(WorkShare share, Func<IDisposable> begin, Func<IGradientEngine, T> work, CancellationToken cancellationToken)
     {
         // Continuations elsewhere: they must not run on, or block, the device's thread.
         var done = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -27,7 +27,10 @@ internal sealed class DeviceExecutor : IDisposable
             try
             {
                 cancellationToken.ThrowIfCancellationRequested();
-                done.TrySetResult(work(engine()));
+                T result;
+                using (begin())
+                    result = work(engine());
+                done.TrySetResult(result);
             }
             catch (OperationCanceledException)
             {
@@ -96,12 +99,15 @@ internal interface IDevices
 {
     /// <param name="device">Device, such as <c>cpu:0</c>.</param>
     /// <param name="share">On whose account: decides what goes first of what waits.</param>
+    /// <param name="begin">Runs on the device's thread when the work's turn has come; what it returns is disposed when the work has ended, in whatever way.</param>
     /// <param name="work">Runs on the device's thread.</param>
     /// <param name="cancellationToken">Ends work that waits, and is given to work that runs.</param>
-    Task<T> RunAsync<T>(string device, WorkShare share, Func<IGradientEngine, T> work, CancellationToken cancellationToken);
+    Task<T> RunAsync<T>(string device, WorkShare share, Func<IDisposable> begin, Func<IGradientEngine, T> work, CancellationToken cancellationToken);
 
-    /// <summary>Waits for the disk, while the device goes on with other work.</summary>
-    Task FinishAsync(Action work);
+    /// <summary>Waits for the disk or the bucket, while the device goes on with other work.</summary>
+    /// <param name="work">Always called, so that it can clean up; waits for the disk on the thread that it is called on.</param>
+    /// <param name="cancellationToken">Given to the work.</param>
+    Task FinishAsync(Func<CancellationToken, Task> work, CancellationToken cancellationToken);
 }
 
 /// <summary>The executors of this silo's devices, made when first used and ended with the silo.</summary>
@@ -109,10 +115,11 @@ internal sealed class DeviceExecutors(IGradientEngineFactory engines, TimeProvid
 {
     private readonly ConcurrentDictionary<string, Lazy<DeviceExecutor>> _executors = new();
 
-    public Task<T> RunAsync<T>(string device, WorkShare share, Func<IGradientEngine, T> work, CancellationToken cancellationToken) =>
-        _executors.GetOrAdd(device, name => new(() => new DeviceExecutor(name, engines, time))).Value.RunAsync(share, work, cancellationToken);
+    public Task<T> RunAsync<T>(string device, WorkShare share, Func<IDisposable> begin, Func<IGradientEngine, T> work, CancellationToken cancellationToken) =>
+        _executors.GetOrAdd(device, name => new(() => new DeviceExecutor(name, engines, time))).Value.RunAsync(share, begin, work, cancellationToken);
 
-    public Task FinishAsync(Action work) => Task.Factory.StartNew(work, CancellationToken.None, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default);
+    public Task FinishAsync(Func<CancellationToken, Task> work, CancellationToken cancellationToken) =>
+        Task.Factory.StartNew(() => work(cancellationToken), CancellationToken.None, TaskCreationOptions.LongRunning | TaskCreationOptions.DenyChildAttach, TaskScheduler.Default).Unwrap();
 
     public void Dispose()
     {

@@ -26,6 +26,10 @@ internal interface IGradientEngine : IDisposable
 
     /// <summary>Writes pictures, curves and the tuned model into a folder that exists and is empty.</summary>
     void Save(TrialPlan plan, ParameterVersion before, ParameterVersion after, string metricsFile, string folder, CancellationToken cancellationToken);
+
+    /// <summary>Lets go of what a trial can do without: models and classifiers that are kept for others.</summary>
+    /// <returns>Whether there was anything.</returns>
+    bool Spare(TrialPlan plan);
 }
 
 /// <summary>Makes the engine of a device, on the device's thread.</summary>
@@ -38,7 +42,8 @@ internal interface IGradientEngineFactory
 /// <param name="Spec">Spec of the trial, its overrides applied.</param>
 /// <param name="ModelSha256">Hash that the model's files must have; empty when not known yet.</param>
 /// <param name="Lean">Gradients are computed one sample at a time and never with all graphs at once: the least memory, and other last bits.</param>
-internal sealed record TrialPlan(ExperimentSpec Spec, string ModelSha256, bool Lean = false);
+/// <param name="Guided">Whether samples are drawn with sample.lookAhead, which is what train.target none compares.</param>
+internal sealed record TrialPlan(ExperimentSpec Spec, string ModelSha256, bool Lean = false, bool Guided = false);
 
 /// <summary>Trained parameters by content.</summary>
 /// <param name="Sha256">SHA-256 of the bytes.</param>

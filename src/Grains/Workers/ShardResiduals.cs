@@ -14,7 +14,7 @@ internal sealed partial class ShardResiduals(IDevices devices, TensorTransfer tr
     public bool IsEmpty => _held.Count == 0;
 
     /// <summary>What the step before left of the shard; null when nothing was.</summary>
-    public async Task<byte[]?> BeforeAsync(WorkAssignment assignment, string device, CancellationToken cancellationToken)
+    public async Task<byte[]?> BeforeAsync(WorkAssignment assignment, string device, Func<IDisposable> begin, CancellationToken cancellationToken)
     {
         if (assignment.Residual is not { } wanted)
             return null;
@@ -25,7 +25,7 @@ internal sealed partial class ShardResiduals(IDevices devices, TensorTransfer tr
         catch (TensorTransferException e) when (assignment.Window is not null)
         {
             LogRecomputed(logger, assignment.Token, assignment.Window.Count, e.Message);
-            return await RecomputeAsync(assignment, wanted, device, cancellationToken);
+            return await RecomputeAsync(assignment, wanted, device, begin, cancellationToken);
         }
     }
 
@@ -57,7 +57,7 @@ internal sealed partial class ShardResiduals(IDevices devices, TensorTransfer tr
     }
 
     /// <summary>The shard's gradients of the window's steps once more, from the parameters that each began with.</summary>
-    private async Task<byte[]?> RecomputeAsync(WorkAssignment assignment, TensorReference wanted, string device, CancellationToken cancellationToken)
+    private async Task<byte[]?> RecomputeAsync(WorkAssignment assignment, TensorReference wanted, string device, Func<IDisposable> begin, CancellationToken cancellationToken)
     {
         var (token, window) = (assignment.Token, assignment.Window!);
         var files = new TrialFiles(disk, background, assignment.VersionFolder!, token.Epoch);
@@ -67,7 +67,7 @@ internal sealed partial class ShardResiduals(IDevices devices, TensorTransfer tr
             var parameters = new ParameterVersion(window[i], await files.TryReadAsync(window[i])
                 ?? throw new TensorTransferException($"The parameters {window[i]} of step {token.Step - window.Count + i} are no longer there: the trial has gone on."));
             var (before, earlier) = (residual, assignment with { Token = token with { Step = token.Step - window.Count + i } });
-            residual = await devices.RunAsync(device, assignment.Share, engine => ShardWork.Do(engine, earlier, parameters, null, cancellationToken, before).Residual, cancellationToken);
+            residual = await devices.RunAsync(device, assignment.Share, begin, engine => ShardWork.Differentiate(engine, earlier, parameters, before, cancellationToken).Residual, cancellationToken);
         }
         return residual is not null && TensorReference.HashOf(residual) == wanted.Sha256
             ? residual

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Trials;
 
@@ -16,13 +17,30 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
     /// <summary>What the encoding of the gradient left for the shard's next step.</summary>
     public byte[]? Residual { get; init; }
 
-    /// <summary>What is left to do and needs no device: waiting for the disk.</summary>
-    public Action? Finish { get; init; }
+    /// <summary>What is left to do and needs no device: waiting for the disk or the bucket.</summary>
+    public Func<CancellationToken, Task>? Finish { get; init; }
 
-    /// <summary>Does the work, on the device's thread.</summary>
-    public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, CancellationToken cancellationToken, byte[]? residual = null)
+    /// <summary>Does the work, on the device's thread. Memory that is kept for other trials is no reason to ask less of this one.</summary>
+    public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, byte[]? residual, IArtifacts artifacts, CancellationToken cancellationToken)
     {
-        var plan = new TrialPlan(TrialSpecs.Of(assignment.SpecJson), assignment.ModelSha256, assignment.Lean);
+        var plan = PlanOf(assignment);
+        return Sparing(engine, plan, () => Do(engine, plan, assignment, parameters, before, residual, artifacts, cancellationToken));
+    }
+
+    private static ShardWork Sparing(IGradientEngine engine, TrialPlan plan, Func<ShardWork> work)
+    {
+        try
+        {
+            return work();
+        }
+        catch (Exception e) when (WorkFailures.IsOutOfMemory(e) && engine.Spare(plan))
+        {
+            return work();
+        }
+    }
+
+    private static ShardWork Do(IGradientEngine engine, TrialPlan plan, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, byte[]? residual, IArtifacts artifacts, CancellationToken cancellationToken)
+    {
         var token = assignment.Token;
         switch (token.Kind)
         {
@@ -32,24 +50,37 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
             case WorkKind.Prove:
                 return new ShardWork(engine.Prove(plan, parameters!, cancellationToken).ToJson(), 1, NoSums, new WorkStatistics());
             case WorkKind.Gradient:
-                var gradient = engine.Differentiate(plan, parameters!, token.Step, token.Shard, cancellationToken);
-                var (sent, left) = EncodedGradient.Encode(plan.Spec.Training, token.Step, gradient.Gradient, residual);
-                return new ShardWork(sent, gradient.Samples, gradient.Sums, gradient.Statistics) { Residual = left };
-            case WorkKind.EvaluateBefore or WorkKind.EvaluateAfter:
-                var evaluation = engine.Evaluate(plan, parameters!, assignment.FirstSample, assignment.Samples, cancellationToken);
+                return Differentiate(engine, plan, assignment, parameters!, residual, cancellationToken);
+            case WorkKind.EvaluateBefore or WorkKind.EvaluateAfter or WorkKind.Guard:
+                var evaluation = engine.Evaluate(plan with { Guided = token.Kind == WorkKind.EvaluateAfter && plan.Spec.Train.Target == TrainTarget.None }, parameters!, assignment.FirstSample, assignment.Samples, cancellationToken);
                 return new ShardWork(null, evaluation.Samples, evaluation.Sums, evaluation.Statistics);
             case WorkKind.Save:
-                var place = ArtifactFolder.Fill(assignment.ArtifactFolder!, folder =>
+                var finish = artifacts.Write(assignment.ArtifactFolder!, $"{assignment.SpecSha256}/{parameters!.Sha256}", folder =>
                 {
-                    engine.Save(plan, before!, parameters!, assignment.MetricsFile!, folder, cancellationToken);
+                    engine.Save(plan, before!, parameters, assignment.MetricsFile!, folder, cancellationToken);
                     var proof = Path.Combine(Path.GetDirectoryName(assignment.MetricsFile)!, TrialFiles.ProofFile);
                     if (File.Exists(proof))
                         File.Copy(proof, Path.Combine(folder, TrialFiles.ProofFile));
                 });
-                return new ShardWork(null, 1, NoSums, new WorkStatistics()) { Finish = place };
+                return new ShardWork(null, 1, NoSums, new WorkStatistics()) { Finish = finish };
             default:
                 throw new InvalidOperationException($"Unknown work {token.Kind}.");
         }
+    }
+
+    /// <summary>Computes a shard's gradient, on the device's thread.</summary>
+    public static ShardWork Differentiate(IGradientEngine engine, WorkAssignment assignment, ParameterVersion parameters, byte[]? residual, CancellationToken cancellationToken)
+    {
+        var plan = PlanOf(assignment);
+        return Sparing(engine, plan, () => Differentiate(engine, plan, assignment, parameters, residual, cancellationToken));
+    }
+
+    private static ShardWork Differentiate(IGradientEngine engine, TrialPlan plan, WorkAssignment assignment, ParameterVersion parameters, byte[]? residual, CancellationToken cancellationToken)
+    {
+        var token = assignment.Token;
+        var gradient = engine.Differentiate(plan, parameters, token.Step, token.Shard, cancellationToken);
+        var (sent, left) = EncodedGradient.Encode(plan.Spec.Training, token.Step, gradient.Gradient, residual);
+        return new ShardWork(sent, gradient.Samples, gradient.Sums, gradient.Statistics) { Residual = left };
     }
 
     /// <summary>Offers the blob on the data plane and makes the answer for the coordinator.</summary>
@@ -72,6 +103,8 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
     }
 
     private static readonly Dictionary<string, double> NoSums = [];
+
+    private static TrialPlan PlanOf(WorkAssignment assignment) => new(TrialSpecs.Of(assignment.SpecJson), assignment.ModelSha256, assignment.Lean);
 
     private string ContentOf(TensorReference? blob, TensorReference? residual)
     {

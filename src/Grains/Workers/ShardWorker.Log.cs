@@ -14,6 +14,9 @@ internal sealed partial class ShardWorker
     [LoggerMessage(Level = LogLevel.Warning, Message = "Worker {Worker} failed {Token} ({Kind}): {Reason}")]
     private static partial void LogFailed(ILogger logger, string worker, ShardToken token, string kind, string reason, Exception error);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Worker {Worker} cannot write down in the data folder what it begins, so that its end would say less: {Reason}")]
+    private static partial void LogNotMarked(ILogger logger, string worker, string reason);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "Worker {Worker} hands back {Token}: its silo is stopping.")]
     private static partial void LogHandedBack(ILogger logger, string worker, ShardToken token);
 

@@ -13,8 +13,11 @@ internal sealed partial class ShardWorker(
     IActivation activation,
     IDevices devices,
     TensorTransfer transfer,
+    IArtifacts artifacts,
     IDisk disk,
     Background background,
+    SiloFolders folders,
+    string process,
     TimeProvider time,
     AdjointDpmInstruments instruments,
     ILogger logger,
@@ -27,6 +30,7 @@ internal sealed partial class ShardWorker(
     private readonly Dictionary<string, long> _epochs = [];
     private readonly Dictionary<string, (string Sha, Task<byte[]> Bytes)> _parameters = [];
     private readonly ShardResiduals _residuals = new(devices, transfer, disk, background, time, logger);
+    private readonly WorkerSlate _slate = new(disk, Path.Combine(folders.Begun, AttemptMark.SlateOf(activation.Key, process)), e => LogNotMarked(logger, activation.Key, e.Message), stopping);
     private IDisposable? _sweep;
     private long _done;
     private (string Message, DateTimeOffset At)? _lastFailure;
@@ -82,6 +86,7 @@ internal sealed partial class ShardWorker(
 
     public void Stop()
     {
+        _slate.Close();
         DropWhere(_ => true);
         _residuals.Sweep(TimeSpan.MinValue);
     }
@@ -94,27 +99,20 @@ internal sealed partial class ShardWorker(
         {
             var parameters = await ParametersAsync(token.Trial, work.Assignment.Parameters, work.Cancel.Token);
             var before = await ParametersAsync(token.Trial + "/before", work.Assignment.InitialParameters, work.Cancel.Token);
-            var residual = await _residuals.BeforeAsync(work.Assignment, WorkerInventory.DeviceOf(Key), work.Cancel.Token);
-            var fetched = time.GetElapsedTime(started);
-            var result = await devices.RunAsync(
+            var residual = await _residuals.BeforeAsync(work.Assignment, WorkerInventory.DeviceOf(Key), () => Begin(work), work.Cancel.Token);
+            var (fetched, queued) = (time.GetElapsedTime(started), TimeSpan.Zero);
+            var result = (await devices.RunAsync(
                 WorkerInventory.DeviceOf(Key),
                 work.Assignment.Share,
-                engine =>
+                () =>
                 {
-                    work.State = WorkState.Running;
-                    var queued = time.GetElapsedTime(started) - fetched;
-                    instruments.WorkerBusy(token.Kind, +1);
-                    try
-                    {
-                        return ShardWork.Do(engine, work.Assignment, parameters, before, work.Cancel.Token, residual) with { Fetch = fetched, Queue = queued };
-                    }
-                    finally
-                    {
-                        instruments.WorkerBusy(token.Kind, -1);
-                    }
-                }, work.Cancel.Token);
+                    queued = time.GetElapsedTime(started) - fetched;
+                    return Begin(work);
+                },
+                engine => ShardWork.Do(engine, work.Assignment, parameters, before, residual, artifacts, work.Cancel.Token), work.Cancel.Token)) with
+            { Fetch = fetched, Queue = queued };
             if (result.Finish is { } finish)
-                await devices.FinishAsync(finish);
+                await devices.FinishAsync(finish, work.Cancel.Token);
             if (!_works.ContainsKey(token))
                 return;
             var total = time.GetElapsedTime(started);
@@ -143,6 +141,19 @@ internal sealed partial class ShardWorker(
         {
             work.Ended.TrySetResult();
         }
+    }
+
+    /// <summary>The device begins with it, on the device's thread: from here to its end it may be what the process dies of.</summary>
+    private Begun Begin(Work work)
+    {
+        work.State = WorkState.Running;
+        instruments.WorkerBusy(work.Assignment.Token.Kind, +1);
+        _slate.Write(work.Assignment.Token);
+        return new Begun(() =>
+        {
+            _slate.Clear();
+            instruments.WorkerBusy(work.Assignment.Token.Kind, -1);
+        });
     }
 
     /// <summary>Parameters of a trial in the wanted version; the newest of each trial is kept, since every shard of a step uses it.</summary>
@@ -197,7 +208,7 @@ internal sealed partial class ShardWorker(
     private WorkStatus HandBack(ShardToken token)
     {
         LogHandedBack(logger, Key, token);
-        return new(WorkState.Failed, null, new WorkFailure(false, $"Silo {WorkerInventory.SiloOf(Key)} is stopping."));
+        return new(WorkState.Failed, null, new WorkFailure(false, $"Silo {WorkerInventory.SiloOf(Key)} is stopping.", HandedBack: true));
     }
 
     private static WorkInHand Describe(in ShardToken token, Work work) => new(
@@ -207,6 +218,11 @@ internal sealed partial class ShardWorker(
         token.Shard,
         work.State switch { WorkState.Done => WorkProgress.Delivering, WorkState.Running => WorkProgress.Running, _ => WorkProgress.Waiting },
         work.Taken);
+
+    private sealed class Begun(Action end) : IDisposable
+    {
+        public void Dispose() => end();
+    }
 
     private sealed class Work(WorkAssignment assignment, CancellationTokenSource cancel, DateTimeOffset taken)
     {

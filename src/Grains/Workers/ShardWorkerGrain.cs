@@ -14,8 +14,8 @@ internal sealed class ShardWorkerGrain : Grain, IShardWorkerGrain
 {
     private readonly ShardWorker _worker;
 
-    public ShardWorkerGrain(IGrainFactory grains, IDevices devices, TensorTransfer transfer, IDisk disk, Background background, IHostApplicationLifetime lifetime, TimeProvider time, AdjointDpmInstruments instruments, ILogger<ShardWorkerGrain> logger) =>
-        _worker = new ShardWorker(new GrainActivation(this, grains), devices, transfer, disk, background, time, instruments, logger, lifetime.ApplicationStopping);
+    public ShardWorkerGrain(IGrainFactory grains, IDevices devices, TensorTransfer transfer, IArtifacts artifacts, IDisk disk, Background background, IHostApplicationLifetime lifetime, TimeProvider time, AdjointDpmInstruments instruments, ILocalSiloDetails silo, SiloFolders folders, ILogger<ShardWorkerGrain> logger) =>
+        _worker = new ShardWorker(new GrainActivation(this, grains), devices, transfer, artifacts, disk, background, folders, silo.SiloAddress.ToParsableString(), time, instruments, logger, lifetime.ApplicationStopping);
 
     public Task<WorkStatus> StartAsync(WorkAssignment assignment) => Task.FromResult(_worker.Start(assignment));
 

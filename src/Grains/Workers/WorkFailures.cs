@@ -1,9 +1,11 @@
+using System.Buffers;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using AdjointDpm.Formats;
 using AdjointDpm.Gradients;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
 using AdjointDpm.Models;
 
 namespace AdjointDpm.Grains.Workers;
@@ -14,6 +16,8 @@ internal static class WorkFailures
     public static WorkFailure Of(Exception error) => error switch
     {
         TensorTransferException => new(false, error.Message),
+        // Another silo may have the right settings, or a connection.
+        ArtifactException => new(false, error.Message),
         // Memory that ran out here may be there elsewhere; coordinators ask for less of it.
         _ when IsOutOfMemory(error) => new(false, $"It ran out of memory: {FirstLine(error.Message)}", OutOfMemory: true),
         // The computation is a function of spec and parameters: what it cannot do once it cannot do at all.
@@ -26,12 +30,12 @@ internal static class WorkFailures
         _ => new(false, $"{error.GetType().Name}: {FirstLine(error.Message)}"),
     };
 
-    /// <summary>libtorch has no type for it in .NET: its allocators' own words, of the processor's and of CUDA's.</summary>
-    private static bool IsOutOfMemory(Exception error) => error is OutOfMemoryException
-        || (error is ExternalException && (error.Message.Contains("out of memory", StringComparison.OrdinalIgnoreCase)
-            || error.Message.Contains("can't allocate memory", StringComparison.Ordinal)
-            || error.Message.Contains("not enough memory", StringComparison.Ordinal)
-            || error.Message.Contains("std::bad_alloc", StringComparison.Ordinal)));
+    /// <summary>libtorch has no type for it in .NET: the words of its allocators, of the processor's and of CUDA's, of CUDA's libraries (cuBLAS, cuDNN, cuSOLVER, cuFFT), and of the system.</summary>
+    private static readonly SearchValues<string> OutOfMemory = SearchValues.Create(
+        ["out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "std::bad_alloc", "_ALLOC_FAILED", "_ALLOCATION_FAILED", "cudaErrorMemoryAllocation"],
+        StringComparison.OrdinalIgnoreCase);
+
+    public static bool IsOutOfMemory(Exception error) => error is OutOfMemoryException || (error is ExternalException or IOException && error.Message.AsSpan().ContainsAny(OutOfMemory));
 
     private static string FirstLine(string text) => text.Split('\n', 2)[0];
 }
@@ -40,8 +44,4 @@ internal static class WorkFailures
 internal sealed class WorkFailedException(string message) : Exception(message);
 
 /// <summary>A worker had no room for a shard: less must be asked of it at once.</summary>
-internal sealed class WorkerMemoryException(string message, int attempts) : Exception(message)
-{
-    /// <summary>Highest number of an attempt in the round that it ended.</summary>
-    public int Attempts => attempts;
-}
+internal sealed class WorkerMemoryException(string message) : Exception(message);

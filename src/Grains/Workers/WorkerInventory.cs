@@ -12,6 +12,10 @@ internal interface IWorkerInventory
 
     /// <summary>How many more there are that get no work because they are cordoned; null while this silo does not know which are, and lists none.</summary>
     int? Cordoned(DeviceKind kind) => 0;
+
+    /// <summary>Whether a silo's process has ended, as far as this silo knows.</summary>
+    /// <param name="process">Its address with its generation.</param>
+    bool HasEnded(string process);
 }
 
 /// <summary>Reads the inventory off the cluster's membership: every silo publishes its devices with its name. <see cref="CordonWatch"/> tells which of them are cordoned.</summary>
@@ -45,6 +49,8 @@ internal sealed class WorkerInventory(ISiloStatusOracle oracle, ISiloMetadataCac
             (_version, _cordoned) = (told.Version, told.Workers.ToHashSet(StringComparer.Ordinal));
         }
     }
+
+    public bool HasEnded(string process) => oracle.GetApproximateSiloStatus(SiloAddress.FromParsableString(process)) is SiloStatus.Dead or SiloStatus.None;
 
     /// <summary>Keys of all workers, cordoned or not.</summary>
     public IReadOnlyList<string> All()

@@ -30,7 +30,7 @@ internal static class Pulling
 
     private static ToolAnswer Model(PullRequest request, string output)
     {
-        var folder = Part(request, ModelFolder, "a tuned model");
+        var folder = Part(request, ModelFolder, "tuned model");
         if (DiffusersFolder.Open(folder).UnetClass == nameof(UNet2DConditionModel))
             return new ToolAnswer { Message = ModelConversion.Convert(folder, output, new(Dtype: DtypeNames.Read(request.Dtype))), Files = [output] };
         if (request.Form == "single-file")
@@ -53,7 +53,7 @@ internal static class Pulling
 
     private static ToolAnswer Lora(PullRequest request)
     {
-        var folder = Part(request, LoraFolder, "a LoRA (train.target is not lora)");
+        var folder = Part(request, LoraFolder, "LoRA (train.target is not lora)");
         if (!File.Exists(Path.Combine(folder, KohyaLora)))
             throw new ArgumentException($"'{folder}' holds adapters of a network that draws pictures without text, which only this program reads: '{Path.Combine(folder, DiffusersLora)}'. Pull the tuned model with --as diffusers.");
         var basis = request.BaseModel is { } given && Directory.Exists(given) ? given
@@ -68,7 +68,7 @@ internal static class Pulling
         var files = Written(request, trained, plain, about);
         try
         {
-            using var tuned = StableDiffusionFolder.Open(Part(request, ModelFolder, "a tuned model")).Load();
+            using var tuned = StableDiffusionFolder.Open(Part(request, ModelFolder, "tuned model")).Load();
             var forms = request.Form == "peft" ? [request.Output] : files;
             foreach (var form in forms)
                 MergedEquals(form, plain, tuned);

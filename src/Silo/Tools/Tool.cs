@@ -30,6 +30,8 @@ internal static class Tool
                 ConvertRequest convert => Convert(convert),
                 DrawRequest draw => Drawing.Run(draw),
                 PlanRequest plan => new ToolAnswer { Memory = ExperimentMemory.Plan(ExperimentSpecJson.Deserialize(plan.SpecJson), plan.Budget) },
+                CheckRewardRequest check => new ToolAnswer { Rewards = RewardChecks.Run(check) },
+                ScoreRequest score => new ToolAnswer { Score = SampleScores.Run(score) },
                 ModelsRequest models => new ToolAnswer { Models = Models(models) },
                 EstimateRequest estimate => Estimating.Run(estimate),
                 PullRequest pull => Pulling.Run(pull),

@@ -136,6 +136,25 @@ public sealed class SamplingTests
         Assert.Equal(5, Assert.Throws<NonFiniteException>(() => Sampling.Sample(request, Token)).Step);
     }
 
+    /// <summary>Of a network that the field knows the layer is named, too.</summary>
+    [Fact]
+    public void Differentiate_LayerTurnsNotFinite_NamesTheLayer()
+    {
+        using var scope = NewDisposeScope();
+        using var first = nn.Linear(4, 4, dtype: ScalarType.Float64);
+        using var second = nn.Linear(4, 4, dtype: ScalarType.Float64);
+        using var network = nn.Sequential(("first", first), ("act", nn.Tanh()), ("second", second));
+        var request = new SampleRequest { Field = NoiseField.From((x, _) => network.call(x)).Knowing("net", network).Freeze(network), Noise = ones(1, 4, ScalarType.Float64), Grid = TimeGrid.LogSnr(DiscreteVp.StableDiffusion, 3) };
+        using (no_grad())
+            second.bias![2] = tensor(double.NaN);
+        var error = Assert.Throws<NonFiniteException>(() => Sampling.Differentiate(request, x => x.sum(), cancellationToken: Token));
+        Assert.Equal(("prediction", 0, "net.second"), (error.What, error.Step, error.Layer));
+        Assert.Contains("first at step 0, rho = ", error.Message, StringComparison.Ordinal);
+        Assert.Contains(", in net.second.", error.Message, StringComparison.Ordinal);
+        var poisoned = request with { Field = NoiseField.From((x, _) => network.call(x.log().neg())).Knowing("net", network).Freeze(network), Noise = zeros(1, 4, ScalarType.Float64) };
+        Assert.Equal("before net.first", Assert.Throws<NonFiniteException>(() => Sampling.Sample(poisoned, Token)).Layer);
+    }
+
     [Fact]
     public void Differentiate_GradientTurnsNotFinite_NamesTheInput()
     {

@@ -104,7 +104,8 @@ public sealed class CheckpointingTests
         Assert.True(again.NetworkGraph < 0.5 * plain.NetworkGraph, $"{again.NetworkGraph:n0} of {plain.NetworkGraph:n0} bytes");
         Assert.True(again.Plan(GradientMethod.Discrete).PeakBytes < 0.75 * plain.Plan(GradientMethod.Discrete).PeakBytes, $"{again.Plan(GradientMethod.Discrete)} of {plain.Plan(GradientMethod.Discrete)}");
 
-        // The runtime allocates too, most of all in the first runs: the least growth of several counts. One map of one block has 262,144 bytes.
+        // The runtime allocates too, most of all in the first runs: the least growth of several counts. One map of one block has 262,144 bytes, so that
+        // one that is kept in every run would be ten of them.
         var growth = Enumerable.Range(0, 4).Min(_ =>
         {
             var before = InUse();
@@ -112,7 +113,7 @@ public sealed class CheckpointingTests
                 Differentiate();
             return InUse() - before;
         });
-        Assert.True(growth < 262_144, $"{growth:n0} bytes in ten runs");
+        Assert.True(growth < 5 * 262_144, $"{growth:n0} bytes in ten runs");
 
         static long InUse()
         {

@@ -16,23 +16,29 @@ public sealed class CommandTests : IDisposable
 
     [Theory]
     [InlineData("--help", "root")]
+    [InlineData("demo --help", "demo")]
     [InlineData("run --help", "run")]
     [InlineData("submit --help", "submit")]
     [InlineData("watch --help", "watch")]
     [InlineData("ls --help", "ls")]
     [InlineData("show --help", "show")]
     [InlineData("cancel --help", "cancel")]
+    [InlineData("report --help", "report")]
     [InlineData("replay --help", "replay")]
     [InlineData("doctor --help", "doctor")]
     [InlineData("check --help", "check")]
+    [InlineData("check-reward --help", "check-reward")]
+    [InlineData("init --help", "init")]
     [InlineData("inspect --help", "inspect")]
     [InlineData("convert --help", "convert")]
     [InlineData("sample --help", "sample")]
+    [InlineData("score --help", "score")]
     [InlineData("plan --help", "plan")]
     [InlineData("models ls --help", "models-ls")]
     [InlineData("pull --help", "pull")]
     [InlineData("config --help", "config")]
     [InlineData("schema --help", "schema")]
+    [InlineData("completion --help", "completion")]
     [InlineData("workers --help", "workers")]
     [InlineData("workers cordon --help", "workers-cordon")]
     [InlineData("workers uncordon --help", "workers-uncordon")]
@@ -92,6 +98,14 @@ public sealed class CommandTests : IDisposable
     {
         _adpm.Cluster.Experiments[Id] = Samples.Ended();
         await Verify("show stylize", 0, "show");
+    }
+
+    [Fact]
+    public async Task Show_ResultsInABucket_AreTheirAddress()
+    {
+        _adpm.Cluster.Experiments[Id] = Samples.Ended(folder: $"s3://results/experiments/{Id}");
+        Assert.Equal(0, await _adpm.RunAsync($"show {Id}"));
+        Assert.EndsWith($"Artefacts: s3://results/experiments/{Id}\n", _adpm.Out.ToString());
     }
 
     [Fact]

@@ -22,6 +22,20 @@ public sealed class DoctorCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Bucket_IsTold_AndWhyItCannotBeWritten()
+    {
+        const string Answer = """{"libtorchFolder":"/opt/libtorch","error":null,"threads":1,"devices":["cpu:0"],BUCKET}""";
+        Silo($"echo '{Answer.Replace("BUCKET", "\"artifacts\":\"s3://results/a\",\"artifactsError\":null", StringComparison.Ordinal)}'");
+        Assert.Equal(0, await _adpm.RunAsync("doctor"));
+        Assert.Contains("ok   artefacts      s3://results/a can be written\n", _adpm.Out.ToString());
+
+        Silo($"echo '{Answer.Replace("BUCKET", "\"artifacts\":null,\"artifactsError\":\"There is no bucket.\"", StringComparison.Ordinal)}'; exit 1");
+        Assert.Equal(ExitCodes.Failed, await _adpm.RunAsync("doctor"));
+        Assert.Contains("ok   libtorch", _adpm.Out.ToString());
+        Assert.Contains("FAIL artefacts      There is no bucket.\n                    The settings are those of the environment: Artifacts__Bucket and others.", _adpm.Out.ToString());
+    }
+
+    [Fact]
     public async Task LibtorchFails_Exits1WithTheSilosReason()
     {
         Silo("""echo '{"libtorchFolder":null,"shim":null,"note":"Use Debian 13 or later.","error":"libtorch needs GLIBCXX_3.4.32.","threads":0,"devices":[]}'; exit 1""");

@@ -34,6 +34,15 @@ public sealed class RunCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Run_ResultsInABucket_PrintsTheirAddresses()
+    {
+        var place = "s3://results/team/experiments/";
+        End(ended => ended with { ArtifactFolder = place + _id, Trials = [.. ended.Trials.Select(trial => trial with { ArtifactFolder = $"{place}{_id}/trial-{trial.Index}" })] });
+        Assert.Equal(0, await _adpm.RunAsync($"run {_spec} --output out"));
+        Assert.Contains($"Best trial        {place}{_id}/trial-1\nReport            {place}{_id}/report.json\nWall time", _adpm.Out.ToString());
+    }
+
+    [Fact]
     public async Task Run_Json_PrintsOneDocument()
     {
         End();
@@ -116,7 +125,7 @@ public sealed class RunCommandTests : IDisposable
         Assert.Contains("error: The silo was not found. Looked for 'FOLDER/bin/silo/AdjointDpm.Silo.dll'", _adpm.Clean(_adpm.Error.ToString()));
     }
 
-    private void End()
+    private void End(Func<ExperimentSnapshot, ExperimentSnapshot>? change = null)
     {
         _adpm.Cluster.Events.AddRange(Samples.Events());
         _adpm.Cluster.BeforeEvent = happened =>
@@ -129,7 +138,7 @@ public sealed class RunCommandTests : IDisposable
                 File.WriteAllText(Path.Combine(folder, file), "");
             }
 
-            _adpm.Cluster.Experiments[_id] = Samples.Ended(_id, folder);
+            _adpm.Cluster.Experiments[_id] = (change ?? (ended => ended))(Samples.Ended(_id, folder));
             _adpm.Time.Advance(TimeSpan.FromSeconds(95));
         };
     }

@@ -78,6 +78,29 @@ public sealed class ToolCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task CheckReward_AsksForAFileOrAnAddress_AndShowsWhatIsWrong()
+    {
+        var fit = new RewardFitness("reward.pt", []) { Lowest = -1, Highest = 2, Mean = 0.5, GradientNorm = 3, Precision = "float64", Tolerance = 1e-6, Slopes = [new("gradient", 1, 1, 2e-9), new("random 1", 1, 1, 3e-8)], Deterministic = true };
+        Silo(new ToolAnswer { Rewards = [fit] });
+        Assert.Equal(ExitCodes.Ok, await _adpm.RunAsync("check-reward reward.pt --size 1x8x8 --samples 4 --symmetric --column 2"));
+        Assert.Equal(
+            "reward.pt  fit\n"
+            + "  losses -1 to 2, mean 0.5; norm of the gradient 3; float64\n"
+            + "  gradient within 3.0e-8 of finite differences along 2 directions (allowed 1.0e-6)\n"
+            + "  other samples change a sample's loss by 0.0e0 of its size; the same bits when asked again: yes\n", _adpm.Out.ToString());
+        var asked = Assert.IsType<CheckRewardRequest>(Asked());
+        Assert.Equal((At("reward.pt"), null, 4, 2, true), (asked.File, asked.Address, asked.Samples, asked.Column, asked.Symmetric));
+        Assert.Equal([1, 8, 8], asked.Shape);
+
+        Silo(new ToolAnswer { Rewards = [new RewardFitness("http://there:1", ["It gives scores without a gradient."])] });
+        Assert.Equal(ExitCodes.NotProven, await _adpm.RunAsync("check-reward http://there:1"));
+        Assert.EndsWith("http://there:1  not fit\n  ✗ It gives scores without a gradient.\n", _adpm.Out.ToString(), StringComparison.Ordinal);
+        Assert.Equal("http://there:1", Assert.IsType<CheckRewardRequest>(Asked()).Address);
+        Assert.Equal(ExitCodes.NotProven, await _adpm.RunAsync("check-reward http://there:1 --json"));
+        Assert.Contains("\"schema\": \"adjointdpm.dev/rewards/v1\"", _adpm.Out.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Sample_TakesAFileOfPrompts()
     {
         Silo(new ToolAnswer { Files = [At("sample.png")] });
@@ -213,6 +236,8 @@ public sealed class ToolCommandTests : IDisposable
     [InlineData("plan x.yaml --model sd1", "Name an experiment, or a model with --model.")]
     [InlineData("plan --model sd1 --size 5x", "--size: '5x' is no size. Write it like 512 or 768x512.")]
     [InlineData("models ls --folder nowhere", "There is no folder")]
+    [InlineData("check-reward r.pt --size 3x64", "--size: '3x64' is no size of pictures. Write it like 3x64x64.")]
+    [InlineData("check-reward r.pt --samples 1", "--samples must be from 2 to 64.")]
     [InlineData("plan x.yaml --budget much", "--budget: 'much' is no size. Write it like 8GB or 512MB.")]
     [InlineData("sample sd", "Nothing to draw: give --prompt, or a file of them with --prompts.")]
     [InlineData("pull a b --as zip", "Argument 'zip' not recognized.")]

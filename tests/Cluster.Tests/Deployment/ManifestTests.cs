@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using AdjointDpm.Grains.Hosting;
 using k8s;
 using k8s.Models;
@@ -5,14 +6,17 @@ using k8s.Models;
 namespace AdjointDpm.Cluster.Tests.Deployment;
 
 /// <summary>The Kubernetes base: every object parses strictly into its typed model, and what refers to each other agrees.</summary>
-public sealed class ManifestTests
+public sealed partial class ManifestTests
 {
     private static readonly string Folder = Path.Combine(Repository.Root, "deploy", "k8s", "base");
-    private static readonly IReadOnlyList<object> Objects = Load();
+    private static readonly IReadOnlyList<object> Objects = Load(text => text);
+
+    /// <summary>The base with what it offers in comments: results in a bucket.</summary>
+    private static readonly IReadOnlyList<object> WithBucket = Load(text => BucketChoice().Replace(text, "$1"));
 
     private static V1StatefulSet Silo => Objects.OfType<V1StatefulSet>().Single(s => s.Metadata.Name == "adjointdpm-silo");
 
-    private static V1Container Container => Silo.Spec.Template.Spec.Containers.Single();
+    private static V1Container Container => SiloOf(Objects);
 
     private static IDictionary<string, string> SiloLabels => Silo.Spec.Template.Metadata.Labels;
 
@@ -86,14 +90,34 @@ public sealed class ManifestTests
     [Fact]
     public void Settings_AreThoseThatTheSiloReads()
     {
+        AssertRead(Objects);
+        AssertRead(WithBucket);
+    }
+
+    [Fact]
+    public void Bucket_IsAChoiceInComments_WithItsKeysInASecret()
+    {
+        Assert.DoesNotContain(Objects.OfType<V1ConfigMap>().Single().Data.Keys, name => name.StartsWith("Artifacts", StringComparison.Ordinal));
+        Assert.Equal(["Artifacts__Bucket", "Artifacts__Endpoint", "Artifacts__Prefix", "Artifacts__Region"], WithBucket.OfType<V1ConfigMap>().Single().Data.Keys.Where(name => name.StartsWith("Artifacts", StringComparison.Ordinal)).Order());
+        var keys = SiloOf(WithBucket).Env.Where(variable => variable.Name.StartsWith("AWS_", StringComparison.Ordinal)).ToList();
+        Assert.Equal(["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], keys.Select(variable => variable.Name));
+        Assert.All(keys, variable => Assert.Equal("adjointdpm-bucket", variable.ValueFrom.SecretKeyRef.Name));
+        var policy = WithBucket.OfType<V1NetworkPolicy>().Single(p => p.Metadata.Name == "adjointdpm-silo");
+        Assert.Contains(policy.Spec.Egress, rule => rule.To.Any(to => to.IpBlock is not null) && rule.Ports.Single().Port.Value == "443");
+    }
+
+    private static V1Container SiloOf(IReadOnlyList<object> objects) => objects.OfType<V1StatefulSet>().Single(s => s.Metadata.Name == "adjointdpm-silo").Spec.Template.Spec.Containers.Single();
+
+    private static void AssertRead(IReadOnlyList<object> objects)
+    {
         var options = string.Concat(Directory.GetFiles(Path.Combine(Repository.Root, "src", "Silo"), "*Options.cs").Select(File.ReadAllText));
-        var settings = Objects.OfType<V1ConfigMap>().Single().Data.Keys.Concat(Container.Env.Select(e => e.Name)).Where(name => name.Contains("__", StringComparison.Ordinal)).ToArray();
+        var settings = objects.OfType<V1ConfigMap>().Single().Data.Keys.Concat(SiloOf(objects).Env.Select(e => e.Name)).Where(name => name.Contains("__", StringComparison.Ordinal)).ToArray();
         Assert.NotEmpty(settings);
         Assert.All(settings, name =>
         {
             var parts = name.Split("__");
             Assert.Contains($"Section = \"{parts[0]}\"", options, StringComparison.Ordinal);
-            Assert.Matches($@"public \S+ {parts[1]} {{ get; set; }}", options);
+            Assert.Matches($@"public \S+ {parts[1]} {{ get; set", options);
         });
     }
 
@@ -106,7 +130,10 @@ public sealed class ManifestTests
         Assert.Contains(Objects.OfType<V1PersistentVolumeClaim>(), c => c.Metadata.Name == claim);
     }
 
-    private static List<object> Load() =>
+    private static List<object> Load(Func<string, string> change) =>
         [.. Directory.GetFiles(Folder, "*.yaml").Where(f => Path.GetFileName(f) != "kustomization.yaml").Order()
-            .SelectMany(file => KubernetesYaml.LoadAllFromString(File.ReadAllText(file), strict: true))];
+            .SelectMany(file => KubernetesYaml.LoadAllFromString(change(File.ReadAllText(file)), strict: true))];
+
+    [GeneratedRegex(@"^( *)# (?=Artifacts__|- name: AWS_|  valueFrom: |- to:$|    - ipBlock: |  ports:$|    - \{port: )", RegexOptions.Multiline)]
+    private static partial Regex BucketChoice();
 }

@@ -81,6 +81,26 @@ public sealed class LedgerAuditTests
         Assert.Contains("gave other parameters", LedgerAudit.Of("e/0", [files[0], File(2, other.Skip(2))], null).Violations[0], StringComparison.Ordinal);
     }
 
+    /// <summary>Memory that runs out after a takeover: the step was recorded whole and is done again one sample at a time, with other last bits.</summary>
+    [Fact]
+    public void StepDoneAgainOneSampleAtATime_MayDiffer_AndOnlyInThatOrder()
+    {
+        var whole = Records(1);
+        var lean = Chain([.. whole.Take(2), .. whole.Skip(2).Select(record => record with { Epoch = 2, Lean = true, ParametersSha256 = "lean " + record.Step })]);
+        var audit = LedgerAudit.Of("e/0", [File(1, whole.Take(3)), File(2, lean.Skip(2))], new CommittedHead(3, lean[^1].Sha256, true, "test"));
+        Assert.True(audit.Holds, string.Join('\n', audit.Violations));
+        Assert.Equal((1, 3), (audit.Redone, audit.Steps));
+
+        // Both one sample at a time: equal tokens have equal bits again.
+        var other = Chain([.. lean.Take(3), lean[3] with { Epoch = 3, ParametersSha256 = "other" }]);
+        Assert.Contains("gave other parameters", Assert.Single(LedgerAudit.Of("e/0", [File(1, whole.Take(2)), File(2, lean.Skip(2)), File(3, other.Skip(3))], null).Violations), StringComparison.Ordinal);
+        // Never the other way round, in the same step or in the next.
+        var back = Chain([.. lean.Take(3), lean[3] with { Epoch = 3, Lean = null }]);
+        Assert.Contains("as if it had not been", LedgerAudit.Of("e/0", [File(1, whole.Take(2)), File(2, lean.Skip(2)), File(3, back.Skip(3))], null).Violations[0], StringComparison.Ordinal);
+        var next = Chain([.. lean.Take(3), lean[3] with { Lean = null }]);
+        Assert.Contains("although step 2 was", Assert.Single(LedgerAudit.Of("e/0", [File(1, whole.Take(2)), File(2, next.Skip(2))], null).Violations), StringComparison.Ordinal);
+    }
+
     [Fact]
     public void LastLineCutOffByACrash_IsNoViolation_AndNeitherIsTheStepThatWasBeingCommitted()
     {

@@ -61,6 +61,8 @@ internal sealed class ClosedFormEngine(EngineScript script, string silo) : IGrad
         File.WriteAllBytes(Path.Combine(folder, "parameters.bin"), after.Bytes.ToArray());
     }
 
+    public bool Spare(TrialPlan plan) => script.Spare();
+
     public void Dispose()
     {
     }
@@ -68,6 +70,9 @@ internal sealed class ClosedFormEngine(EngineScript script, string silo) : IGrad
     // System.HashCode is seeded per process; this is not.
     private static int HashCode(int seed, int step, int shard) => unchecked((seed * 1_000_003 + step) * 1_000_003 + shard);
 }
+
+/// <summary>As libtorch throws them.</summary>
+internal sealed class NativeException(string message) : ExternalException(message);
 
 /// <summary>What a test makes engines do.</summary>
 internal sealed class EngineScript
@@ -85,6 +90,9 @@ internal sealed class EngineScript
 
     /// <summary>Runs on the device's thread before a shard is computed, with silo, step and shard; may block, throw, or count.</summary>
     public Action<string, int, int, CancellationToken> BeforeShard { get; set; } = (_, _, _, _) => { };
+
+    /// <summary>Lets go of what is kept for other trials; whether there was anything.</summary>
+    public Func<bool> Spare { get; set; } = () => false;
 
     /// <summary>Added to every gradient, as by a device that computes wrongly.</summary>
     public float Bias { get; set; }

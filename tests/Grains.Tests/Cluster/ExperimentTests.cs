@@ -38,6 +38,40 @@ public sealed class ExperimentTests
         Assert.Contains("exists with another spec", refused.Message, StringComparison.Ordinal);
     }
 
+    /// <summary>With a rate that overshoots, the held-out loss falls and then rises: the best version is kept, and training ends.</summary>
+    [Fact]
+    public async Task HeldOutLossThatRises_EndsTraining_AndTheBestVersionIsSaved()
+    {
+        var script = new EngineScript();
+        // Pulls the parameters away again after the third step.
+        script.BeforeShard = (_, step, _, _) => script.Bias = step < 3 ? 0 : 3;
+        await using var cluster = await SmallCluster.StartAsync(1, script);
+        var spec = TestSpecs.Small with
+        {
+            Optimizer = new OptimizerSpec { Name = OptimizerName.Sgd, LearningRate = 0.3 },
+            Training = TestSpecs.Small.Training with { Steps = 12 },
+            HeldOut = new HeldOutSpec { Samples = 5, Every = 1, Patience = 2 },
+            Checkpoint = new CheckpointSpec { KeepSteps = 12 },
+        };
+        var (snapshot, _) = await cluster.RunAsync("rising", spec);
+        Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
+        var trial = Assert.Single(snapshot.Trials);
+        Assert.Equal((3, 5, 5), ((int)trial.Metrics["heldOut.bestStep"], (int)trial.Metrics["heldOut.stoppedAtStep"], trial.Step));
+        Assert.True(trial.Metrics["loss.after"] < trial.Metrics["heldOut.loss"]);
+        Assert.True(trial.Metrics["loss.after"] < trial.Metrics["loss.before"]);
+        // What was saved is the third version, which a replay of the ledger would step to.
+        var saved = DataPlane.TensorReferenceTests.HashOfFile(Path.Combine(trial.ArtifactFolder!, "parameters.bin"));
+        Assert.NotEqual(trial.ParametersSha256, saved);
+        var audit = (await cluster.Experiment("rising").AuditAsync(0, TestContext.Current.CancellationToken))!;
+        Assert.True(audit.Holds, string.Join('\n', audit.Violations));
+
+        // Training that never helps ends with what it began with.
+        script.BeforeShard = (_, _, _, _) => script.Bias = 30;
+        var (worse, _) = await cluster.RunAsync("worse", spec with { Training = spec.Training with { Seed = 2 } });
+        Assert.Equal(worse.Trials[0].Metrics["loss.before"], worse.Trials[0].Metrics["loss.after"]);
+        Assert.Equal(2, worse.Trials[0].Step);
+    }
+
     [Fact]
     public async Task Grid_OneTrialWithNaN_FailsWithReason_AndTheOthersSucceed()
     {
@@ -167,7 +201,7 @@ public sealed class ExperimentTests
         Assert.Equal(3, snapshot.Trials[0].LeanFrom);
         var told = Assert.Single(events, happened => happened.Kind == EventKind.MemoryShort);
         Assert.Equal((0, 3), (told.Trial, told.Step));
-        var records = new RunFolder(cluster.Folder).Ledger("short", 0).SelectMany(file => file.Lines).Select(line => LedgerRecord.Parse(line)!).ToList();
+        var records = new RunFolder(cluster.Folder).Ledger("short", 0).OrderBy(file => file.Name, StringComparer.Ordinal).SelectMany(file => file.Lines).Select(line => LedgerRecord.Parse(line)!).ToList();
         Assert.Equal([null, null, null, true, true], records.Select(record => record.Lean));
         Assert.True((await cluster.Experiment("short").AuditAsync(0, TestContext.Current.CancellationToken))!.Holds);
         var replay = cluster.Cluster.Client.GetGrain<IStepReplayGrain>(IStepReplayGrain.KeyOf("short", 0, 4));
@@ -175,6 +209,30 @@ public sealed class ExperimentTests
         while ((answer = await replay.ReplayAsync(TestContext.Current.CancellationToken)).State == ReplayState.Running)
             await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, TestContext.Current.CancellationToken);
         Assert.True(answer.State == ReplayState.Equal, answer.Reason);
+    }
+
+    /// <summary>What is kept for other trials goes first: a trial that fits without it has the bits of one that was alone.</summary>
+    [Fact]
+    public async Task OutOfMemory_WithModelsOfOtherTrialsInIt_AsksForNothingLess()
+    {
+        var (kept, failed) = (true, 0);
+        var script = new EngineScript
+        {
+            BeforeShard = (_, step, _, _) =>
+            {
+                if (step == 2 && Volatile.Read(ref kept))
+                {
+                    Interlocked.Increment(ref failed);
+                    throw new NativeException("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`");
+                }
+            },
+        };
+        script.Spare = () => Interlocked.Exchange(ref kept, false);
+        await using var cluster = await SmallCluster.StartAsync(1, script);
+        var (snapshot, _) = await cluster.RunAsync("spared", TestSpecs.Small);
+        Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
+        Assert.Equal(1, failed);
+        Assert.Equal((null, 0), (snapshot.Trials[0].LeanFrom, snapshot.Trials[0].ShardsReissued));
     }
 
     [Fact]

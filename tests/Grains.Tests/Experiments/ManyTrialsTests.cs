@@ -1,5 +1,6 @@
 using System.Globalization;
 using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Experiments.Searching;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tests.Cluster;
 

@@ -51,6 +51,12 @@ internal sealed record FaultPlan
 
     public double Stuck { get; init; }
 
+    /// <summary>The n-th gradients of whole shards for which a worker has no room; each may change from which step on a trial asks for less.</summary>
+    public IReadOnlyList<int> MemoryShort { get; init; } = [];
+
+    /// <summary>How often workers are cordoned, or uncordoned, by chance.</summary>
+    public int Cordons { get; init; }
+
     /// <summary>After this time nothing goes wrong any more, so that the run can end.</summary>
     public TimeSpan Until { get; init; } = TimeSpan.FromSeconds(40);
 

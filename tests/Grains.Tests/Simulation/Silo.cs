@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
@@ -25,6 +26,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
     public Silo(World world, string name)
     {
         (World, Name) = (world, name);
+        Process = $"{name}#{++world.Processes}";
         IsJournaled = world.Journaled;
         var disk = world.Disk.Of(this);
         Disk = disk;
@@ -43,6 +45,9 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
     public World World { get; }
 
     public string Name { get; }
+
+    /// <summary>No other silo has or had it.</summary>
+    public string Process { get; }
 
     public Turns Turns { get; } = new();
 
@@ -77,15 +82,18 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
 
     public bool Has(string grain) => _activations.ContainsKey(grain);
 
-    public IReadOnlyList<string> List(DeviceKind kind) => [.. World.Members(this).Select(silo => silo.Name + "/cpu:0").Order(StringComparer.Ordinal)];
+    public IReadOnlyList<string> List(DeviceKind kind) => [.. World.Members(this).Select(silo => silo.Name + "/cpu:0").Where(worker => !World.IsCordoned(worker)).Order(StringComparer.Ordinal)];
+
+    public bool HasEnded(string process) => World.Members(this).All(silo => silo.Process != process);
 
     public Task PauseAsync(double least, double most) => Task.Delay(TimeSpan.FromMilliseconds(least + (most - least) * World.Random.NextDouble()), World.Time);
 
-    public async Task<T> RunAsync<T>(string device, WorkShare share, Func<IGradientEngine, T> work, CancellationToken cancellationToken)
+    public async Task<T> RunAsync<T>(string device, WorkShare share, Func<IDisposable> begin, Func<IGradientEngine, T> work, CancellationToken cancellationToken)
     {
         await _device.EnterAsync(cancellationToken);
         try
         {
+            using var begun = begin();
             await World.ReachedAsync(Phase.Computing, this);
             var milliseconds = 5 + 25 * World.Random.NextDouble();
             if (World.Chance(World.Plan.Slow))
@@ -102,10 +110,10 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
         }
     }
 
-    public async Task FinishAsync(Action work)
+    public async Task FinishAsync(Func<CancellationToken, Task> work, CancellationToken cancellationToken)
     {
         await PauseAsync(0.5, 5);
-        work();
+        await work(cancellationToken);
     }
 
     /// <summary>The activation of a grain here, made when it is not.</summary>
@@ -126,7 +134,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
         {
             case "experiment":
                 var experiment = State<ExperimentState>(grain);
-                var run = new ExperimentRun(activation, experiment, World.Folders, Disk, World.Time, NullLogger.Instance);
+                var run = new ExperimentRun(activation, experiment, World.Folders, Disk, new FolderArtifacts(World.Folders, Disk), World.Time, NullLogger.Instance);
                 activation.Begin(run, async () =>
                 {
                     await experiment.ReadStateAsync();
@@ -136,7 +144,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
             case "trial":
                 World.Begins(grain);
                 var trial = State<TrialState>(grain);
-                var coordinator = new TrialRun(activation, trial, World.Folders, Disk, this, _transfer, _background, World.Time, World.Instruments, NullLogger.Instance, World.RangeBytes, CancellationToken.None);
+                var coordinator = new TrialRun(activation, trial, World.Folders, Disk, new FolderArtifacts(World.Folders, Disk), this, _transfer, _background, World.Time, World.Instruments, NullLogger.Instance, World.RangeBytes, CancellationToken.None);
                 activation.Begin(coordinator, async () =>
                 {
                     await trial.ReadStateAsync();
@@ -148,7 +156,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
                 activation.Begin(new ParameterRange(activation, _transfer, Disk, World.Folders, _background, World.Time, World.Instruments), () => Task.CompletedTask);
                 break;
             case "worker":
-                activation.Begin(new ShardWorker(activation, this, _transfer, Disk, _background, World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None), () => Task.CompletedTask);
+                activation.Begin(new ShardWorker(activation, this, _transfer, new FolderArtifacts(World.Folders, Disk), Disk, _background, World.Folders, Process, World.Time, World.Instruments, NullLogger.Instance, CancellationToken.None), () => Task.CompletedTask);
                 break;
             case "directory":
                 var directory = State<DirectoryState>(grain);
@@ -306,7 +314,19 @@ internal sealed class SimEngine(World world) : IGradientEngine
 
     public PreparedTrial Prepare(TrialPlan plan, CancellationToken cancellationToken) => _engine.Prepare(plan, cancellationToken);
 
-    public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken) => _engine.Differentiate(plan, parameters, step, shard, cancellationToken);
+    public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken)
+    {
+        if (!plan.Lean && world.IsMemoryShort())
+            throw new NativeException("injected: CUDA out of memory");
+        var gradient = _engine.Differentiate(plan, parameters, step, shard, cancellationToken);
+        if (!plan.Lean)
+            return gradient;
+        // Other last bits, so that a sum of both kinds is found.
+        var numbers = MemoryMarshal.Cast<byte, float>(gradient.Gradient.AsSpan());
+        foreach (ref var number in numbers)
+            number = MathF.BitIncrement(number);
+        return gradient;
+    }
 
     public GradientProofReport Prove(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken) => _engine.Prove(plan, parameters, cancellationToken);
 
@@ -317,6 +337,8 @@ internal sealed class SimEngine(World world) : IGradientEngine
         File.WriteAllBytes(Path.Combine(folder, "metrics.jsonl"), world.Disk.Read(metricsFile)!);
         File.WriteAllBytes(Path.Combine(folder, "parameters.bin"), after.Bytes.ToArray());
     }
+
+    public bool Spare(TrialPlan plan) => _engine.Spare(plan);
 
     public void Dispose() => _engine.Dispose();
 }

@@ -1,6 +1,7 @@
 using System.Text;
 using System.Text.Json;
 using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Trials;
 
 namespace AdjointDpm.Grains.Tests.Simulation;
 
@@ -194,6 +195,14 @@ internal sealed class SimDisk(World world)
             return Task.CompletedTask;
         }
 
+        public ISlate OpenSlate(string path) => new Slate(disk, silo, path);
+
+        public void RemoveSlate(string path)
+        {
+            if (!silo.Dead)
+                disk._files.Remove(path);
+        }
+
         public long LengthOf(string path) => disk.Read(path)?.Length ?? 0;
 
         public async Task SyncAsync(string folder)
@@ -240,6 +249,22 @@ internal sealed class SimDisk(World world)
     }
 
     private World World => world;
+
+    private sealed class Slate(SimDisk disk, Silo silo, string path) : ISlate
+    {
+        public void Write(ReadOnlySpan<byte> contents)
+        {
+            if (silo.Dead)
+                return;
+            disk._files[path] = contents.ToArray();
+            if (AttemptMark.Parse(Path.GetFileName(path), contents) is { } mark)
+                disk.World.Begun(mark, silo);
+        }
+
+        public void Dispose()
+        {
+        }
+    }
 
     private sealed class Release(Action release) : IDisposable
     {

@@ -3,6 +3,7 @@ using System.Text;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Experiments.Searching;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tests.Cluster;
 
@@ -11,6 +12,9 @@ namespace AdjointDpm.Grains.Tests.Simulation;
 /// <summary>A run that has ended: what it did, what went wrong in it, and what of its promises does not hold.</summary>
 internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IReadOnlyList<string> Violations)
 {
+    /// <summary>Step from which on each trial's gradients were computed one sample at a time.</summary>
+    public IReadOnlyList<int?> LeanFrom { get; init; } = [];
+
     private const string Id = "simulated";
 
     public static ExperimentSpec Single { get; } = TestSpecs.Small with
@@ -47,11 +51,11 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
                 var fingerprint = Judge(world, snapshot, spec, violations);
                 if (undisturbed is not null && fingerprint != undisturbed)
                     violations.Add("the results are not those of the undisturbed run:\n" + Difference(undisturbed, fingerprint));
-                return new Simulated(seed, fingerprint, world.Tally, violations);
+                return new Simulated(seed, fingerprint, world.Tally, violations) { LeanFrom = [.. snapshot.Trials.Select(trial => trial.LeanFrom)] };
             }
             catch (Exception e) when (e is not OutOfMemoryException)
             {
-                return new Simulated(seed, "", world.Tally, [$"{e.GetType().Name}: {e.Message}\n{string.Join('\n', world.Disk.List(Path.Combine(folder, "journal", Id)).SelectMany(path => RunFolder.LinesOf(world.Disk.Read(path)).TakeLast(4).Prepend(Path.GetFileName(path))))}\n{string.Join('\n', world.Trace)}"]);
+                return new Simulated(seed, "", world.Tally, [$"{e.GetType().Name}: {e}\n{string.Join('\n', world.Disk.List(Path.Combine(folder, "journal", Id)).SelectMany(path => RunFolder.LinesOf(world.Disk.Read(path)).TakeLast(4).Prepend(Path.GetFileName(path))))}\n{string.Join('\n', world.Trace)}"]);
             }
         }
         finally
@@ -71,7 +75,7 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
         text.Append(CultureInfo.InvariantCulture, $"{snapshot.Summary.State} {snapshot.Summary.TrialsEnded} best {snapshot.BestTrial}\n");
         foreach (var trial in snapshot.Trials)
         {
-            text.Append(CultureInfo.InvariantCulture, $"trial {trial.Index} {trial.State} {trial.Reason} step {trial.Step} parameters {trial.ParametersSha256} losses {string.Join(' ', trial.LossHistory.Select(Bits))}\n");
+            text.Append(CultureInfo.InvariantCulture, $"trial {trial.Index} {trial.State} {trial.Reason} step {trial.Step} {string.Join(' ', trial.Parameters.Select(value => $"{value.Key}={value.Value}"))} parameters {trial.ParametersSha256} losses {string.Join(' ', trial.LossHistory.Select(Bits))}\n");
             foreach (var (name, value) in trial.Metrics.OrderBy(pair => pair.Key, StringComparer.Ordinal))
                 text.Append(CultureInfo.InvariantCulture, $"  {name} {Bits(value)}\n");
             Trial(world, trial, spec, text, violations);
@@ -97,7 +101,7 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
             violations.Add($"trial {trial.Index} is a zombie: its state is {running} after the experiment's end");
         var folder = world.Folders.TrialWork(Id, trial.Index);
         var files = world.Disk.List(Path.Combine(folder, RunFolder.LedgerFolder)).Select(path => new LedgerFile(Path.GetFileName(path), RunFolder.LinesOf(world.Disk.Read(path)))).ToList();
-        var audit = LedgerAudit.Of(run, files, new CommittedHead(step.GetInt32(), root.TryGetProperty("ledgerSha256", out var sha) ? sha.GetString() : null, trial.State == RunState.Succeeded, "state"));
+        var audit = LedgerAudit.Of(run, files, new CommittedHead(step.GetInt32(), root.TryGetProperty("ledgerSha256", out var sha) ? sha.GetString() : null, trial.State == RunState.Succeeded && !trial.Metrics.ContainsKey("heldOut.stoppedAtStep"), "state"));
         violations.AddRange(audit.Violations.Select(violation => $"audit of trial {trial.Index}: {violation}"));
         if (audit.Steps > spec.Training.Steps)
             violations.Add($"trial {trial.Index} took {audit.Steps} steps");

@@ -83,6 +83,47 @@ public sealed class SimulationTests
         }, ["kills at an await", "silos killed", "messages lost", "answers lost", "writes failed", "takeovers", "silos cut off", "silos stalled", "residuals gone"], build: InRanges);
     }
 
+    /// <summary>What a search learns from, and so what it tries next, does not depend on who was killed or who ended first.</summary>
+    [Fact]
+    public void SearchesThatLearn_GiveTheUndisturbedRun()
+    {
+        var learning = new[] { (AlgorithmName.Tpe, 13), (AlgorithmName.CmaEs, 9), (AlgorithmName.Gp, 13) }.Select(search => Simulated.Single with
+        {
+            Training = Simulated.Single.Training with { Steps = 1 },
+            Parameters = new Dictionary<string, ParameterSpec> { ["optimizer.learningRate"] = new() { Min = 0.001, Max = 0.3, Distribution = Distribution.LogUniform } },
+            Algorithm = new AlgorithmSpec { Name = search.Item1 },
+            MaxTrials = search.Item2,
+            MaxConcurrentTrials = 3,
+        }).ToArray();
+        var calm = learning.Select(Calm).ToArray();
+        Assert.Equal(learning.Length, calm.Distinct().Count());
+        // One worker, and so another order of endings.
+        Assert.All(learning.Zip(calm), pair => Assert.Empty(Simulated.Run(0, pair.First, FaultPlan.None, pair.Second, (s, p, f) => new World(s, p, 1, f)).Violations));
+        Check("learning", Runs(90), seed => (learning[seed % 3], FaultPlan.Random(seed), calm[seed % 3]), ["kills at an await", "silos killed", "messages lost", "writes failed", "takeovers", "silos stalled"]);
+    }
+
+    /// <summary>Held-out looks between steps: the best version is found, kept through every fault, and is the one that is saved.</summary>
+    [Fact]
+    public void GuardedTraining_GivesTheUndisturbedRun()
+    {
+        var guarded = Simulated.Single with
+        {
+            // Steps too long to go down for ever.
+            Optimizer = Simulated.Single.Optimizer with { LearningRate = 0.4 },
+            Training = Simulated.Single.Training with { Steps = 6 },
+            HeldOut = new HeldOutSpec { Samples = 4, Every = 1, Patience = 2 },
+        };
+        var calm = Calm(guarded);
+        Assert.Contains("heldOut.bestStep", calm, StringComparison.Ordinal);
+        Assert.Empty(Simulated.Run(0, guarded, FaultPlan.None, calm, (s, p, f) => new World(s, p, 1, f)).Violations);
+        var faults = Enum.GetValues<Fault>();
+        Check("guarded", Runs(150), seed =>
+        {
+            var random = FaultPlan.Random(seed);
+            return (guarded, random with { AtPhases = [.. random.AtPhases, ((Phase)(seed % 6), 1 + seed % 9, faults[seed / 6 % faults.Length])] }, calm);
+        }, ["kills at an await", "silos killed", "messages lost", "writes failed", "takeovers", "silos stalled"]);
+    }
+
     /// <summary>Silos that share flushes, on a machine whose power is cut: at any phase, and once more when all is over.</summary>
     [Fact]
     public void SilosWithJournals_OnAMachineThatLosesPower_GiveTheUndisturbedRun()
@@ -93,6 +134,37 @@ public sealed class SimulationTests
             var random = FaultPlan.Random(seed);
             return (Simulated.Search, random with { AtPhases = [.. random.AtPhases, ((Phase)(seed % 6), 1 + seed % 7, seed % 3 == 0 ? faults[seed / 6 % faults.Length] : Fault.KillAll)] }, CalmSearch.Value);
         }, ["power cuts", "files that lost what was not flushed", "changes written again", "journals ended", "silos that ended themselves", "takeovers", "kills at an await", "silos stalled", "flushes failed"], build: (s, p, f) => new World(s, p, 3, f, journaled: true));
+    }
+
+    /// <summary>Workers run out of memory, are cordoned and uncordoned, among everything else: the run is the undisturbed one that asks for less from the same step on.</summary>
+    [Fact]
+    public void WorkersOutOfMemoryAndCordoned_GiveTheUndisturbedRunFromTheSameStepOn()
+    {
+        World Of(int seed, FaultPlan plan, string folder) => new(seed, plan, 3, folder) { RangeBytes = seed % 3 == 0 ? 2 * sizeof(float) : 1 << 20 };
+        var steps = Simulated.Single.Training.Steps;
+        // By the step from which on: never, or 1 to the last. The first gradient of a step is the one that does not fit.
+        var calm = new Dictionary<int, string> { [0] = CalmSingle.Value };
+        for (var gradient = 1; calm.Count <= steps; gradient++)
+        {
+            var run = Simulated.Run(0, Simulated.Single, new FaultPlan { MemoryShort = [gradient] }, null);
+            Assert.Empty(run.Violations);
+            calm.TryAdd(run.LeanFrom[0] ?? 0, run.Fingerprint);
+            Assert.Equal(calm[run.LeanFrom[0] ?? 0], run.Fingerprint);
+        }
+        Assert.Equal(steps + 1, calm.Values.Distinct().Count());
+        Assert.Equal(steps + 1, calm.Keys.Distinct().Count());
+        var faults = Enum.GetValues<Fault>();
+        Check("memory and cordons", Runs(600), seed =>
+        {
+            var random = new Random(seed);
+            var plan = FaultPlan.Random(seed);
+            return (Simulated.Single, plan with
+            {
+                AtPhases = [.. plan.AtPhases, ((Phase)(seed % 6), 1 + seed % 5, faults[seed / 6 % faults.Length])],
+                MemoryShort = [random.Next(1, 12), random.Next(1, 30)],
+                Cordons = random.Next(0, 12),
+            }, null!);
+        }, ["workers out of memory", "trials that ask for less", "workers cordoned", "workers uncordoned", "all workers cordoned", "kills at an await", "takeovers", "writes failed", "writes done but said to have failed", "steps done again"], build: Of, calm: calm);
     }
 
     [Theory]
@@ -136,7 +208,7 @@ public sealed class SimulationTests
         return calm.Fingerprint;
     }
 
-    private static void Check(string what, int runs, Func<int, (ExperimentSpec Spec, FaultPlan Plan, string Undisturbed)> schedule, IReadOnlyList<string> mustHappen, int atLeast = 1, Func<int, FaultPlan, string, World>? build = null)
+    private static void Check(string what, int runs, Func<int, (ExperimentSpec Spec, FaultPlan Plan, string Undisturbed)> schedule, IReadOnlyList<string> mustHappen, int atLeast = 1, Func<int, FaultPlan, string, World>? build = null, Dictionary<int, string>? calm = null)
     {
         var only = Variable("SEED");
         var tally = new Tally();
@@ -147,6 +219,12 @@ public sealed class SimulationTests
         {
             var (spec, plan, undisturbed) = schedule(seed);
             var run = Simulated.Run(seed, spec, plan, undisturbed, build);
+            if (calm is not null && run.LeanFrom is [var lean])
+            {
+                run.Tally.Add("trials that ask for less", lean is null ? 0 : 1);
+                if (calm[lean ?? 0] != run.Fingerprint)
+                    run = run with { Violations = [.. run.Violations, $"the results are not those of the undisturbed run that is lean from step {lean}:\n{run.Fingerprint}\ninstead of\n{calm[lean ?? 0]}"] };
+            }
             lock (tally)
             {
                 tally.Add(run.Tally);

@@ -32,6 +32,17 @@ internal sealed class World : IDisposable
         _client = new Silo(this, "client");
         for (var i = 0; i < silos; i++)
             Boot($"silo-{i}");
+        for (var i = 0; i < plan.Cordons; i++)
+            After(0, plan.Until.TotalMilliseconds / 4, CordonOne);
+        // Nobody may wait for a person to uncordon.
+        if (plan.Cordons > 0)
+            After(plan.Until.TotalMilliseconds, 0, _cordoned.Clear);
+
+        void CordonOne()
+        {
+            var worker = $"silo-{Random.Next(silos)}/cpu:0";
+            Tally.Add(_cordoned.Remove(worker) ? "workers uncordoned" : _cordoned.Add(worker) && _cordoned.Count == silos ? "all workers cordoned" : "workers cordoned");
+        }
     }
 
     public Random Random { get; }
@@ -41,8 +52,24 @@ internal sealed class World : IDisposable
     /// <summary>Whether silos write through journals; then the power is cut when all are killed at once, and when the run is over.</summary>
     public bool Journaled { get; }
 
-    /// <summary>Processes so far.</summary>
+    /// <summary>Silos with journals so far.</summary>
     public int Booted { get; set; }
+
+    /// <summary>Silos so far.</summary>
+    public int Processes { get; set; }
+
+    /// <summary>Workers that get no shards, as far as all silos know.</summary>
+    private readonly HashSet<string> _cordoned = [];
+
+    private int _gradients;
+
+    /// <summary>Whether a worker has no room for what it is to compute.</summary>
+    public bool IsMemoryShort() => Plan.MemoryShort.Contains(++_gradients) && Count("workers out of memory");
+
+    public bool IsCordoned(string worker) => _cordoned.Contains(worker);
+
+    /// <summary>Attempts that the silo which begins them dies of.</summary>
+    public Func<ShardToken, bool> Poison { get; init; } = _ => false;
 
     public VirtualTime Time { get; } = new();
 
@@ -213,6 +240,15 @@ internal sealed class World : IDisposable
     public void Fail(Silo silo)
     {
         Tally.Add("silos that ended themselves");
+        Kill(silo);
+    }
+
+    /// <summary>A worker begins an attempt.</summary>
+    public void Begun(AttemptMark mark, Silo silo)
+    {
+        if (!Poison(mark.Token))
+            return;
+        Tally.Add("silos poisoned");
         Kill(silo);
     }
 

@@ -245,6 +245,10 @@ public sealed class JournaledDiskTests : IAsyncDisposable
 
         public Task<IReadOnlyList<string>> ListAsync(string folder) => _disk.ListAsync(folder);
 
+        public ISlate OpenSlate(string path) => _disk.OpenSlate(path);
+
+        public void RemoveSlate(string path) => _disk.RemoveSlate(path);
+
         public IDisposable? TryLock(string path) => _disk.TryLock(path);
 
         public long LengthOf(string path) => _disk.LengthOf(path);

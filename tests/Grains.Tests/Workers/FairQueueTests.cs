@@ -83,7 +83,7 @@ public sealed class FairQueueTests
         using var executor = new DeviceExecutor("cpu:0", new NoEngines(), TimeProvider.System);
         using var cancelled = new CancellationTokenSource();
         var order = new List<string>();
-        var first = executor.RunAsync(new("a"), _ =>
+        var first = executor.RunAsync(new("a"), () => Stream.Null, _ =>
         {
             started.Set();
             return blocked.Wait(TimeSpan.FromSeconds(120));
@@ -100,7 +100,7 @@ public sealed class FairQueueTests
         executor.Dispose();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Do(new("a"), "late", token));
 
-        Task<int> Do(WorkShare share, string name, CancellationToken cancellationToken) => executor.RunAsync(share, _ =>
+        Task<int> Do(WorkShare share, string name, CancellationToken cancellationToken) => executor.RunAsync(share, () => Stream.Null, _ =>
         {
             order.Add(name);
             return 0;

@@ -109,6 +109,23 @@ public sealed class GradientEngineTests : IDisposable
     }
 
     [Fact]
+    public void Spare_LetsGoOfWhatOtherTrialsNeed_AndOfNothingElse()
+    {
+        var plan = Plan(Spec);
+        var start = Start(plan);
+        var expected = _engine.Differentiate(plan, start, 0, 0, CancellationToken.None);
+        Assert.False(_engine.Spare(plan));
+        var other = Plan(Spec with { Train = new TrainSpec { Target = TrainTarget.Lora, Include = ["*to_q*"], Rank = 2 } });
+        _engine.Differentiate(other, Start(other), 0, 0, CancellationToken.None);
+        Assert.True(_engine.Spare(plan));
+        Assert.False(_engine.Spare(plan));
+        Assert.Equal(expected.Gradient, _engine.Differentiate(plan, start, 0, 0, CancellationToken.None).Gradient);
+        // A network to compare with and a judge that this trial does not name.
+        Assert.True(_engine.Spare(Plan(Spec with { Losses = [Spec.Losses[0]], HeldOut = null })));
+        Assert.Equal(expected.Gradient, _engine.Differentiate(plan, start, 0, 0, CancellationToken.None).Gradient);
+    }
+
+    [Fact]
     public void Evaluate_InPartsOrWhole_CountsTheSame()
     {
         var plan = Plan(Spec);
@@ -129,7 +146,7 @@ public sealed class GradientEngineTests : IDisposable
     [Fact]
     public void NothingSelected_SaysWhatThereIs()
     {
-        foreach (var target in Enum.GetValues<TrainTarget>())
+        foreach (var target in new[] { TrainTarget.Weights, TrainTarget.Lora })
         {
             var error = Assert.Throws<InvalidDataException>(() => _engine.Prepare(new TrialPlan(Spec with { Train = new TrainSpec { Include = ["nope*"], Target = target } }, ""), CancellationToken.None));
             Assert.Contains("train.include (nope*) selects nothing to train. The model has", error.Message, StringComparison.Ordinal);

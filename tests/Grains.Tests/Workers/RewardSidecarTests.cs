@@ -178,7 +178,9 @@ public sealed class RewardSidecarTests
     }
 
     // -mean (x − ¾)² with its gradient, as the example computes it.
-    private static HttpResponseMessage Answer(byte[] body)
+    private static HttpResponseMessage Answer(byte[] body) => new(HttpStatusCode.OK) { Content = new ByteArrayContent(Answered(body)) };
+
+    private static byte[] Answered(byte[] body)
     {
         using var scope = NewDisposeScope();
         var folder = Directory.CreateTempSubdirectory("adjointdpm-sidecar-");
@@ -193,7 +195,7 @@ public sealed class RewardSidecarTests
                 Formats.SafetensorsWriter.Write(answered, new Dictionary<string, Tensor> { [RewardWire.Score] = -difference.pow(2).mean([1, 2, 3]), [RewardWire.Gradient] = difference * (-2.0 * x.shape[0] / x.numel()) });
             }
 
-            return new(HttpStatusCode.OK) { Content = new ByteArrayContent(File.ReadAllBytes(answered)) };
+            return File.ReadAllBytes(answered);
         }
         finally
         {
@@ -239,6 +241,72 @@ public sealed class RewardSidecarTests
             var never = new TaskCompletionSource<HttpResponseMessage>(TaskCreationOptions.RunContinuationsAsynchronously);
             await using var cancelled = cancellationToken.Register(() => never.TrySetCanceled(cancellationToken));
             return await never.Task;
+        }
+    }
+
+    /// <summary>The same reward behind a real address, in this process.</summary>
+    internal sealed class Listening : IAsyncDisposable
+    {
+        private readonly HttpListener _listener = new();
+        private readonly Task _serving;
+
+        public Listening()
+        {
+            // A port that was free a moment ago; another one if it no longer is.
+            for (var attempt = 0; ; attempt++)
+            {
+                using var probe = new System.Net.Sockets.TcpListener(IPAddress.Loopback, 0);
+                probe.Start();
+                Address = $"http://127.0.0.1:{((IPEndPoint)probe.LocalEndpoint).Port}/";
+                probe.Stop();
+                _listener.Prefixes.Clear();
+                _listener.Prefixes.Add(Address);
+                try
+                {
+                    _listener.Start();
+                    break;
+                }
+                catch (HttpListenerException) when (attempt < 5)
+                {
+                }
+            }
+
+            _serving = ServeAsync();
+        }
+
+        public string Address { get; }
+
+        public int Asked { get; private set; }
+
+        public async ValueTask DisposeAsync()
+        {
+            _listener.Stop();
+            await _serving;
+            _listener.Close();
+        }
+
+        private async Task ServeAsync()
+        {
+            while (_listener.IsListening)
+            {
+                HttpListenerContext context;
+                try
+                {
+                    context = await _listener.GetContextAsync();
+                }
+                catch (Exception e) when (e is HttpListenerException or ObjectDisposedException)
+                {
+                    return; // stopped
+                }
+
+                Asked++;
+                using var body = new MemoryStream();
+                await context.Request.InputStream.CopyToAsync(body);
+                var answer = Answered(body.ToArray());
+                context.Response.ContentLength64 = answer.Length;
+                await context.Response.OutputStream.WriteAsync(answer);
+                context.Response.Close();
+            }
         }
     }
 }

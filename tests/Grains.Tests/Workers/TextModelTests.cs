@@ -66,6 +66,33 @@ public sealed class TextModelTests : IDisposable
         Assert.Equal(plain.Sums["loss"], slices.Sums["loss"], 1e-5);
     }
 
+    /// <summary>The conditioning, all of it or some tokens, and the latents' noise; also through rewards of one's own and CLIP.</summary>
+    [Theory]
+    [MemberData(nameof(Kinds))]
+    public void Gradient_OfConditionAndNoise_MatchesADirectionalDifference(string kind)
+    {
+        var whole = Spec(kind) with { Train = new TrainSpec { Target = TrainTarget.Condition } };
+        var some = whole with { Train = whole.Train with { Positions = [3, 1] }, Losses = [new LossSpec { Name = LossName.TorchScript, File = Path.Combine(ReferenceFolder.Of("losses"), "reward.pt") }, new LossSpec { Name = LossName.Onnx, File = Path.Combine(ReferenceFolder.Of("losses"), "resnet.onnx"), Column = 1 }, new LossSpec { Name = LossName.TotalVariation, Squared = true }] };
+        foreach (var spec in new[] { whole, some, whole with { Train = new TrainSpec { Target = TrainTarget.Noise }, Training = whole.Training with { Shards = 1 } } })
+        {
+            var plan = Plan(spec);
+            var theta = Moved(_engine.Prepare(plan, CancellationToken.None).Parameters, 0.02f, null);
+            var at = Differentiate(plan, theta);
+            var gradient = MemoryMarshal.Cast<byte, float>(at.Gradient).ToArray();
+            var squared = gradient.Sum(g => (double)g * g);
+            Assert.True(squared > 0);
+            var each = spec.Train.Target == TrainTarget.Noise ? 1 : at.Samples;
+            var step = (float)(2e-4 * Math.Abs(at.Sums["loss"]) / each / squared);
+            var (up, down) = (Moved(theta, step, gradient), Moved(theta, -step, gradient));
+            var upper = MemoryMarshal.Cast<byte, float>(up);
+            var lower = MemoryMarshal.Cast<byte, float>(down);
+            var expected = 0.0;
+            for (var i = 0; i < gradient.Length; i++)
+                expected += gradient[i] * ((double)upper[i] - lower[i]);
+            Assert.Equal(1, (Differentiate(plan, up).Sums["loss"] - Differentiate(plan, down).Sums["loss"]) / each / expected, 0.005);
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Kinds))]
     public void Save_WritesAModelAndLoraFilesThatLoadAsTheSame(string kind)

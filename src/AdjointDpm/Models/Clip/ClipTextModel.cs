@@ -1,3 +1,4 @@
+using AdjointDpm.Formats;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -23,6 +24,27 @@ public sealed class ClipTextModel : nn.Module<Tensor, Tensor>
 
     /// <summary>What the network was built from.</summary>
     public ClipTextConfig Config { get; }
+
+    /// <summary>Loads a folder's <c>config.json</c> and <c>model.safetensors</c>, in float32 on the CPU, without gradients of its own. Tensors of CLIP's vision part are passed over.</summary>
+    /// <param name="folder">Folder of a CLIPTextModel or CLIPTextModelWithProjection.</param>
+    /// <exception cref="ModelConfigException">The configuration is missing, malformed or for another model.</exception>
+    /// <exception cref="SafetensorsException">The weights are missing or do not fit. Nothing stays loaded.</exception>
+    public static ClipTextModel Load(string folder)
+    {
+        var config = ClipTextConfig.Read(Path.Combine(folder, "config.json"));
+        var model = Layers.Blank(ScalarType.Float32, () => new ClipTextModel(config));
+        try
+        {
+            ModuleWeights.Load(model, WeightFiles.Find(folder, "model", null), name =>
+                name.StartsWith("vision_model.", StringComparison.Ordinal) || name is "visual_projection.weight" or "logit_scale" ? null : ClipNames.Current(name));
+            return Layers.Constant(model);
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
 
     /// <summary>The table of token embeddings, [vocabulary, width].</summary>
     public Parameter TokenEmbeddings => text_model.TokenTable;

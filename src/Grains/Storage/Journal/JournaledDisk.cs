@@ -100,23 +100,18 @@ internal sealed class JournaledDisk : IDisk, IAsyncDisposable
 
     public async Task<IReadOnlyList<string>> ListAsync(string folder)
     {
-        await FlushAsync();
+        await SettledAsync(path => Path.GetDirectoryName(path) == folder);
         return await _files.ListAsync(folder);
     }
+
+    public ISlate OpenSlate(string path) => _files.OpenSlate(path);
+
+    public void RemoveSlate(string path) => _files.RemoveSlate(path);
 
     public IDisposable? TryLock(string path) => _files.TryLock(path);
 
     /// <summary>Returns when everything that was asked for is in the journal and in its place.</summary>
-    public async Task FlushAsync()
-    {
-        Task[] pending;
-        lock (_gate)
-        {
-            pending = [.. _pending.Values.Select(path => path.Newest.Done.Task)];
-            Hurry();
-        }
-        await Task.WhenAll(pending);
-    }
+    public Task FlushAsync() => SettledAsync(_ => true);
 
     /// <summary>Brings everything to the disk in its place and removes the journal.</summary>
     public async ValueTask DisposeAsync()
@@ -154,18 +149,32 @@ internal sealed class JournaledDisk : IDisk, IAsyncDisposable
         await _files.DeleteAsync(JournalRecovery.OwnerLock(_folder, _owner), Durability.Seen);
     }
 
-    private async Task SettledAsync(string path)
+    private Task SettledAsync(string path)
     {
-        Task? settled = null;
         lock (_gate)
-            if (_pending.TryGetValue(path, out var pending))
-            {
-                settled = pending.Newest.Done.Task;
-                Hurry();
-            }
-        if (settled is not null)
-            await settled;
+        {
+            if (!_pending.TryGetValue(path, out var pending))
+                return Task.CompletedTask;
+            Hurry();
+            return ToldAsync(pending.Newest);
+        }
     }
+
+    private async Task SettledAsync(Func<string, bool> which)
+    {
+        Entry[] settled;
+        lock (_gate)
+        {
+            settled = [.. _pending.Where(path => which(path.Key)).Select(path => path.Value.Newest)];
+            if (settled.Length > 0)
+                Hurry();
+        }
+        foreach (var entry in settled)
+            await ToldAsync(entry);
+    }
+
+    /// <summary>Goes on where the caller is: the writer completes an entry, and neither it nor another thread may run what waits for that.</summary>
+    private static async Task ToldAsync(Entry entry) => await entry.Done.Task;
 
     /// <summary>Past the journal, which is then told that what it holds of the file counts no more.</summary>
     private async Task ReplaceAsync(string path, ReadOnlyMemory<byte> contents, Durability durability, long version)
@@ -196,14 +205,14 @@ internal sealed class JournaledDisk : IDisk, IAsyncDisposable
             if (durability == Durability.Now)
             {
                 Hurry();
-                return entry.Done.Task;
+                return ToldAsync(entry);
             }
             if (!_waiting)
             {
                 _waiting = true;
                 _ = Start(WaitAsync, _writer);
             }
-            return durability == Durability.Seen ? entry.Done.Task : Task.CompletedTask;
+            return durability == Durability.Seen ? ToldAsync(entry) : Task.CompletedTask;
         }
     }
 

@@ -80,7 +80,7 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
     public async Task<RangeVersion> StepAsync(RangeRound round, double norm)
     {
         Require(round);
-        var (mean, spec, files, before, stateBefore) = (_mean!, _spec!.Optimizer, _files!, _parameters, _optimizer);
+        var (mean, spec, files, before, stateBefore) = (_mean!, _spec!, _files!, _parameters, _optimizer);
         var (parameters, optimizer) = await background.RunAsync(() => StepUpdate.Stepped(mean, norm, round.Step + 1, spec, before, stateBefore));
         var written = await files.WriteAsync(parameters);
         var sha = optimizer.Length == 0 ? null : await files.WriteAsync(TrialFiles.Bytes(optimizer));

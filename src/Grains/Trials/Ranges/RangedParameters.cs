@@ -75,7 +75,7 @@ internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInve
             return new SteppedVersion(norm, "", null, seconds);
         var stepped = await EachAsync(range => range.Grain.StepAsync(round, norm));
         var parameters = await files.JoinedAsync(new VersionParts(1, Parts(stepped, version => version.Parameters.Sha256)));
-        var perParameter = ParameterOptimizer.Of(_spec.Optimizer).StatePerParameter;
+        var perParameter = ParameterOptimizer.Of(_spec).StatePerParameter;
         var optimizer = perParameter == 0 ? null : await files.JoinedAsync(new VersionParts(perParameter, Parts(stepped, version => version.OptimizerSha256!)));
         _stepped = (Whole(parameters, stepped), _ranges);
         return new SteppedVersion(norm, parameters, optimizer, seconds);

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using AdjointDpm.Gradients;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Trials;
 using AdjointDpm.Grains.Tools;
 using AdjointDpm.Models.Classifiers;
 using AdjointDpm.Native;
@@ -21,13 +22,14 @@ internal sealed class GradientEngine : IGradientEngine
     private readonly Device _device;
     private readonly string _name;
     private readonly List<(string Key, LoadedModel Model)> _models = [];
-    private readonly Dictionary<(string Folder, ScalarType Dtype), (string Stamp, ImageClassifier Classifier)> _classifiers = [];
+    private readonly LossNetworks _networks;
 
     public GradientEngine(string name)
     {
         NativeTorch.EnsureLoaded();
         _name = name;
         _device = name.StartsWith("cuda", StringComparison.Ordinal) ? device(name) : CPU;
+        _networks = new LossNetworks(_device);
         if (_device.type == DeviceType.CUDA && !cuda.is_available())
             throw new NotSupportedException($"Device '{name}' was asked for, but libtorch finds no CUDA device. Use a build with CUDA on a host with its driver, or a cpu device.");
     }
@@ -71,14 +73,19 @@ internal sealed class GradientEngine : IGradientEngine
         var (spec, model) = (plan.Spec, Load(plan));
         using var scope = NewDisposeScope();
         model.Use(parameters);
-        var key = new NoiseKey((ulong)spec.Training.Seed, (uint)step, (ushort)shard);
-        var first = ((long)step * spec.Training.Shards + shard) * spec.Training.SamplesPerShard + from;
-        var labels = Labels(model, spec, first, samples);
-        var request = Request(spec, model, labels, key, samples, (uint)from);
-        using var loss = Loss(spec, model, labels, request);
-        using var solved = Sampling.Differentiate(Declared(request, model), loss.Mean, SolveMethods.Gradient(spec.Gradient), cancellationToken);
-        var gradient = TorchBytes.Read(model.Part.Gradients(solved));
-        return new ShardGradient(gradient, samples, loss.Sums(solved.Sample), Statistics(spec, samples, solved.Statistics));
+        var batch = ShardSamples.OfStep(spec, Conditions(model, spec), step, shard, from, samples);
+        var request = Request(spec, model, batch);
+        using var loss = Loss(spec, model, batch, request, cancellationToken);
+        using var solved = ShardSolve.Of(spec, Declared(request, model), () => FieldOf(spec, model, model.Frozen, batch.Conditions), loss, cancellationToken);
+        var of = solved;
+        if (loss.NoiseGradient(request.Noise) is { } direct)
+        {
+            // Of the sum over the batch; the rest is of its mean.
+            using var share = (1.0 / samples).ToScalar();
+            of = solved with { Noise = solved.Noise!.add(direct, share) };
+        }
+        var gradient = TorchBytes.Read(model.Part.Gradients(of, batch));
+        return new ShardGradient(gradient, samples, loss.Sums(solved.Sample, request.Noise), Statistics(spec, samples, solved.Statistics));
     }
 
     public GradientProofReport Prove(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken)
@@ -96,10 +103,10 @@ internal sealed class GradientEngine : IGradientEngine
         {
             using var scope = NewDisposeScope();
             model.Use(parameters);
-            var key = new NoiseKey((ulong)spec.Training.Seed, Step: uint.MaxValue);
-            var labels = Labels(model, spec, 0, check.Samples);
-            var request = Request(spec, model, labels, key, check.Samples);
-            using var loss = Loss(spec, model, labels, request);
+            var batch = new ShardSamples(new NoiseKey((ulong)spec.Training.Seed, Step: uint.MaxValue), 0, 0, check.Samples, 0, ShardSamples.ConditionsOf(spec, Conditions(model, spec), 0, check.Samples));
+            var key = batch.Key;
+            var request = Drawn(spec, model, batch, CounterNoise.Normal(key, model.Shape(check.Samples), model.Dtype, _device));
+            using var loss = Loss(spec, model, batch, request, cancellationToken);
             var proof = GradientProof.Run(
                 Declared(request, model), loss.Mean, SolveMethods.Gradient(spec.Gradient),
                 new()
@@ -126,9 +133,9 @@ internal sealed class GradientEngine : IGradientEngine
         var model = Load(new TrialPlan(spec, ""));
         using var scope = NewDisposeScope();
         var samples = spec.Training.SamplesPerShard;
-        var labels = Labels(model, spec, 0, samples);
-        var request = Request(spec, model, labels, new NoiseKey((ulong)spec.Training.Seed), samples);
-        using var loss = Loss(spec, model, labels, request);
+        var batch = ShardSamples.OfStep(spec, Conditions(model, spec), 0, 0, 0, samples);
+        var request = Request(spec, model, batch);
+        using var loss = Loss(spec, model, batch, request, cancellationToken);
         var measured = MemoryModel.Measure(Declared(request, model), loss.Mean);
         cancellationToken.ThrowIfCancellationRequested();
         var weights = model.Sampled.Networks.Sum(network => network.state_dict().Values.Sum(value => value.numel() * value.element_size()));
@@ -187,13 +194,18 @@ internal sealed class GradientEngine : IGradientEngine
         using var scope = NewDisposeScope();
         model.Use(parameters);
         var heldOut = spec.HeldOut ?? new HeldOutSpec();
-        var labels = Labels(model, spec, firstSample, samples);
-        var request = Request(spec, model, labels, new NoiseKey((ulong)heldOut.Seed), samples, (uint)firstSample);
-        using var loss = Loss(spec, model, labels, request);
-        using var drawn = Sampling.Sample(request, cancellationToken);
-        var sums = loss.Sums(drawn.Sample);
+        var batch = ShardSamples.OfEvaluation(spec, Conditions(model, spec), firstSample, samples);
+        var request = Request(spec, model, batch);
+        using var loss = Loss(spec, model, batch, request, cancellationToken);
+        using var drawn = Draw(spec, request, loss, plan.Guided, cancellationToken);
+        var sums = loss.Sums(drawn.Sample, request.Noise);
         if (heldOut.Classifier is { } judge)
-            sums["accuracy"] = Recognised(ClassifierOf(judge, model.Dtype), model.Sampled.Picture(drawn.Sample), model.Sampled.Classes(labels), judge);
+        {
+            var wanted = heldOut.Label is { } label ? [.. Enumerable.Repeat((long)label, samples)] : model.Sampled.Classes(batch.Conditions);
+            sums["accuracy"] = Recognised(_networks.Classifier(judge, model.Dtype), model.Sampled.Picture(drawn.Sample), wanted, judge);
+        }
+        if (model.Part is NoisePart noise)
+            new NoiseAudit(spec, noise, batch, _networks, model).Count(sums, request, drawn.Sample, cancellationToken);
         return new Evaluation(samples, sums, Statistics(spec, samples, drawn.Statistics));
     }
 
@@ -202,55 +214,126 @@ internal sealed class GradientEngine : IGradientEngine
         using var threads = ThreadCount.Enter(plan.Spec.Resources.Threads);
         var (spec, model) = (plan.Spec, Load(plan));
         using var scope = NewDisposeScope();
-        var columns = model.Sampled.Conditions(spec, folder => ClassifierOf(folder, model.Dtype).Classes) is { Length: > 0 } classes ? classes.Length : 8;
-        var pictures = new[] { before, after }.Select(version =>
+        var columns = Conditions(model, spec) is { Length: > 0 } classes ? classes.Length : 8;
+        if (FixedSamples.Are(spec))
+            columns = Math.Min(columns == 1 ? 8 : columns, FixedSamples.Total(spec) / FixedSamples.Restarts(spec));
+        var pictures = new[] { before, after }.Select((version, n) =>
         {
             model.Use(version);
-            return Sheet(spec, model, columns, cancellationToken);
+            return Sheet(spec, model, columns, guided: n == 1 && spec.Train.Target == TrainTarget.None, cancellationToken);
         }).ToArray();
         SampleSheet.Write(folder, pictures[0], pictures[1], columns);
-        LossCurve.Write(Path.Combine(folder, "loss.svg"), [.. Trials.TrialFiles.ReadMetrics(metricsFile).Select(record => record.Metrics["loss"])]);
+        LossCurve.Write(Path.Combine(folder, "loss.svg"), [.. TrialFiles.ReadMetrics(metricsFile).Select(record => record.Metrics["loss"])]);
         File.Copy(metricsFile, Path.Combine(folder, "metrics.jsonl"));
-        model.Sampled.Save(Path.Combine(folder, "model"), model.Part.Adapters);
+        if (model.Part.ChangesModel)
+            model.Sampled.Save(Path.Combine(folder, "model"), model.Part.Adapters);
         model.Part.SaveBeside(folder, model.Sampled, spec);
+    }
+
+    /// <summary>Each loss of a spec that looks at pictures, on samples of its model, in float64 where the loss can.</summary>
+    public IReadOnlyList<RewardFitness> CheckRewards(ExperimentSpec spec, int samples, CancellationToken cancellationToken)
+    {
+        using var threads = ThreadCount.Enter(spec.Resources.Threads);
+        var found = new List<RewardFitness>();
+        for (var i = 0; i < spec.Losses.Count; i++)
+        {
+            // A loss of x_T, for which no pictures stand.
+            if (spec.Losses[i].Name == LossName.NoiseNorm)
+                continue;
+            // What comes over a wire comes in float32.
+            var dtype = spec.Losses[i].Name == LossName.Sidecar ? spec.Model.Dtype == NumberFormat.Float64 ? NumberFormat.Float32 : spec.Model.Dtype : NumberFormat.Float64;
+            var one = spec with { Losses = [spec.Losses[i]], Model = spec.Model with { Dtype = dtype } };
+            var model = Load(new TrialPlan(one, ""));
+            using var scope = NewDisposeScope();
+            var batch = new ShardSamples(new NoiseKey((ulong)spec.Training.Seed, Step: uint.MaxValue), 0, 0, samples, 0, ShardSamples.ConditionsOf(spec, Conditions(model, one), 0, samples));
+            var request = Drawn(one, model, batch, CounterNoise.Normal(batch.Key, model.Shape(samples), model.Dtype, _device));
+            using var drawn = Sampling.Sample(request, cancellationToken);
+            var name = $"losses[{i}] {ExperimentSpecJson.NameOf(spec.Losses[i].Name)}";
+            Tensor at;
+            using (no_grad())
+                at = model.Sampled.Picture(drawn.Sample).detach();
+            using var parts = new LossParts(BatchOf(one, model, batch, request, cancellationToken));
+            var loss = parts.Make(spec.Losses[i], i, out var owned);
+            found.Add(RewardChecks.Of(name, loss, at));
+            owned?.Dispose();
+        }
+        return found;
+    }
+
+    public bool Spare(TrialPlan plan)
+    {
+        var (key, dtype) = (KeyOf(plan.Spec), LoadedModel.DtypeOf(plan.Spec));
+        var unused = _models.Where(entry => entry.Key != key).ToList();
+        foreach (var entry in unused)
+            Forget(entry.Key);
+        var others = _networks.Spare(plan.Spec, dtype);
+        var frozen = !NeedsFrozen(plan.Spec) && _models.Count == 1 && _models[0].Model.DropFrozen();
+        return unused.Count > 0 || others || frozen;
     }
 
     public void Dispose()
     {
         foreach (var (_, model) in _models)
             model.Dispose();
-        foreach (var (_, classifier) in _classifiers.Values)
-            classifier.Dispose();
+        _networks.Dispose();
     }
 
-    /// <summary>Samples on seeds of their own, row by row, one column for each class: pixels in [-1, 1].</summary>
-    private SheetPixels Sheet(ExperimentSpec spec, LoadedModel model, int columns, CancellationToken cancellationToken)
+    /// <summary>Samples on seeds of their own, row by row, one column for each class: pixels in [-1, 1]. Of a fixed set its own samples, one start of each.</summary>
+    private SheetPixels Sheet(ExperimentSpec spec, LoadedModel model, int columns, bool guided, CancellationToken cancellationToken)
     {
         var seed = (ulong)(spec.HeldOut ?? new HeldOutSpec()).Seed;
-        var rows = new List<float[]>();
+        var (conditions, isFixed, restarts) = (Conditions(model, spec), FixedSamples.Are(spec), FixedSamples.Restarts(spec));
+        var rows = Math.Min(spec.Checkpoint.SheetRows, isFixed ? FixedSamples.Total(spec) / restarts / columns : int.MaxValue);
+        var values = new List<float[]>();
         long[] shape = [];
-        for (var row = 0; row < spec.Checkpoint.SheetRows; row++)
+        // Samples of a fixed set may be of several shards, so one after another.
+        var pieces = isFixed
+            ? Enumerable.Range(0, rows * columns).Select(i => ShardSamples.OfEvaluation(spec, conditions, i * restarts, 1))
+            : Enumerable.Range(0, rows).Select(row => new ShardSamples(new NoiseKey(seed, Step: 1), 0, row * columns, columns, (long)row * columns, ShardSamples.ConditionsOf(spec, conditions, (long)row * columns, columns)));
+        foreach (var batch in pieces)
         {
             using var scope = NewDisposeScope();
-            var request = Request(spec, model, Labels(model, spec, (long)row * columns, columns), new NoiseKey(seed, Step: 1), columns, (uint)(row * columns));
-            using var drawn = Sampling.Sample(request, cancellationToken);
+            var request = Request(spec, model, batch);
+            using var loss = guided ? Loss(spec, model, batch, request, cancellationToken) : null;
+            using var drawn = Draw(spec, request, loss, guided, cancellationToken);
             using var frozen = no_grad();
             var pictures = model.Sampled.Picture(drawn.Sample);
             shape = pictures.shape;
-            rows.Add(pictures.to(ScalarType.Float32).cpu().contiguous().data<float>().ToArray());
+            values.Add(pictures.to(ScalarType.Float32).cpu().contiguous().data<float>().ToArray());
         }
-        return new SheetPixels([.. rows.SelectMany(row => row)], (int)shape[1], (int)shape[2], (int)shape[3]);
+        return new SheetPixels([.. values.SelectMany(row => row)], (int)shape[1], (int)shape[2], (int)shape[3]);
     }
 
-    /// <summary>The solve of the spec, from the noise of a key.</summary>
-    private SampleRequest Request(ExperimentSpec spec, LoadedModel model, long[] labels, NoiseKey key, int samples, uint first = 0) => new()
+    private static SampleResult Draw(ExperimentSpec spec, SampleRequest request, TrialLoss? loss, bool guided, CancellationToken cancellationToken) => !guided || spec.Sample.LookAhead is not { } ahead
+        ? Sampling.Sample(request, cancellationToken)
+        : Sampling.Sample(
+            request,
+            new LookAheadGuidance
+            {
+                // A sum, so that a sample's gradient does not depend on how many are drawn together.
+                Loss = x => loss!.PerSample(x).sum(),
+                Ahead = ahead.Steps,
+                Strength = ahead.Strength,
+                Normalise = ahead.Normalize,
+                From = ahead.From,
+                Until = ahead.Until,
+                Repeats = ahead.Repeats,
+            },
+            cancellationToken);
+
+    /// <summary>The solve of the spec, from the noise of a batch.</summary>
+    private SampleRequest Request(ExperimentSpec spec, LoadedModel model, ShardSamples batch) => Drawn(spec, model, batch, model.Part is NoisePart part
+        ? part.Of(batch.Shard, batch.From, batch.Count)
+        : CounterNoise.Normal(batch.Key, model.Shape(batch.Count), model.Dtype, _device, (uint)batch.From));
+
+    private static SampleRequest Drawn(ExperimentSpec spec, LoadedModel model, ShardSamples batch, Tensor noise) => new()
     {
-        Field = FieldOf(spec, model, model.Sampled, labels),
-        Noise = CounterNoise.Normal(key, model.Shape(samples), model.Dtype, _device, first),
+        Field = FieldOf(spec, model, model.Sampled, batch.Conditions),
+        Noise = noise,
         Grid = SolveMethods.Grid(spec.Sample, model.Schedule),
         Sampler = SolveMethods.Sampler(spec.Sample),
-        Key = key,
-        FirstSample = first,
+        Key = batch.Key,
+        FirstSample = (uint)batch.From,
     };
 
     private static NoiseField FieldOf(ExperimentSpec spec, LoadedModel model, SampledModel network, long[] labels) =>
@@ -266,18 +349,32 @@ internal sealed class GradientEngine : IGradientEngine
         return parts.Length > 1 && int.TryParse(parts[1], out _) ? $"{parts[0]}.{parts[1]}" : parts[0];
     }
 
-    private TrialLoss Loss(ExperimentSpec spec, LoadedModel model, long[] labels, SampleRequest request) =>
-        new(spec, folder => ClassifierOf(folder, model.Dtype), model.Sampled.Classes(labels), model.Sampled.Channels, model.Sampled.Picture, () =>
-        {
-            using var drawn = Sampling.Sample(request with { Field = FieldOf(spec, model, model.Frozen, labels) });
-            return drawn.Sample.view_as(drawn.Sample);
-        });
+    private TrialLoss Loss(ExperimentSpec spec, LoadedModel model, ShardSamples batch, SampleRequest request, CancellationToken cancellationToken) => new(BatchOf(spec, model, batch, request, cancellationToken));
 
-    private long[] Labels(LoadedModel model, ExperimentSpec spec, long first, int samples)
+    private LossBatch BatchOf(ExperimentSpec spec, LoadedModel model, ShardSamples batch, SampleRequest request, CancellationToken cancellationToken) => new()
     {
-        var classes = model.Sampled.Conditions(spec, folder => ClassifierOf(folder, model.Dtype).Classes);
-        return classes.Length == 0 ? [] : [.. Enumerable.Range(0, samples).Select(i => (long)classes[(first + i) % classes.Length])];
-    }
+        Spec = spec,
+        Networks = _networks,
+        Dtype = model.Dtype,
+        Device = _device,
+        Labels = model.Sampled.Classes(batch.Conditions),
+        Conditions = batch.Conditions,
+        Channels = model.Sampled.Channels,
+        Picture = model.Sampled.Picture,
+        Step = (uint)batch.Step,
+        Cancellation = cancellationToken,
+        Frozen = () =>
+        {
+            // Where the noise itself is trained, what was there before is the sample of the noise that it began with.
+            var untrained = model.Part is NoisePart part
+                ? request with { Noise = part.Centre(batch.Shard, batch.From, batch.Count) }
+                : request with { Field = FieldOf(spec, model, model.Frozen, batch.Conditions) };
+            using var drawn = Sampling.Sample(untrained, cancellationToken);
+            return drawn.Sample.view_as(drawn.Sample);
+        },
+    };
+
+    private int[] Conditions(LoadedModel model, ExperimentSpec spec) => model.Sampled.Conditions(spec, folder => _networks.Classifier(folder, model.Dtype).Classes);
 
     private static double Recognised(ImageClassifier judge, Tensor samples, long[] labels, string path)
     {
@@ -289,12 +386,10 @@ internal sealed class GradientEngine : IGradientEngine
         return said.Zip(labels).Count(pair => pair.First == pair.Second);
     }
 
-    /// <summary>The trial's model and all classifiers it names. Outside any dispose scope, since they are kept.</summary>
+    /// <summary>The trial's model and all networks its losses name. Outside any dispose scope, since they are kept.</summary>
     private LoadedModel Load(TrialPlan plan)
     {
-        foreach (var folder in plan.Spec.Losses.Select(loss => loss.Classifier).Append(plan.Spec.HeldOut?.Classifier))
-            if (folder is not null)
-                LoadClassifier(folder, LoadedModel.DtypeOf(plan.Spec));
+        _networks.Load(plan.Spec, LoadedModel.DtypeOf(plan.Spec));
         var key = KeyOf(plan.Spec);
         var index = _models.FindIndex(entry => entry.Key == key);
         if (index >= 0)
@@ -312,10 +407,14 @@ internal sealed class GradientEngine : IGradientEngine
         var model = _models[^1].Model;
         if (plan.ModelSha256.Length > 0 && plan.ModelSha256 != model.Sha256)
             throw new InvalidDataException($"The model at '{plan.Spec.Model.Path}' is not the one the trial began with (SHA-256 {model.Sha256[..12]}…, not {plan.ModelSha256[..12]}…). Put the same files on every host and do not change them while a trial runs.");
-        if (plan.Spec.Losses.Any(loss => loss is { Name: LossName.PixelDistance, Reference: null }))
+        if (NeedsFrozen(plan.Spec))
             model.LoadFrozen();
         return model;
     }
+
+    /// <summary>Whether the untrained network is looked at, too. Where the noise is trained it is the network itself.</summary>
+    private static bool NeedsFrozen(ExperimentSpec spec) => spec.Train.Target != TrainTarget.Noise
+        && (spec.Gradient.Method == GradientName.AdjointMatching || spec.Losses.Any(loss => loss is { Name: LossName.PixelDistance or LossName.Content or LossName.Perceptual or LossName.GaussianDivergence, Reference: null }));
 
     private void Forget(string key)
     {
@@ -328,22 +427,8 @@ internal sealed class GradientEngine : IGradientEngine
 
     private static string KeyOf(ExperimentSpec spec) =>
         string.Join('|', LoadedModel.Stamp(spec.Model.Path), spec.Model.Dtype, spec.Train.Target, string.Join(',', spec.Train.Include), spec.Train.Rank, spec.Train.Alpha, spec.Train.Target == TrainTarget.Lora ? spec.Training.Seed : 0,
+            string.Join(',', spec.Train.Positions ?? []), spec.Train.Target == TrainTarget.Noise ? $"{spec.Training.Seed}/{spec.Training.Shards}x{spec.Training.SamplesPerShard}/{spec.Train.Noise?.Box}" : "",
             string.Join('\n', spec.Sample.Prompts ?? []), spec.Sample.NegativePrompt, string.Join(',', spec.Sample.Classes ?? []), spec.Sample.Height, spec.Sample.Width, spec.Model.Checkpointing, spec.Model.DecoderSlices, spec.Model.DecoderTiles, spec.Model.FusedAttention);
-
-    /// <summary>Judges compute in the network's dtype, so that a float64 run is one throughout.</summary>
-    private ImageClassifier ClassifierOf(string folder, ScalarType dtype) => _classifiers[(folder, dtype)].Classifier;
-
-    private void LoadClassifier(string folder, ScalarType dtype)
-    {
-        var stamp = LoadedModel.Stamp(folder);
-        if (_classifiers.TryGetValue((folder, dtype), out var known) && known.Stamp == stamp)
-            return;
-        known.Classifier?.Dispose();
-        _classifiers.Remove((folder, dtype));
-        var classifier = ClassifierFolder.Load(folder);
-        classifier.to(_device, dtype);
-        _classifiers[(folder, dtype)] = (stamp, classifier);
-    }
 
     private WorkStatistics Statistics(ExperimentSpec spec, int samples, SolveStatistics solve) => new()
     {

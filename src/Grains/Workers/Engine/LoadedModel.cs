@@ -35,7 +35,7 @@ internal sealed class LoadedModel : IDisposable
             var other => throw new NotSupportedException($"'{spec.Model.Path}' holds a {other}; experiments train {nameof(UNet2DModel)} networks and the {nameof(UNet2DConditionModel)} of Stable Diffusion 1, 2 and XL."),
         };
         Sampled.Spare(spec.Model);
-        Part = TrainedPart.Of(Network, spec.Train, spec.Training.Seed);
+        Part = TrainedPart.Of(Sampled, spec, Dtype, device);
         Schedule = _folder.ReadScheduler().Schedule();
         Prediction = _folder.ReadScheduler().Prediction;
     }
@@ -76,6 +76,16 @@ internal sealed class LoadedModel : IDisposable
 
     public void LoadFrozen() => _frozen ??= Sampled is TextModel text ? text.Untrained() : new PictureModel(_folder, LoadUnet());
 
+    /// <summary>False when there was none.</summary>
+    public bool DropFrozen()
+    {
+        if (_frozen is null)
+            return false;
+        _frozen.Dispose();
+        _frozen = null;
+        return true;
+    }
+
     public void Use(ParameterVersion version)
     {
         if (_version == version.Sha256)
@@ -101,6 +111,8 @@ internal sealed class LoadedModel : IDisposable
     public static string Stamp(string folder)
     {
         var stamp = new StringBuilder(folder);
+        if (new FileInfo(folder) is { Exists: true } single)
+            stamp.Append(CultureInfo.InvariantCulture, $"|{single.Length}:{single.LastWriteTimeUtc.Ticks}");
         if (Directory.Exists(folder))
             foreach (var file in new DirectoryInfo(folder).EnumerateFiles("*", SearchOption.AllDirectories).OrderBy(file => file.FullName, StringComparer.Ordinal))
                 stamp.Append(CultureInfo.InvariantCulture, $"|{file.FullName}:{file.Length}:{file.LastWriteTimeUtc.Ticks}");

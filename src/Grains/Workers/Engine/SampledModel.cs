@@ -32,6 +32,9 @@ internal abstract class SampledModel : IDisposable
     /// <summary>The network as a noise field, for samples by what they are asked to show.</summary>
     public abstract NoiseField Field(long[] conditions, double guidance);
 
+    /// <summary>What of the conditioning can be trained: afterwards fields are made of it. For the model that is trained, not for the frozen one.</summary>
+    public abstract TrainedConditioning Conditioning(ExperimentSpec spec);
+
     /// <summary>Sampled values as pictures in [-1, 1], differentiably.</summary>
     public abstract Tensor Picture(Tensor sample);
 
@@ -67,6 +70,8 @@ internal abstract class SampledModel : IDisposable
 /// <summary>A network that draws pictures themselves, of classes or of nothing in particular.</summary>
 internal sealed class PictureModel(DiffusersFolder folder, UNet2DModel network) : SampledModel
 {
+    private Tensor? _classes;
+
     public override nn.Module Network => network;
 
     public override IEnumerable<nn.Module> Networks => [network];
@@ -93,6 +98,15 @@ internal sealed class PictureModel(DiffusersFolder folder, UNet2DModel network) 
         return conditions.Length == 0 ? network.Field() : network.Field(tensor(conditions, device: network.parameters().First().device), guidance);
     }
 
+    public override TrainedConditioning Conditioning(ExperimentSpec spec)
+    {
+        if (network.Config.NumClassEmbeds is null)
+            throw new InvalidDataException($"train.target is condition, but the model at '{folder.Path}' has no classes. Choose another target.");
+        var table = network.get_parameter("class_embedding.weight")!;
+        _classes = table.detach().unsqueeze(0).DetachFromDisposeScope();
+        return new TrainedConditioning(_classes, table, "class_embedding.weight");
+    }
+
     public override Tensor Picture(Tensor sample) => sample;
 
     public override void Spare(ModelSpec spec)
@@ -112,5 +126,9 @@ internal sealed class PictureModel(DiffusersFolder folder, UNet2DModel network) 
 
     public override void SaveLora(Lora lora, string target, IReadOnlyDictionary<string, string> about) => lora.Save(Path.Combine(target, "pytorch_lora_weights.safetensors"));
 
-    public override void Dispose() => network.Dispose();
+    public override void Dispose()
+    {
+        _classes?.Dispose();
+        network.Dispose();
+    }
 }

@@ -35,7 +35,8 @@ internal static class SolveMethods
         GradientName.LowVariance => GradientMethod.LowVariance(gradient.Noisings ?? 2),
         GradientName.Reversible => GradientMethod.Reversible,
         GradientName.AdjointDeis => GradientMethod.AdjointDeis(gradient.Order ?? 1),
-        GradientName.Discrete => GradientMethod.Discrete,
+        // Estimators of training are made of the discrete adjoint's products: where a method of a whole solve is wanted, it is that.
+        GradientName.Discrete or GradientName.AlignProp or GradientName.ReFL or GradientName.AdjointMatching => GradientMethod.Discrete,
         var other => throw new NotSupportedException($"gradient.method {other} is not known to this worker. Update it."),
     };
 

@@ -17,6 +17,7 @@ internal sealed class TextModel : SampledModel
     private readonly SampleSpec _sample;
     private readonly bool _shared;
     private readonly Dictionary<string, PromptEmbeddings> _prompts;
+    private Tensor? _trained;
 
     public TextModel(string path, SampleSpec sample, Device device, ScalarType dtype)
         : this(StableDiffusionFolder.Open(path), sample, null, device, dtype)
@@ -73,7 +74,20 @@ internal sealed class TextModel : SampledModel
         var (height, width) = Size();
         var prompts = Together([.. conditions.Select(c => Encoded(_sample.Prompts![(int)c]))]);
         var negative = guidance == 1 ? null : Together([.. conditions.Select(_ => Encoded(_sample.NegativePrompt))]);
-        return _model.Field(prompts, negative, guidance, new PictureSize(height, width));
+        if (_trained is null)
+            return _model.Field(prompts, negative, guidance, new PictureSize(height, width));
+        using var frozen = no_grad();
+        var states = _trained.index_select(0, tensor(conditions, device: _trained.device));
+        return _model.Field(prompts with { States = states }, negative, guidance, new PictureSize(height, width)).With(TrainedConditioning.Name, states);
+    }
+
+    public override TrainedConditioning Conditioning(ExperimentSpec spec)
+    {
+        using var scope = NewDisposeScope();
+        using var frozen = no_grad();
+        Conditions(spec, _ => 0);
+        _trained = cat([.. spec.Sample.Prompts!.Select(prompt => Encoded(prompt).States)], 0).DetachFromDisposeScope();
+        return new TrainedConditioning(_trained, null, "prompt_embeds");
     }
 
     public override Tensor Picture(Tensor sample) => _model.Decode(sample);
@@ -114,6 +128,7 @@ internal sealed class TextModel : SampledModel
             return;
         }
 
+        _trained?.Dispose();
         foreach (var prompt in _prompts.Values)
             prompt.Dispose();
         _model.Dispose();

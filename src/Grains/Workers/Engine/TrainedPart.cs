@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.IO.Enumeration;
-using AdjointDpm.Gradients;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Models;
 using AdjointDpm.Samplers;
@@ -21,18 +20,33 @@ internal abstract class TrainedPart : IDisposable
     public abstract void Apply();
 
     /// <summary>Gradients of <see cref="Values"/> from those of a solve, in the current dispose scope.</summary>
-    public abstract IReadOnlyList<Tensor> Gradients(SampleGradients solved);
+    /// <param name="solved">The solve of a shard's samples, or of some of them.</param>
+    /// <param name="batch">Which samples these are.</param>
+    public abstract IReadOnlyList<Tensor> Gradients(ShardSolve solved, ShardSamples batch);
 
     /// <summary>The adapters that are trained; null when weights themselves are.</summary>
     public virtual Lora? Adapters => null;
+
+    /// <summary>Whether the network's weights are other ones after training, so that it is worth writing.</summary>
+    public virtual bool ChangesModel => true;
 
     /// <summary>Writes what belongs beside the tuned network.</summary>
     public abstract void SaveBeside(string folder, SampledModel model, ExperimentSpec spec);
 
     public abstract void Dispose();
 
-    public static TrainedPart Of(nn.Module network, TrainSpec spec, int seed)
+    public static TrainedPart Of(SampledModel model, ExperimentSpec experiment, ScalarType dtype, Device device)
     {
+        var (network, spec, seed) = (model.Network, experiment.Train, experiment.Training.Seed);
+        switch (spec.Target)
+        {
+            case TrainTarget.Noise:
+                return new NoisePart(experiment, model.Shape(1), dtype, device);
+            case TrainTarget.Condition:
+                return new ConditionPart(model.Conditioning(experiment), spec.Positions);
+            case TrainTarget.None:
+                return new NothingPart();
+        }
         bool Matches(string name) => spec.Include.Any(pattern => FileSystemName.MatchesSimpleExpression(pattern, name, ignoreCase: false));
         try
         {
@@ -45,6 +59,30 @@ internal abstract class TrainedPart : IDisposable
             var names = network.named_parameters().Select(p => p.name).ToList();
             throw new InvalidDataException($"train.include ({string.Join(", ", spec.Include)}) selects nothing to train. The model has {names.Count} parameters, such as {string.Join(", ", names.Take(3))}.", e);
         }
+    }
+
+    /// <summary>Nothing is trained: one number stands for it, so that the rest of a trial goes on as ever.</summary>
+    private sealed class NothingPart : TrainedPart
+    {
+        private readonly Tensor _one = zeros(1).DetachFromDisposeScope();
+
+        public override IReadOnlyList<Tensor> Values => [_one];
+
+        public override bool ChangesModel => false;
+
+        public override NoiseField Declare(NoiseField field) => field;
+
+        public override void Apply()
+        {
+        }
+
+        public override IReadOnlyList<Tensor> Gradients(ShardSolve solved, ShardSamples batch) => [zeros(1)];
+
+        public override void SaveBeside(string folder, SampledModel model, ExperimentSpec spec)
+        {
+        }
+
+        public override void Dispose() => _one.Dispose();
     }
 
     private sealed class WeightsPart : TrainedPart
@@ -66,7 +104,7 @@ internal abstract class TrainedPart : IDisposable
         {
         }
 
-        public override IReadOnlyList<Tensor> Gradients(SampleGradients solved) => [.. _weights.Select(weight => solved.Inputs[weight.Name])];
+        public override IReadOnlyList<Tensor> Gradients(ShardSolve solved, ShardSamples batch) => [.. _weights.Select(weight => solved.Inputs[weight.Name])];
 
         public override void SaveBeside(string folder, SampledModel model, ExperimentSpec spec)
         {
@@ -87,7 +125,7 @@ internal abstract class TrainedPart : IDisposable
 
         public override void Apply() => lora.Fold();
 
-        public override IReadOnlyList<Tensor> Gradients(SampleGradients solved) => lora.Gradients([.. lora.WeightNames.Select(name => solved.Inputs[name])]);
+        public override IReadOnlyList<Tensor> Gradients(ShardSolve solved, ShardSamples batch) => lora.Gradients([.. lora.WeightNames.Select(name => solved.Inputs[name])]);
 
         public override void SaveBeside(string folder, SampledModel model, ExperimentSpec spec) => model.SaveLora(lora, Path.Combine(folder, "lora"), new Dictionary<string, string>
         {

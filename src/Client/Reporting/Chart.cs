@@ -1,0 +1,126 @@
+using System.Globalization;
+using System.Xml.Linq;
+
+namespace AdjointDpm.Client.Reporting;
+
+/// <summary>A line of a chart.</summary>
+/// <param name="Name">For those who cannot see it, and under the pointer.</param>
+/// <param name="Points">Points.</param>
+/// <param name="Best">Whether it is the one to look at.</param>
+internal sealed record ChartLine(string Name, IReadOnlyList<(double X, double Y)> Points, bool Best);
+
+/// <summary>A dot of a chart.</summary>
+internal sealed record ChartDot(string Name, double X, double Y, bool Best);
+
+/// <summary>Charts as SVG inside the page. Their colours are the page's, so that they follow light, dark and paper; plotting packages write colours of their own.</summary>
+internal static class Chart
+{
+    private const double Width = 640, Height = 280, Left = 66, Right = 16, Top = 14, Bottom = 38;
+
+    /// <summary>Lines over steps, and dots beside them.</summary>
+    public static XElement Lines(string title, string x, IReadOnlyList<ChartLine> lines, IReadOnlyList<ChartDot> dots)
+    {
+        var points = lines.SelectMany(line => line.Points).Concat(dots.Select(dot => (dot.X, dot.Y))).Where(IsFinite).ToList();
+        var (horizontal, vertical) = (Axis.Of(points.Select(point => point.Item1), log: false), Axis.Of(points.Select(point => point.Item2), log: null));
+        return Svg(title,
+            Frame(horizontal, vertical, x),
+            lines.OrderBy(line => line.Best).Select(line => new XElement("polyline", new XAttribute("class", line.Best ? "line best" : "line"), new XAttribute("points", Points(line.Points.Where(IsFinite), horizontal, vertical)), Tip(line.Name))),
+            dots.Where(dot => IsFinite((dot.X, dot.Y))).Select(dot => Dot(dot, horizontal, vertical)));
+    }
+
+    /// <summary>Dots over a parameter, by a logarithmic scale where that is more even.</summary>
+    public static XElement Dots(string title, string x, IReadOnlyList<ChartDot> dots, IReadOnlyList<string>? categories = null)
+    {
+        var vertical = Axis.Of(dots.Select(dot => dot.Y), log: null);
+        var horizontal = categories is null ? Axis.Of(dots.Select(dot => dot.X), log: null) : Axis.Categories(categories);
+        return Svg(title, Frame(horizontal, vertical, x), dots.OrderBy(dot => dot.Best).Select(dot => Dot(dot, horizontal, vertical)));
+    }
+
+    /// <summary>A line for each trial through its value of each parameter, and of the objective.</summary>
+    /// <param name="title">For those who cannot see it.</param>
+    /// <param name="axes">Name, and its distinct values when they are words.</param>
+    /// <param name="rows">Name, place on every axis (of words: their index), whether it is the best.</param>
+    public static XElement Parallel(string title, IReadOnlyList<(string Name, IReadOnlyList<string>? Words)> axes, IReadOnlyList<(string Name, double[] Values, bool Best)> rows)
+    {
+        var scales = axes.Select((axis, i) => axis.Words is { } words ? Axis.Categories(words) : Axis.Of(rows.Select(row => row.Values[i]), log: null)).ToArray();
+        double X(int i) => axes.Count == 1 ? Width / 2 : Left + 20 + i * (Width - Left - Right - 60) / (axes.Count - 1);
+        double Y(int i, double value) => Height - Bottom - scales[i].At(value) * (Height - Bottom - Top - 12);
+        return Svg(title,
+            axes.Select((axis, i) => new object[]
+            {
+                new XElement("path", new XAttribute("class", "axis"), new XAttribute("d", $"M{N(X(i))} {N(Top + 12)}V{N(Height - Bottom)}")),
+                Text(X(i), Height - Bottom + 18, "middle", axis.Name),
+                scales[i].Ticks.Select(tick => Text(X(i) + 5, Height - Bottom - tick.At * (Height - Bottom - Top - 12) - 4, "start", tick.Label, "tick")),
+            }),
+            rows.OrderBy(row => row.Best).Select(row => new XElement("polyline", new XAttribute("class", row.Best ? "line best" : "line"),
+                new XAttribute("points", string.Join(' ', row.Values.Select((value, i) => $"{N(X(i))},{N(Y(i, value))}"))), Tip(row.Name))));
+    }
+
+    private static XElement Svg(string title, params object[] content) => new("svg",
+        new XAttribute("viewBox", $"0 0 {Width} {Height}"), new XAttribute("role", "img"), new XAttribute("aria-label", title), content);
+
+    private static object[] Frame(Axis horizontal, Axis vertical, string x) =>
+    [
+        vertical.Ticks.Select(tick =>
+        {
+            var y = Height - Bottom - tick.At * (Height - Bottom - Top);
+            return new object[] { new XElement("path", new XAttribute("class", "grid"), new XAttribute("d", $"M{Left} {N(y)}H{Width - Right}")), Text(Left - 6, y + 4, "end", tick.Label, "tick") };
+        }),
+        horizontal.Ticks.Select(tick => Text(Left + tick.At * (Width - Left - Right), Height - Bottom + 16, "middle", tick.Label, "tick")),
+        Text((Left + Width - Right) / 2, Height - 4, "middle", x),
+    ];
+
+    private static XElement Dot(ChartDot dot, Axis horizontal, Axis vertical)
+    {
+        var (x, y) = (Left + horizontal.At(dot.X) * (Width - Left - Right), Height - Bottom - vertical.At(dot.Y) * (Height - Bottom - Top));
+        return new XElement("circle", new XAttribute("class", dot.Best ? "dot best" : "dot"), new XAttribute("cx", N(x)), new XAttribute("cy", N(y)), new XAttribute("r", dot.Best ? 5 : 3.5), Tip(dot.Name));
+    }
+
+    private static string Points(IEnumerable<(double X, double Y)> points, Axis horizontal, Axis vertical) =>
+        string.Join(' ', points.Select(point => $"{N(Left + horizontal.At(point.X) * (Width - Left - Right))},{N(Height - Bottom - vertical.At(point.Y) * (Height - Bottom - Top))}"));
+
+    private static XElement Tip(string text) => new("title", text);
+
+    private static XElement Text(double x, double y, string anchor, string text, string kind = "label") =>
+        new("text", new XAttribute("x", N(x)), new XAttribute("y", N(y)), new XAttribute("text-anchor", anchor), new XAttribute("class", kind), text);
+
+    private static bool IsFinite((double X, double Y) point) => double.IsFinite(point.X) && double.IsFinite(point.Y);
+
+    private static string N(double value) => value.ToString("0.#", CultureInfo.InvariantCulture);
+
+    /// <summary>Where a value lies between the ends, and what is written there.</summary>
+    private sealed record Axis(Func<double, double> At, IReadOnlyList<(double At, string Label)> Ticks)
+    {
+        /// <summary>Above this ratio of largest to smallest a scale is logarithmic.</summary>
+        private const double Wide = 50;
+
+        public static Axis Of(IEnumerable<double> all, bool? log)
+        {
+            var values = all.Where(double.IsFinite).ToList();
+            var (least, most) = values.Count == 0 ? (0, 1) : (values.Min(), values.Max());
+            if (log ?? (least > 0 && most / least > Wide))
+            {
+                var spread = Math.Log10(most / least) * 0.03;
+                var (low, high) = (Math.Log10(least) - spread, Math.Log10(most) + spread);
+                var powers = Enumerable.Range((int)Math.Ceiling(low - 1e-9), Math.Max(0, (int)Math.Floor(high + 1e-9) - (int)Math.Ceiling(low - 1e-9) + 1)).Select(power => Math.Pow(10, power)).ToList();
+                var marks = powers.Count is >= 2 and <= 8 ? powers : [least, Math.Sqrt(least * most), most];
+                double Place(double value) => (Math.Log10(value) - low) / (high - low);
+                return new Axis(Place, [.. marks.Select(mark => (Place(mark), Label(mark)))]);
+            }
+            if (most == least)
+                (least, most) = (least - Math.Max(0.5, Math.Abs(least) * 0.1), most + Math.Max(0.5, Math.Abs(most) * 0.1));
+            // Room, so that no dot lies on the frame.
+            (least, most) = (least - (most - least) * 0.03, most + (most - least) * 0.03);
+            var step = Math.Pow(10, Math.Floor(Math.Log10((most - least) / 4)));
+            step *= (most - least) / step > 20 ? 5 : (most - least) / step > 8 ? 2 : 1;
+            var first = Math.Ceiling(least / step - 1e-9);
+            return new Axis(value => (value - least) / (most - least),
+                [.. Enumerable.Range(0, (int)Math.Floor(most / step + 1e-9) - (int)first + 1).Select(i => (first + i) * step).Select(mark => ((mark - least) / (most - least), Label(Math.Abs(mark) < step / 1e6 ? 0 : mark)))]);
+        }
+
+        private static string Label(double value) => value.ToString("G4", CultureInfo.InvariantCulture);
+
+        public static Axis Categories(IReadOnlyList<string> names) =>
+            new(index => (index + 0.5) / names.Count, [.. names.Select((name, i) => ((i + 0.5) / names.Count, name.Length > 24 ? name[..23] + "…" : name))]);
+    }
+}

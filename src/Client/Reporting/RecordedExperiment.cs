@@ -1,0 +1,132 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
+using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Grains.Experiments;
+
+namespace AdjointDpm.Client.Reporting;
+
+/// <summary>An experiment as it lies in its folder: <c>report.json</c> and the trials' files beside it.</summary>
+internal sealed class RecordedExperiment
+{
+    private readonly string _folder;
+
+    private RecordedExperiment(string folder, RecordedReport report) => (_folder, Report) = (folder, report);
+
+    public RecordedReport Report { get; }
+
+    public string Id => Report.Experiment.Id;
+
+    /// <param name="folder">Folder with <c>report.json</c>.</param>
+    /// <exception cref="CommandFailure">There is none, or it cannot be read.</exception>
+    public static RecordedExperiment Load(string folder)
+    {
+        var path = Path.Combine(folder, "report.json");
+        if (!File.Exists(path))
+            throw new CommandFailure(ExitCodes.Failed, $"'{folder}' has no report.json, which is written when an experiment ends.", "Wait for its end with 'adpm watch ID', or look at it now with 'adpm show ID'.");
+        try
+        {
+            var report = JsonSerializer.Deserialize(File.ReadAllBytes(path), RecordedJson.Reading.RecordedReport) ?? throw new JsonException("it is empty");
+            return report.Schema == 1 ? new(folder, report)
+                : throw new CommandFailure(ExitCodes.Failed, $"'{path}' has schema {report.Schema}; this adpm reads schema 1.", "Use the adpm of the version that wrote it.");
+        }
+        catch (JsonException e)
+        {
+            throw new CommandFailure(ExitCodes.Failed, $"'{path}' cannot be read: {e.Message}", "Restore it from a copy, or run the experiment again: it ends in the same report.");
+        }
+    }
+
+    public RecordedTrial? Best => Report.Objective.BestTrial is { } best ? Report.Trials.FirstOrDefault(trial => trial.Index == best) : null;
+
+    /// <summary>Whether a smaller objective is better.</summary>
+    public bool Minimizes => Report.Objective.Goal != "maximize";
+
+    /// <summary>The objective's number of a trial; null unless it succeeded and has it.</summary>
+    public double? ObjectiveOf(RecordedTrial trial) =>
+        trial.State == RunState.Succeeded && trial.Metrics.TryGetValue(Report.Objective.Metric, out var value) && double.IsFinite(value) ? value : null;
+
+    /// <summary>Bytes of a file of a trial; null when it is not there.</summary>
+    public byte[]? Bytes(int trial, string name)
+    {
+        var path = Path.Combine(_folder, $"trial-{trial}", name);
+        return File.Exists(path) ? File.ReadAllBytes(path) : null;
+    }
+
+    /// <summary>The proof of a trial's gradient in full; null when it was not asked for.</summary>
+    public GradientProofReport? ProofOf(int trial)
+    {
+        try
+        {
+            return Bytes(trial, "gradient-proof.json") is { } bytes ? GradientProofReport.Parse(bytes) : null;
+        }
+        catch (JsonException)
+        {
+            return null;
+        }
+    }
+}
+
+internal sealed record RecordedReport
+{
+    public int Schema { get; init; }
+    public required RecordedSummary Experiment { get; init; }
+    public string? Reason { get; init; }
+    public required JsonObject Spec { get; init; }
+    public string SpecSha256 { get; init; } = "";
+    public required RecordedObjective Objective { get; init; }
+    public IReadOnlyDictionary<string, long?> Seeds { get; init; } = new Dictionary<string, long?>();
+    public IReadOnlyDictionary<string, JsonElement> Resources { get; init; } = new Dictionary<string, JsonElement>();
+    public string? ModelSha256 { get; init; }
+    public IReadOnlyDictionary<string, string> Versions { get; init; } = new Dictionary<string, string>();
+    public IReadOnlyList<RecordedTrial> Trials { get; init; } = [];
+}
+
+internal sealed record RecordedSummary
+{
+    public required string Id { get; init; }
+    public string Name { get; init; } = "";
+    public RunState State { get; init; }
+    public DateTimeOffset SubmittedAt { get; init; }
+    public DateTimeOffset? EndedAt { get; init; }
+}
+
+internal sealed record RecordedObjective
+{
+    public string Metric { get; init; } = "";
+    public string Goal { get; init; } = "minimize";
+    public int? BestTrial { get; init; }
+    public double? BestValue { get; init; }
+}
+
+internal sealed record RecordedTrial
+{
+    public int Index { get; init; }
+    public RunState State { get; init; }
+    public string? Reason { get; init; }
+    public IReadOnlyDictionary<string, string> Parameters { get; init; } = new Dictionary<string, string>();
+    public int Step { get; init; }
+    public int Steps { get; init; }
+    public IReadOnlyDictionary<string, double> Metrics { get; init; } = new Dictionary<string, double>();
+    public string? ParametersSha256 { get; init; }
+    public string? LedgerSha256 { get; init; }
+    public GradientProofSummary? Proof { get; init; }
+    public IReadOnlyList<double> LossHistory { get; init; } = [];
+    public double? Seconds { get; init; }
+    public int ShardsReissued { get; init; }
+    public IReadOnlyDictionary<string, JsonElement> Cost { get; init; } = new Dictionary<string, JsonElement>();
+}
+
+[JsonSerializable(typeof(RecordedReport))]
+[JsonSerializable(typeof(ReportDocument))]
+internal sealed partial class RecordedJson : JsonSerializerContext
+{
+    public static RecordedJson Reading { get; } = new(new JsonSerializerOptions
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.CamelCase,
+        NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
+        WriteIndented = true,
+        NewLine = "\n",
+        Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        Converters = { new JsonStringEnumConverter<RunState>(JsonNamingPolicy.CamelCase) },
+    });
+}

@@ -1,0 +1,35 @@
+using AdjointDpm.Grains.Hosting;
+
+namespace AdjointDpm.Grains.Storage;
+
+/// <summary>Results in the data folder.</summary>
+internal sealed class FolderArtifacts(SiloFolders folders, IDisk disk) : IArtifacts
+{
+    public string PlaceOf(string experiment) => folders.Experiment(experiment);
+
+    public string PlaceOf(string experiment, int trial) => folders.TrialArtifacts(experiment, trial);
+
+    public Func<CancellationToken, Task> Write(string place, string run, Action<string> fill)
+    {
+        if (!Path.IsPathRooted(place))
+            throw new ArtifactException($"The results belong to '{place}', but this silo keeps results in its data folder. Give all silos of a cluster the same settings under Artifacts.");
+        var finish = ArtifactFolder.Fill(place, fill);
+        return _ =>
+        {
+            finish();
+            return Task.CompletedTask;
+        };
+    }
+
+    public Task WriteReportAsync(string experiment, byte[] json) => disk.WriteAsync(Path.Combine(folders.Experiment(experiment), IArtifacts.Report), json);
+
+    public Task<ILookup<string, string>> FilesAsync(string experiment)
+    {
+        var root = folders.Experiment(experiment);
+        var trials = Directory.Exists(root) ? Directory.EnumerateDirectories(root, "trial-*").Where(ArtifactFolder.IsComplete) : [];
+        return Task.FromResult(trials
+            .SelectMany(trial => Directory.EnumerateFiles(trial, "*", SearchOption.AllDirectories), (trial, path) => (Trial: Path.GetFileName(trial), Path: Path.GetRelativePath(root, path).Replace('\\', '/')))
+            .OrderBy(file => file.Path, StringComparer.Ordinal)
+            .ToLookup(file => file.Trial, file => file.Path));
+    }
+}

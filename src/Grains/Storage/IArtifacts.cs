@@ -1,0 +1,40 @@
+namespace AdjointDpm.Grains.Storage;
+
+/// <summary>Where results of experiments go: folders, or a bucket. A trial's results count from the moment their manifest is there, and it comes last.</summary>
+internal interface IArtifacts
+{
+    /// <summary>Place of an experiment's results as people are told of it: a folder, or an address in a bucket.</summary>
+    /// <exception cref="ArgumentException">This is no experiment's id.</exception>
+    string PlaceOf(string experiment);
+
+    /// <summary>Place of a trial's results.</summary>
+    string PlaceOf(string experiment, int trial);
+
+    /// <summary>Has the results of a trial written to a folder that is empty, on the calling thread, and takes them from there. Attempts may race: equal work gives equal files.</summary>
+    /// <param name="place">What <see cref="PlaceOf(string, int)"/> said, perhaps on another silo.</param>
+    /// <param name="run">What the results follow from.</param>
+    /// <param name="fill">Writes the results; not called when they are known to be there.</param>
+    /// <returns>What is left to do before they count, and needs no device: to be called once, on a thread that may wait for the disk.</returns>
+    Func<CancellationToken, Task> Write(string place, string run, Action<string> fill);
+
+    /// <summary>Replaces an experiment's report.</summary>
+    Task WriteReportAsync(string experiment, byte[] json);
+
+    /// <summary>Files of an experiment's complete trials, relative to the experiment's place and sorted, by <see cref="NameOf"/> of the trial.</summary>
+    Task<ILookup<string, string>> FilesAsync(string experiment);
+
+    /// <summary>Name of a trial's folder in its experiment's.</summary>
+    static string NameOf(int trial) => FormattableString.Invariant($"trial-{trial}");
+
+    /// <summary>Name of an experiment's report.</summary>
+    const string Report = "report.json";
+}
+
+/// <summary>Results could not be written or read. The message is one sentence for people, without secrets.</summary>
+/// <param name="message">What was wrong and what to do.</param>
+/// <param name="inner">Cause.</param>
+public sealed class ArtifactException(string message, Exception? inner = null) : Exception(message, inner)
+{
+    /// <summary>Whether waiting may help: a connection was lost, a server was busy.</summary>
+    public bool IsPassing { get; init; }
+}
