@@ -107,6 +107,27 @@ public sealed class TextToImageTests
     }
 
     [Fact]
+    public async Task Pull_OfATrainedCondition_GivesTheEmbeddings()
+    {
+        var folder = Directory.CreateTempSubdirectory("adpm-pull-").FullName;
+        try
+        {
+            const string Header = """{"__metadata__":{"positions":"1"},"prompt_embeds":{"dtype":"F32","shape":[1,2,3],"data_offsets":[0,24]}}""";
+            Directory.CreateDirectory(Path.Combine(folder, "trial"));
+            await File.WriteAllBytesAsync(Path.Combine(folder, "trial", "condition.safetensors"), [.. BitConverter.GetBytes((long)Header.Length), .. System.Text.Encoding.ASCII.GetBytes(Header), .. Enumerable.Range(0, 6).SelectMany(i => BitConverter.GetBytes((float)i))], TestContext.Current.CancellationToken);
+            var pulled = await AskAsync(new PullRequest(Path.Combine(folder, "trial"), "embedding", Path.Combine(folder, "out"), "x-0", "adpm x/0"));
+            Assert.Equal([Path.Combine(folder, "out", "condition.safetensors")], pulled.Files!);
+            var written = await AskAsync(new InspectRequest(pulled.Files![0]));
+            Assert.Equal(("prompt embeddings", "1"), (written.Kind, written.Metadata!["positions"]));
+            Assert.Contains("holds no LoRA", (await AskAsync(new PullRequest(Path.Combine(folder, "trial"), "lora", folder, "x", "x"), code: 1)).Error, StringComparison.Ordinal);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [Fact]
     public async Task Tool_ThatCannot_SaysWhy()
     {
         var answer = await AskAsync(new InspectRequest("/no/such/file.safetensors"), code: 1);
