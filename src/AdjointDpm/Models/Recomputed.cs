@@ -45,6 +45,7 @@ internal static class Recomputed
     /// <param name="adds">Whether the result is the input plus something, so that its cotangent is the sum's share as it is, memory layout included: later sums over it depend on that.</param>
     /// <param name="run">The block, given its input for its layers, for its sum, and what is shared for the next place that reads it.</param>
     /// <returns>The result, in the current dispose scope.</returns>
+    /// <exception cref="NotSupportedException">The block has dropout and is in training mode.</exception>
     public static Tensor Of(nn.Module block, Tensor x, Tensor? shared, int uses, bool adds, Func<Tensor, Tensor, Func<Tensor>, Tensor> run)
     {
         Tensor[] parameters = [.. block.parameters().Where(p => p.requires_grad)];
@@ -52,6 +53,9 @@ internal static class Recomputed
         Tensor[] inputs = shared is null ? [x, x] : [x, x, .. Enumerable.Repeat(shared, uses)];
         if (parameters.Length == 0 && !inputs.Any(i => i.requires_grad))
             return run(x, x, () => shared!);
+        // Computed again it would draw another mask, and give the gradient of neither.
+        if (block.training && block.modules().OfType<TorchSharp.Modules.Dropout>().Any(dropout => dropout.p > 0))
+            throw new NotSupportedException($"{block.GetName()} drops values at random in training mode, which cannot be computed again on the way back. Call eval() on the network, or set its Checkpointing to false.");
         var call = new Call(run, adds, inputs.Length, parameters, Environment.CurrentManagedThreadId);
         var result = Node.apply([call, .. inputs, .. parameters]);
         call.ReleaseResult();

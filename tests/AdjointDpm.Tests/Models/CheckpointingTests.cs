@@ -138,6 +138,19 @@ public sealed class CheckpointingTests
         Assert.False(unet.forward(ones(1, 4, 8, 8), tensor(3f), null).requires_grad);
     }
 
+    /// <summary>Computed again, dropout would draw another mask: the gradient would be of neither.</summary>
+    [Fact]
+    public void DropoutInTrainingMode_IsRefused()
+    {
+        using var scope = NewDisposeScope();
+        using var unet = new UNet2DModel(new UNet2DConfig { InChannels = 1, OutChannels = 1, BlockOutChannels = [8, 8], NormNumGroups = 4, AttentionHeadDim = 4, Dropout = 0.1, DownBlockTypes = ["DownBlock2D", "DownBlock2D"], UpBlockTypes = ["UpBlock2D", "UpBlock2D"] }) { Checkpointing = true };
+        using var grad = enable_grad();
+        unet.train();
+        Assert.Contains("drops values at random in training mode", Assert.Throws<NotSupportedException>(() => unet.forward(ones(1, 1, 8, 8), tensor(3f), null)).Message, StringComparison.Ordinal);
+        unet.eval();
+        Assert.True(unet.forward(ones(1, 1, 8, 8), tensor(3f), null).requires_grad);
+    }
+
     [Fact]
     public void SecondDerivatives_AreRefused()
     {
