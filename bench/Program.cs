@@ -1,6 +1,8 @@
 // Read the ratios, not the seconds.
 // dotnet run --project bench -c Release -- [steps,steps,… [size]]                 gradient methods on one UNet; default: 5,10,20,40 and 16 x 16 latents
 // dotnet run --project bench -c Release -- side-by-side [steps,steps,… [size]]    against PyTorch and torchdiffeq; default: 10,20 and 16 x 16 latents
+// dotnet run --project bench -c Release -- loading [folder]                        Stable Diffusion 1.5's size in float16, written once, against reading the bytes
+// dotnet run --project bench -c Release -- attention                               plain and fused attention, and channels-last convolutions
 // dotnet run --project bench -c Release -- trials [number [at once]]               what a trial costs the cluster that computes nothing; default: 10000 8
 // dotnet run --project bench -c Release -- transport [workers,… [megabytes,…]]     gradients of several processes to their mean, and a step's overhead; default: 2,4 1,4,25,100
 // dotnet run --project bench -c Release -- applications [folder [pictures [recipe …]]]    the tables and pictures of docs/applications.md; default: runs/applications docs/images
@@ -55,6 +57,18 @@ if (args is ["transport", ..])
 
 NativeTorch.EnsureLoaded();
 set_num_threads(1);
+if (args is ["loading", ..])
+{
+    Loading.Run(args.Length > 1 ? args[1] : Path.Combine(Path.GetTempPath(), "adjointdpm-loading"));
+    return;
+}
+
+if (args is ["attention"])
+{
+    Kernels.Run();
+    return;
+}
+
 var sideBySide = args is ["side-by-side", ..];
 var rest = sideBySide ? args[1..] : args;
 var steps = rest.Length > 0 ? rest[0].Split(',').Select(int.Parse).ToArray() : sideBySide ? [10, 20] : [5, 10, 20, 40];

@@ -83,8 +83,48 @@ public sealed class TextToImageTests
         Assert.True(memory.Methods[0] is { Method: "discrete", IsConfigured: true, Evaluations: 16 });
         Assert.True(byMethod["store-all"].IsChosen);
         Assert.True(byMethod["store-all"].PeakBytes > 2 * byMethod["discrete"].PeakBytes);
+        Assert.True(byMethod["discrete + checkpointing"].PeakBytes < 0.8 * byMethod["discrete"].PeakBytes, $"{byMethod["discrete + checkpointing"]}");
+        Assert.Equal(24, byMethod["discrete + checkpointing"].Evaluations);
+        var between = memory.WeightBytes + ((byMethod["discrete + checkpointing"].PeakBytes + byMethod["checkpointed(1)"].PeakBytes) / 2);
+        var spared = (await AskAsync(new PlanRequest(ExperimentSpecJson.Serialize(spec), between))).Memory!.Methods.Single(method => method.IsChosen);
+        Assert.Contains("model.checkpointing: true", spared.Settings, StringComparison.Ordinal);
         var answer = await AskAsync(new PlanRequest(ExperimentSpecJson.Serialize(spec), Budget: 5_000_000), code: 1);
         Assert.Contains("No exact gradient", answer.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Estimate_OfReleasedModels_NeedsNoWeights()
+    {
+        var memory = (await AskAsync(new EstimateRequest("sd15") { Dtype = "float16", Trained = ["*attn*to_*"], Rank = 4, Budget = 6L << 30 })).Memory!;
+        // A LoRA of rank 4 on all attention of Stable Diffusion 1.5 has 797,184 numbers.
+        Assert.Equal(797_184, memory.TrainedNumbers);
+        var chosen = memory.Methods.Single(method => method.IsChosen);
+        Assert.True(chosen.PeakBytes + memory.WeightBytes <= 6L << 30);
+        Assert.Equal("gradient.method: discrete\nmodel.checkpointing: true", chosen.Settings);
+        Assert.Contains("Nothing fits in 1,000,000,000 bytes. The least is", (await AskAsync(new EstimateRequest("sdxl") { Budget = 1_000_000_000 }, code: 1)).Error, StringComparison.Ordinal);
+        Assert.Contains("No weight of the network matches attention", (await AskAsync(new EstimateRequest("sd2") { Trained = ["attention"] }, code: 1)).Error, StringComparison.Ordinal);
+        Assert.Contains("no whole number of latents", (await AskAsync(new EstimateRequest("sd1") { Height = 500, Width = 512 }, code: 1)).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Pull_OfATrainedCondition_GivesTheEmbeddings()
+    {
+        var folder = Directory.CreateTempSubdirectory("adpm-pull-").FullName;
+        try
+        {
+            const string Header = """{"__metadata__":{"positions":"1"},"prompt_embeds":{"dtype":"F32","shape":[1,2,3],"data_offsets":[0,24]}}""";
+            Directory.CreateDirectory(Path.Combine(folder, "trial"));
+            await File.WriteAllBytesAsync(Path.Combine(folder, "trial", "condition.safetensors"), [.. BitConverter.GetBytes((long)Header.Length), .. System.Text.Encoding.ASCII.GetBytes(Header), .. Enumerable.Range(0, 6).SelectMany(i => BitConverter.GetBytes((float)i))], TestContext.Current.CancellationToken);
+            var pulled = await AskAsync(new PullRequest(Path.Combine(folder, "trial"), "embedding", Path.Combine(folder, "out"), "x-0", "adpm x/0"));
+            Assert.Equal([Path.Combine(folder, "out", "condition.safetensors")], pulled.Files!);
+            var written = await AskAsync(new InspectRequest(pulled.Files![0]));
+            Assert.Equal(("prompt embeddings", "1"), (written.Kind, written.Metadata!["positions"]));
+            Assert.Contains("holds no LoRA", (await AskAsync(new PullRequest(Path.Combine(folder, "trial"), "lora", folder, "x", "x"), code: 1)).Error, StringComparison.Ordinal);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
     }
 
     [Fact]

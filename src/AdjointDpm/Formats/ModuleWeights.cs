@@ -39,11 +39,8 @@ public static class ModuleWeights
         ThrowIfUnfit(path, module, missing, unexpected, mismatched, "Check that config.json belongs to this file.");
         using var frozen = torch.no_grad();
         var modules = Layers.ByPath(module);
-        foreach (var (target, name) in source)
-        {
-            using var value = file.Read(name);
-            Layers.Set(modules, target, wanted[target], value);
-        }
+        var targets = source.ToDictionary(s => s.Value, s => s.Key, StringComparer.Ordinal);
+        file.ReadEach([.. source.Values], (name, value) => Layers.Set(modules, targets[name], wanted[targets[name]], value));
     }
 
     /// <summary>Writes a module's weights under its own names.</summary>

@@ -72,14 +72,24 @@ public sealed class SafetensorsFile : IDisposable
     /// <exception cref="SafetensorsException">The file has no tensor of this name, or it holds 2 GiB or more.</exception>
     public torch.Tensor Read(string name)
     {
+        var tensor = Room(name);
+        Fill(name, tensor);
+        return tensor;
+    }
+
+    /// <summary>A tensor for <see cref="Fill"/>, in the current dispose scope.</summary>
+    internal torch.Tensor Room(string name)
+    {
         var entry = Entry(name);
-        var tensor = torch.empty(entry.Shape, dtype: SafetensorsHeader.TypeOf(entry.Dtype));
-        var bytes = entry.End - entry.Begin;
-        if (bytes == 0)
-            return tensor;
-        if (bytes > int.MaxValue)
-            throw new SafetensorsException(Path, name, $"holds {bytes} bytes; single tensors of 2 GiB and more are not read. Split it.");
-        var target = tensor.bytes;
+        return entry.End - entry.Begin <= int.MaxValue ? torch.empty(entry.Shape, dtype: SafetensorsHeader.TypeOf(entry.Dtype))
+            : throw new SafetensorsException(Path, name, $"holds {entry.End - entry.Begin} bytes; single tensors of 2 GiB and more are not read. Split it.");
+    }
+
+    /// <summary>Reads a tensor's bytes into its room. May be called on several threads, for different tensors.</summary>
+    internal void Fill(string name, torch.Tensor room)
+    {
+        var entry = Entry(name);
+        var target = entry.End == entry.Begin ? default : room.bytes;
         var at = _dataStart + entry.Begin;
         while (target.Length > 0)
         {
@@ -90,8 +100,7 @@ public sealed class SafetensorsFile : IDisposable
             at += read;
         }
 
-        GC.KeepAlive(tensor);
-        return tensor;
+        GC.KeepAlive(room);
     }
 
     /// <summary>Closes the file. Tensors that were read stay valid.</summary>

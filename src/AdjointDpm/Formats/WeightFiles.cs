@@ -56,6 +56,39 @@ internal sealed class WeightFiles : IDisposable
 
     public torch.Tensor Read(string name) => _holders[name].Read(name);
 
+    /// <summary>Reads many tensors, some at once: the copy out of the system's cache is what takes the time. Memory for more than is asked for at a time is never there.</summary>
+    /// <param name="names">In the order in which they are handed over.</param>
+    /// <param name="use">Takes each, on the calling thread; what it does not keep is freed after it.</param>
+    public void ReadEach(IReadOnlyList<string> names, Action<string, torch.Tensor> use)
+    {
+        const long AtOnce = 64 << 20;
+        for (var from = 0; from < names.Count;)
+        {
+            using var scope = torch.NewDisposeScope();
+            List<(string Name, torch.Tensor Room)> batch = [];
+            for (var bytes = 0L; from < names.Count && (batch.Count == 0 || bytes < AtOnce); from++)
+            {
+                batch.Add((names[from], _holders[names[from]].Room(names[from])));
+                bytes += batch[^1].Room.numel() * batch[^1].Room.element_size();
+            }
+
+            try
+            {
+                Parallel.ForEach(batch, item => _holders[item.Name].Fill(item.Name, item.Room));
+            }
+            catch (AggregateException e) when (e.InnerExceptions[0] is SafetensorsException or IOException)
+            {
+                System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
+            }
+
+            foreach (var (name, room) in batch)
+            {
+                use(name, room);
+                room.Dispose();
+            }
+        }
+    }
+
     public void Dispose()
     {
         foreach (var file in _files.Values)

@@ -72,19 +72,22 @@ internal sealed class WeightMap
     {
         using var frozen = no_grad();
         var modules = Layers.ByPath(_network);
-        foreach (var entry in _entries)
+        var ours = _entries.ToLookup(e => e.Theirs, StringComparer.Ordinal);
+        file.ReadEach([.. ours.Select(g => g.Key)], (name, theirs) =>
         {
             using var scope = NewDisposeScope();
-            var theirs = file.Read(entry.Theirs);
-            Layers.Set(modules, entry.Ours, _tensors[entry.Ours], entry.Form switch
+            foreach (var entry in ours[name])
             {
-                WeightForm.Pointwise => theirs.reshape(_tensors[entry.Ours].shape),
-                WeightForm.Transposed => theirs.t().contiguous(),
-                // A third with memory of its own: the whole would be held three times over.
-                WeightForm.Query or WeightForm.Key or WeightForm.Value => theirs.chunk(3, 0)[entry.Form - WeightForm.Query].clone(),
-                _ => theirs,
-            });
-        }
+                Layers.Set(modules, entry.Ours, _tensors[entry.Ours], entry.Form switch
+                {
+                    WeightForm.Pointwise => theirs.reshape(_tensors[entry.Ours].shape),
+                    WeightForm.Transposed => theirs.t().contiguous(),
+                    // A third with memory of its own: the whole would be held three times over.
+                    WeightForm.Query or WeightForm.Key or WeightForm.Value => theirs.chunk(3, 0)[entry.Form - WeightForm.Query].clone(),
+                    _ => theirs,
+                });
+            }
+        });
     }
 
     /// <summary>Adds the network's tensors to a file's, by its names; in the current dispose scope.</summary>

@@ -93,6 +93,9 @@ internal static class Recomputed
 
         public int Inputs => inputs;
 
+        /// <summary>Whether the gradient has passed: what was kept for it is gone.</summary>
+        public bool IsSpent { get; set; }
+
         public Tensor Forward(Tensor around, Tensor x, Tensor? shared)
         {
             using var frozen = no_grad();
@@ -113,6 +116,8 @@ internal static class Recomputed
         {
             try
             {
+                if (IsSpent)
+                    throw new InvalidOperationException("With Checkpointing a graph is gone back through once. Evaluate the network again, or set it to false.");
                 if (is_grad_enabled())
                     throw new NotSupportedException("Second derivatives of a network are not offered with Checkpointing. Set it to false.");
                 return Again(saved, wanted, cotangent);
@@ -120,7 +125,7 @@ internal static class Recomputed
             catch (Exception e)
             {
                 Failures[thread] = e;
-                return [.. saved.Concat(parameters).Select((t, i) => i >= saved.Count || wanted[i] ? empty_like(t).fill_(NaN).DetachFromDisposeScope() : null)];
+                return [.. saved.Select((t, i) => wanted[i] ? empty_like(t).fill_(NaN).DetachFromDisposeScope() : null), .. Enumerable.Repeat<Tensor?>(null, inputs - saved.Count), .. parameters.Select(p => empty_like(p).fill_(NaN).DetachFromDisposeScope())];
             }
         }
 
@@ -182,10 +187,16 @@ internal static class Recomputed
             // The scope, and that gradients outlive the call, are what keeps the collector from freeing tensors that native code still reads.
             using var scope = NewDisposeScope();
             scope.Attach(grad_output);
-            var saved = ctx.get_saved_variables();
+            var call = (Call)ctx.get_data("call")!;
+            var saved = call.IsSpent ? [] : ctx.get_saved_variables();
             foreach (var tensor in saved)
                 scope.Attach(tensor);
-            var gradients = ((Call)ctx.get_data("call")!).Backward(saved, (List<bool>)ctx.get_data("wanted")!, grad_output);
+            var gradients = call.Backward(saved, (List<bool>)ctx.get_data("wanted")!, grad_output);
+            // Others keep what they saved until the whole graph is gone.
+            call.IsSpent = true;
+            ctx.Dispose();
+            // Blocks in this block have left theirs.
+            Free();
             _given = [.. gradients.OfType<Tensor>()];
             return [null!, .. gradients.Select(g => g!)];
         }

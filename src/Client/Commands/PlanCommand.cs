@@ -14,21 +14,37 @@ internal static class PlanCommand
 {
     public static Command Create(ClientContext context)
     {
-        var command = new Command("plan", "Check an experiment and predict the main memory of a shard's gradient by method, part by part, before anything is trained.");
-        var file = SharedOptions.SpecFile();
-        var budget = new Option<string?>("--budget") { Description = "Memory for weights and gradient together, such as 8GB: the exact method with the fewest evaluations that fits is chosen.", HelpName = "size" };
+        var command = new Command("plan", "Check an experiment and predict the main memory of a shard's gradient by method, part by part, before anything is trained; or predict it for a model of which only the configuration is known.");
+        var file = new Argument<string?>("FILE") { Description = "The experiment, a YAML file: measured on its own model. Leave it out with --model.", Arity = ArgumentArity.ZeroOrOne };
+        var model = new Option<string?>("--model") { Description = "Plan for sd1, sd2, sdxl or a diffusers folder from its configuration alone: no weights are needed.", HelpName = "name" };
+        var size = new Option<string?>("--size") { Description = "Pictures in pixels, with --model: 512, or 768x512 as width by height. Default: what the model was trained on.", HelpName = "pixels" };
+        var steps = new Option<int>("--steps") { Description = "Steps of the sampler, with --model.", HelpName = "n", DefaultValueFactory = _ => 20 }.Within(1, 1000);
+        var batch = new Option<int>("--batch") { Description = "Samples differentiated together, with --model.", HelpName = "n", DefaultValueFactory = _ => 1 }.Within(1, 4096);
+        var dtype = new Option<string?>("--dtype") { Description = "float32, float16 or bfloat16, with --model. Default: float32.", HelpName = "dtype" };
+        var train = new Option<string[]>("--train") { Description = "Pattern for names of trained weights, such as '*attn*to_*', with --model. Repeatable. Default: none, the gradient of the noise.", HelpName = "pattern", Arity = ArgumentArity.OneOrMore };
+        var rank = new Option<int?>("--rank") { Description = "Rank of adapters on them. Default: the weights themselves.", HelpName = "n" }.Within(1, 1024);
+        var plain = new Option<bool>("--no-guidance") { Description = "Without classifier-free guidance, with --model." };
+        var budget = new Option<string?>("--budget") { Description = "Memory for weights and gradient together, such as 8GB: the exact method with the fewest evaluations that fits is chosen, recomputed blocks and the decoder's slices and tiles among the means.", HelpName = "size" };
         var set = SharedOptions.Set();
         var json = SharedOptions.Json();
         command.Arguments.Add(file);
-        foreach (var option in new Option[] { budget, set, json }) command.Options.Add(option);
+        foreach (var option in new Option[] { model, size, steps, batch, dtype, train, rank, plain, budget, set, json }) command.Options.Add(option);
         budget.Validators.Add(result =>
         {
             if (result.Tokens.Count == 1 && Bytes(result.Tokens[0].Value) is null) result.AddError($"--budget: '{result.Tokens[0].Value}' is no size. Write it like 8GB or 512MB.");
         });
+        size.Validators.Add(result =>
+        {
+            if (result.Tokens.Count == 1 && Pixels(result.Tokens[0].Value) is null) result.AddError($"--size: '{result.Tokens[0].Value}' is no size. Write it like 512 or 768x512.");
+        });
+        command.Validators.Add(result =>
+        {
+            if (result.GetResult(file) is { Tokens.Count: > 0 } == result.GetResult(model) is not null) result.AddError("Name an experiment, or a model with --model.");
+        });
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var (_, _, spec) = SpecFile.Read(parsed.GetRequiredValue(file), parsed.GetValue(set) ?? [], context);
-            var answer = await ToolRun.AskAsync(context, new PlanRequest(ExperimentSpecJson.Serialize(SpecFile.WithoutSearch(spec)), parsed.GetValue(budget) is { } size ? Bytes(size) : null), cancellationToken);
+            var most = parsed.GetValue(budget) is { } room ? Bytes(room) : null;
+            var answer = await ToolRun.AskAsync(context, parsed.GetValue(model) is { } name ? Estimate(name) : Measure(parsed.GetValue(file)!), cancellationToken);
             var memory = answer.Memory ?? throw new CommandFailure(ExitCodes.Failed, "The silo's program told no memory.", "Use the silo that came with this adpm.");
             if (parsed.GetValue(json))
             {
@@ -39,16 +55,54 @@ internal static class PlanCommand
             context.Terminal.Line($"Weights {Words.Size(memory.WeightBytes)}; {memory.TrainedNumbers.ToString("N0", CultureInfo.InvariantCulture)} trained numbers, {Words.Size(memory.OptimizerBytes)} with the optimiser's state, on the coordinator.");
             context.Terminal.Line($"A shard of {Words.Count(memory.Samples, "sample")}, {Words.Count(memory.Steps, "step")}; above the weights:");
             context.Terminal.Line();
-            context.Terminal.Line($"  {"method",-18} {"peak",9} {"states",9} {"network",9} {"loss",9} {"gradients",9} {"evaluations",11}");
+            var column = Math.Max(18, memory.Methods.Max(m => m.Method.Length));
+            context.Terminal.Line($"  {"method".PadRight(column)} {"peak",9} {"states",9} {"network",9} {"loss",9} {"gradients",9} {"evaluations",11}");
             foreach (var m in memory.Methods)
             {
                 var mark = (m.IsConfigured, m.IsChosen) switch { (true, true) => "  of the spec, fits best", (true, false) => "  of the spec", (false, true) => "  fits best", _ => "" };
-                context.Terminal.Line(Markup.Escape($"  {m.Method,-18} {Words.Size(m.PeakBytes),9} {Words.Size(m.StateBytes),9} {Words.Size(m.NetworkBytes),9} {Words.Size(m.LossBytes),9} {Words.Size(m.GradientBytes),9} {m.Evaluations.ToString(CultureInfo.InvariantCulture),11}{mark}"));
+                context.Terminal.Line(Markup.Escape($"  {m.Method.PadRight(column)} {Words.Size(m.PeakBytes),9} {Words.Size(m.StateBytes),9} {Words.Size(m.NetworkBytes),9} {Words.Size(m.LossBytes),9} {Words.Size(m.GradientBytes),9} {m.Evaluations.ToString(CultureInfo.InvariantCulture),11}{mark}"));
+            }
+
+            if (memory.Methods.FirstOrDefault(m => m.IsChosen)?.Settings is { } settings)
+            {
+                context.Terminal.Line();
+                foreach (var line in settings.Split('\n'))
+                    context.Terminal.Line(Markup.Escape(line));
             }
 
             return ExitCodes.Ok;
+
+            PlanRequest Measure(string path)
+            {
+                var (_, _, spec) = SpecFile.Read(path, parsed.GetValue(set) ?? [], context);
+                return new(ExperimentSpecJson.Serialize(SpecFile.WithoutSearch(spec)), most);
+            }
+
+            EstimateRequest Estimate(string name)
+            {
+                var pixels = parsed.GetValue(size) is { } text ? Pixels(text) : null;
+                return new(name is "sd1" or "sd15" or "sd1.5" or "sd2" or "sdxl" ? name : ModelPath.Of(context, name))
+                {
+                    Width = pixels?.Width,
+                    Height = pixels?.Height,
+                    Steps = parsed.GetValue(steps),
+                    Batch = parsed.GetValue(batch),
+                    Dtype = parsed.GetValue(dtype),
+                    Trained = parsed.GetValue(train) ?? [],
+                    Rank = parsed.GetValue(rank),
+                    Guided = !parsed.GetValue(plain),
+                    Budget = most,
+                };
+            }
         });
         return command;
+    }
+
+    private static (int Width, int Height)? Pixels(string text)
+    {
+        var parts = text.Split('x');
+        return parts.Length is 1 or 2 && parts.All(p => int.TryParse(p, NumberStyles.None, CultureInfo.InvariantCulture, out var n) && n is > 0 and <= 16_384)
+            ? (int.Parse(parts[0], CultureInfo.InvariantCulture), int.Parse(parts[^1], CultureInfo.InvariantCulture)) : null;
     }
 
     private static long? Bytes(string text)

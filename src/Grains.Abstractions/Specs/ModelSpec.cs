@@ -12,6 +12,19 @@ public sealed record ModelSpec
 
     /// <summary>Number format of the network's weights and activations. States of the sampler, adapters, and sums of gradients are float32 at least. Default: float32.</summary>
     public NumberFormat Dtype { get; init; } = NumberFormat.Float32;
+
+    /// <summary>Blocks of the networks, the decoder's too, are computed again on the way back: a fraction of the memory for one evaluation more, and the same bits. Default: no.</summary>
+    public bool? Checkpointing { get; init; }
+
+    /// <summary>Attention of text models by libtorch's fused kernel: it keeps no weights of pixels by pixels for the way back, and rounds otherwise. Default: no.</summary>
+    public bool? FusedAttention { get; init; }
+
+    /// <summary>The decoder takes one sample after the other, for models that decode. Default: no.</summary>
+    public bool? DecoderSlices { get; init; }
+
+    /// <summary>The decoder takes overlapping tiles of so many pixels a side, blended; the picture is not quite that of one decode. Default: whole pictures.</summary>
+    [Range(32, 16_384)]
+    public int? DecoderTiles { get; init; }
 }
 
 /// <summary>Number formats of networks.</summary>

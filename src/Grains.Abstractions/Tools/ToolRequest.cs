@@ -12,6 +12,7 @@ namespace AdjointDpm.Grains.Tools;
 [JsonDerivedType(typeof(ScoreRequest), "score")]
 [JsonDerivedType(typeof(ModelsRequest), "models")]
 [JsonDerivedType(typeof(PullRequest), "pull")]
+[JsonDerivedType(typeof(EstimateRequest), "estimate")]
 public abstract record ToolRequest;
 
 /// <summary>Say what a file or folder holds.</summary>
@@ -172,6 +173,38 @@ public sealed record PullRequest(string Artifacts, string Form, string Output, s
     public string? Dtype { get; init; }
 }
 
+/// <summary>Say how much memory a gradient will take from a configuration alone: no weights are needed.</summary>
+/// <param name="Model">sd1, sd2, sdxl, or a diffusers folder whose configurations are read.</param>
+public sealed record EstimateRequest(string Model) : ToolRequest
+{
+    /// <summary>Height in pixels; null for what the model was trained on.</summary>
+    public int? Height { get; init; }
+
+    /// <summary>Width in pixels; null for what the model was trained on.</summary>
+    public int? Width { get; init; }
+
+    /// <summary>Steps of the sampler. Default: 20.</summary>
+    public int Steps { get; init; } = 20;
+
+    /// <summary>Samples differentiated together. Default: 1.</summary>
+    public int Batch { get; init; } = 1;
+
+    /// <summary>float32, float16 or bfloat16; null for float32.</summary>
+    public string? Dtype { get; init; }
+
+    /// <summary>Patterns for names of trained or adapted weights. Default: none.</summary>
+    public IReadOnlyList<string> Trained { get; init; } = [];
+
+    /// <summary>Rank of adapters; null where weights themselves are trained.</summary>
+    public int? Rank { get; init; }
+
+    /// <summary>Whether classifier-free guidance is used. Default: true.</summary>
+    public bool Guided { get; init; } = true;
+
+    /// <summary>Bytes that weights and gradient may take together; null for no limit.</summary>
+    public long? Budget { get; init; }
+}
+
 /// <summary>List models on this machine.</summary>
 /// <param name="Cache">Folder of Hugging Face's cache; may be missing.</param>
 /// <param name="Folders">Other folders to look through.</param>
@@ -241,6 +274,9 @@ public sealed record ShardMemory(int Samples, int Steps, long WeightBytes, long 
 /// <param name="Evaluations">Evaluations of the network, on both ways.</param>
 public sealed record MethodMemory(string Method, long PeakBytes, long StateBytes, long NetworkBytes, long LossBytes, long GradientBytes, int Evaluations)
 {
+    /// <summary>What a spec sets for this row, one key on a line; null where the method's name says it.</summary>
+    public string? Settings { get; init; }
+
     /// <summary>Whether this is the spec's own method.</summary>
     public bool IsConfigured { get; init; }
 

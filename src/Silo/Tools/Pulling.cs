@@ -153,7 +153,11 @@ internal static class Pulling
             else
             {
                 using var prompt = PromptEmbeddings.Read(source);
-                prompt.Write(target);
+                // Which tokens were trained stands in the header.
+                Dictionary<string, string> about;
+                using (var file = SafetensorsFile.Open(source))
+                    about = file.Metadata.Where(m => m.Key != "format").ToDictionary();
+                prompt.Write(target, about);
                 using var again = PromptEmbeddings.Read(target);
                 if (!prompt.States.Equals(again.States) || (prompt.Pooled is { } pooled && !pooled.Equals(again.Pooled!)))
                     throw new SafetensorsException(target, null, "does not hold what was written. Check the disk and pull again.");

@@ -33,6 +33,7 @@ internal static class Tool
                 CheckRewardRequest check => new ToolAnswer { Rewards = RewardChecks.Run(check) },
                 ScoreRequest score => new ToolAnswer { Score = SampleScores.Run(score) },
                 ModelsRequest models => new ToolAnswer { Models = Models(models) },
+                EstimateRequest estimate => Estimating.Run(estimate),
                 PullRequest pull => Pulling.Run(pull),
                 var other => new ToolAnswer($"There is no tool for {other.GetType().Name}."),
             };

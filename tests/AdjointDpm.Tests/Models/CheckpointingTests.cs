@@ -56,6 +56,25 @@ public sealed class CheckpointingTests
         }
     }
 
+    /// <summary>Samples one after the other, and tiles: the whole part is computed again, and in it each block.</summary>
+    [Theory]
+    [InlineData(true, null)]
+    [InlineData(false, 16)]
+    [InlineData(true, 16)]
+    public void DecoderInParts_HasTheSameBits(bool slices, int? tile)
+    {
+        using var scope = NewDisposeScope();
+        using var model = TinyModels.Make("SD1");
+        model.Autoencoder.Slicing = slices;
+        model.Autoencoder.Tiles = tile is { } side ? new(side) : null;
+        var latents = CounterNoise.Normal(new(5), [2, 4, 12, 12]);
+        model.Autoencoder.Checkpointing = false;
+        var plain = Vjp.Of(x => model.Decode(x).square().mean(), latents, null);
+        model.Autoencoder.Checkpointing = true;
+        var again = Vjp.Of(x => model.Decode(x).square().mean(), latents, null);
+        Assert.True(plain.Gradient.Equals(again.Gradient) && plain.Value.Equals(again.Value));
+    }
+
     [Fact]
     public void UnconditionalNetwork_HasTheSameBits()
     {

@@ -76,6 +76,8 @@ public sealed class LoraWeightsTests
         read.Merge(merged);
         var networks = new LoraNames(merged).Networks;
         Assert.All(folded, p => Assert.True(p.Value.allclose(networks[p.Key.Component].get_parameter(p.Key.Name)!, 1e-5, 1e-7), p.Key.Name));
+        var report = AdjointDpm.Models.Files.ModelFile.Inspect(folder["peft/unet"]);
+        Assert.Equal(("PEFT LoRA", "3", "1.5"), (report.Kind, report.Facts.First(f => f.Key == "rank").Value, report.Facts.First(f => f.Key == "alpha").Value));
         // A network's folder alone says by its layers whose it is.
         using var alone = LoraWeights.Read(folder["peft/unet"], model);
         Assert.All(alone.Layers, l => Assert.Equal(("unet", 3, 1.5), (l.Component, l.Rank, l.Alpha)));

@@ -98,12 +98,21 @@ public sealed class ModelFileTests : IDisposable
         var report = ModelFile.Inspect(_folder["a.png"]);
         Assert.Equal("a red square\nNegative prompt: blurry\nSteps: 20, Sampler: DDIM, Note: \"a, b\"", report.Metadata["parameters"]);
         Assert.Equal("{\"prompt\":\"ключ\"}", report.Metadata["adjointdpm"]);
+        Assert.Equal(("a red square", "blurry", "20", "a, b"), (Fact(report, "prompt"), Fact(report, "negative"), Fact(report, "Steps"), Fact(report, "Note")));
         using var bitmap = SkiaSharp.SKBitmap.Decode(_folder["a.png"]);
         Assert.Equal((5, 4, (byte)0, (byte)255), (bitmap.Width, bitmap.Height, bitmap.GetPixel(0, 0).Red, bitmap.GetPixel(4, 3).Blue));
         File.WriteAllBytes(_folder["cut.png"], File.ReadAllBytes(_folder["a.png"])[..60]);
         Assert.Contains("cut short", Assert.Throws<InvalidDataException>(() => ModelFile.Inspect(_folder["cut.png"])).Message, StringComparison.Ordinal);
         Assert.Contains("is no image", Assert.Throws<ArgumentException>(() => Picture.Write(_folder["b.png"], image[0])).Message, StringComparison.Ordinal);
     }
+
+    [Theory]
+    [InlineData("a cat\nin a hat\nNegative prompt: blurry,\nlow quality\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 965400086, Size: 512x512, Model hash: 45dee52b", "a cat\nin a hat|blurry,\nlow quality|20|Euler a|7|965400086|512x512|45dee52b")]
+    [InlineData("a cat\nSteps: 20, Seed: 1", "a cat\nSteps: 20, Seed: 1")]
+    [InlineData("a cat\nSteps: 20, Seed: 1, Lora hashes: \"fox: 12, owl: 34\", Version: v1.6.0", "a cat|20|1|fox: 12, owl: 34|v1.6.0")]
+    [InlineData("", "")]
+    public void Parameters_OfInterfaces_AreReadAsTheyReadThem(string text, string expected) =>
+        Assert.Equal(expected.Split('|'), Picture.ReadParameters(text).Select(p => p.Value));
 
     [Fact]
     public void List_FindsModels_HoweverTheyAreSorted()

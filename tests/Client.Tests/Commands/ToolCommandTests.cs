@@ -220,7 +220,21 @@ public sealed class ToolCommandTests : IDisposable
         Assert.Contains($"There is no file or folder '{At("org/other")}'. There is no model 'org/other' in the Hugging Face cache", _adpm.Error.ToString());
     }
 
+    [Fact]
+    public async Task Plan_OfAModel_NeedsNoExperiment_AndSaysWhatToSet()
+    {
+        Silo(new ToolAnswer { Memory = new ShardMemory(2, 30, 2_500_000_000, 797_184, 9_566_208, [new("discrete + checkpointing", 2_500_000_000, 1_000_000, 2_499_000_000, 0, 0, 90) { IsChosen = true, Settings = "gradient.method: discrete\nmodel.checkpointing: true" }]) });
+        Assert.Equal(0, await _adpm.RunAsync("plan --model sdxl --size 768x512 --steps 30 --batch 2 --dtype float16 --train *attn*to_* --rank 4 --no-guidance --budget 24GiB"));
+        Assert.EndsWith("  fits best\n\ngradient.method: discrete\nmodel.checkpointing: true\n", _adpm.Out.ToString(), StringComparison.Ordinal);
+        var asked = Assert.IsType<EstimateRequest>(Asked());
+        Assert.Equal(("sdxl", 768, 512, 30, 2, "float16", 4, false, 24L << 30), (asked.Model, asked.Width, asked.Height, asked.Steps, asked.Batch, asked.Dtype, asked.Rank, asked.Guided, asked.Budget));
+        Assert.Equal(["*attn*to_*"], asked.Trained);
+    }
+
     [Theory]
+    [InlineData("plan", "Name an experiment, or a model with --model.")]
+    [InlineData("plan x.yaml --model sd1", "Name an experiment, or a model with --model.")]
+    [InlineData("plan --model sd1 --size 5x", "--size: '5x' is no size. Write it like 512 or 768x512.")]
     [InlineData("models ls --folder nowhere", "There is no folder")]
     [InlineData("check-reward r.pt --size 3x64", "--size: '3x64' is no size of pictures. Write it like 3x64x64.")]
     [InlineData("check-reward r.pt --samples 1", "--samples must be from 2 to 64.")]

@@ -7,17 +7,23 @@ namespace AdjointDpm.Models.Files;
 /// <summary>Says what files and folders hold, without reading their weights.</summary>
 public static class ModelFile
 {
-    /// <summary>Looks at a safetensors file, a folder of diffusers or a PNG picture.</summary>
+    /// <summary>Looks at a safetensors file, a folder of diffusers or PEFT, or a PNG picture.</summary>
     /// <param name="path">The file or folder.</param>
     /// <exception cref="SafetensorsException">The file is missing, damaged or a pickle.</exception>
     /// <exception cref="ModelConfigException">The folder is none of diffusers', or its configurations are malformed.</exception>
     /// <exception cref="InvalidDataException">The picture is damaged.</exception>
     public static ModelFileReport Inspect(string path)
     {
+        if (File.Exists(Path.Combine(path, "adapter_config.json")))
+            return OfPeft(path);
         if (Directory.Exists(path))
             return File.Exists(Path.Combine(path, "model_index.json")) && DiffusersFolder.Open(path).UnetClass == "UNet2DConditionModel" ? OfPipeline(path) : OfNetwork(path);
         if (Path.GetExtension(path).Equals(".png", StringComparison.OrdinalIgnoreCase) && File.Exists(path))
-            return new(path, "PNG picture", [], PngText.Read(path), []);
+        {
+            var texts = PngText.Read(path);
+            return new(path, "PNG picture", texts.TryGetValue("parameters", out var parameters) ? Picture.ReadParameters(parameters) : [], texts, []);
+        }
+
         using var file = SafetensorsFile.Open(path);
         var tensors = file.Names.Select(n => new TensorReport(n, SafetensorsHeader.Spell(file.Dtype(n))!, file.Shape(n))).ToList();
         var (kind, facts) = Known(path, file, tensors);
@@ -73,6 +79,14 @@ public static class ModelFile
         else if (!file.Metadata.ContainsKey("lora_adapter_metadata") && !file.Names.Any(n => n.EndsWith(".alpha", StringComparison.Ordinal)))
             facts.Add(new("alpha", "not told: loaders take the rank"));
         return facts;
+    }
+
+    private static ModelFileReport OfPeft(string path)
+    {
+        var config = PeftConfig.Read(path);
+        using var file = SafetensorsFile.Open(Path.Combine(path, "adapter_model.safetensors"));
+        var tensors = file.Names.Select(n => new TensorReport(n, SafetensorsHeader.Spell(file.Dtype(n))!, file.Shape(n))).ToList();
+        return new(path, "PEFT LoRA", [new("layers", Number(file.Names.Count(LoraWeights.IsDown))), new("rank", Number(config.Rank)), new("alpha", config.Alpha.ToString("R", CultureInfo.InvariantCulture)), .. Sizes(tensors)], file.Metadata, tensors);
     }
 
     private static ModelFileReport OfPipeline(string path)

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using AdjointDpm.Formats;
 using SkiaSharp;
 using TorchSharp;
@@ -7,7 +8,7 @@ using static TorchSharp.torch;
 namespace AdjointDpm.Models.StableDiffusion;
 
 /// <summary>Images as PNG files that say what they were made with.</summary>
-public static class Picture
+public static partial class Picture
 {
     /// <summary>Writes one image.</summary>
     /// <param name="path">The file; its folder is made when missing.</param>
@@ -39,6 +40,44 @@ public static class Picture
     {
         var line = string.Join(", ", about.Select(p => $"{p.Key}: {Quoted(p.Value)}"));
         return new("parameters", string.Join('\n', new[] { prompt, string.IsNullOrEmpty(negative) ? null : $"Negative prompt: {negative}", line }.Where(l => l is not null)));
+    }
+
+    /// <summary>What the text <c>parameters</c> of a picture says, of this program or of a web interface.</summary>
+    /// <param name="text">The text.</param>
+    /// <returns>prompt, negative prompt and the last line's pairs, in order; only the prompt where the last line has fewer than three.</returns>
+    public static IReadOnlyList<KeyValuePair<string, string>> ReadParameters(string text)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        var lines = text.ReplaceLineEndings("\n").Split('\n').ToList();
+        List<KeyValuePair<string, string>> about = [.. Pairs().Matches(lines[^1]).Select(m => KeyValuePair.Create(m.Groups["key"].Value.Trim(), Unquoted(m.Groups["value"].Value)))];
+        if (about.Count >= 3)
+            lines.RemoveAt(lines.Count - 1);
+        else
+            about.Clear();
+        const string Negative = "Negative prompt:";
+        var from = lines.FindIndex(l => l.StartsWith(Negative, StringComparison.Ordinal));
+        var prompt = string.Join('\n', from < 0 ? lines : lines[..from]).Trim();
+        List<KeyValuePair<string, string>> facts = [new("prompt", prompt)];
+        if (from >= 0)
+            facts.Add(new("negative", string.Join('\n', lines[from..])[Negative.Length..].Trim()));
+        return [.. facts, .. about];
+    }
+
+    [GeneratedRegex("""\s*(?<key>[\w ][\w \-/]*):\s*(?<value>"(?:\\.|[^\\"])+"|[^,]*)(?:,|$)""", RegexOptions.CultureInvariant)]
+    private static partial Regex Pairs();
+
+    private static string Unquoted(string value)
+    {
+        if (!value.StartsWith('"'))
+            return value.Trim();
+        try
+        {
+            return JsonSerializer.Deserialize<string>(value) ?? value;
+        }
+        catch (JsonException)
+        {
+            return value;
+        }
     }
 
     private static string Quoted(string value) => value.AsSpan().IndexOfAny(",:\n") < 0 ? value : JsonSerializer.Serialize(value);

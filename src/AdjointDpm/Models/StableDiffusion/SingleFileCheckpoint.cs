@@ -2,6 +2,7 @@ using AdjointDpm.Formats;
 using AdjointDpm.Models.Clip;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Models.Vae;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Models.StableDiffusion;
@@ -33,12 +34,13 @@ public static class SingleFileCheckpoint
         return Detect(file);
     }
 
-    /// <summary>Loads a checkpoint, in float32 on the CPU, without gradients of its own.</summary>
+    /// <summary>Loads a checkpoint on the CPU, without gradients of its own.</summary>
     /// <param name="path">The file.</param>
     /// <param name="tokenizers">The tokenizers, which such files lack: one, or XL's two (OpenAI's, padded by the end token, then OpenCLIP's, padded by "!").</param>
     /// <param name="config">Configurations of the parts. Default: those of the released model of the file's kind.</param>
+    /// <param name="dtype">Dtype of the networks; an autoencoder that overflows in float16 (<c>force_upcast</c>) stays in float32. Default: float32.</param>
     /// <exception cref="SafetensorsException">The file is no such checkpoint or does not fit. Nothing stays loaded.</exception>
-    public static StableDiffusionModel Load(string path, IReadOnlyList<ClipTokenizer> tokenizers, StableDiffusionConfig? config = null)
+    public static StableDiffusionModel Load(string path, IReadOnlyList<ClipTokenizer> tokenizers, StableDiffusionConfig? config = null, ScalarType dtype = ScalarType.Float32)
     {
         using var file = WeightFiles.Open(path);
         var kind = Detect(file);
@@ -46,9 +48,9 @@ public static class SingleFileCheckpoint
         var parts = new List<nn.Module>();
         try
         {
-            var unet = Made(() => new UNet2DConditionModel(config.Unet));
-            var autoencoder = Made(() => new AutoencoderKL(config.Autoencoder));
-            var encoders = config.TextEncoders.Select(c => Made(() => new ClipTextModel(c))).ToArray();
+            var unet = Made(() => new UNet2DConditionModel(config.Unet), dtype);
+            var autoencoder = Made(() => new AutoencoderKL(config.Autoencoder), dtype == ScalarType.Float16 && config.Autoencoder.ForceUpcast ? ScalarType.Float32 : dtype);
+            var encoders = config.TextEncoders.Select(c => Made(() => new ClipTextModel(c), dtype)).ToArray();
             // Merges made with old versions of transformers lack a level in the names of Stable Diffusion 1's texts.
             var level = kind == SingleFileKind.Sd1 && !Has(file, FirstText + TextLevel) ? "" : TextLevel;
             var maps = Maps(kind, encoders, unet, autoencoder, Prefix(file), level).ToList();
@@ -57,6 +59,9 @@ public static class SingleFileCheckpoint
                 map.Check(file, prefix, unused);
             foreach (var (map, _, _) in maps)
                 map.Fill(file);
+            // What was not made in it: normalisations.
+            foreach (var part in parts)
+                part.to(part.parameters().Any(p => p.dtype == dtype) ? dtype : ScalarType.Float32);
             return new StableDiffusionModel(tokenizers, encoders, unet, autoencoder, config.Scheduler) { ZerosForEmptyPrompt = config.ZerosForEmptyPrompt };
         }
         catch
@@ -65,10 +70,10 @@ public static class SingleFileCheckpoint
             throw;
         }
 
-        T Made<T>(Func<T> make)
+        T Made<T>(Func<T> make, ScalarType its)
             where T : nn.Module
         {
-            var network = Layers.Blank(ScalarType.Float32, make);
+            var network = Layers.Blank(its, make);
             parts.Add(network);
             return Layers.Constant(network);
         }

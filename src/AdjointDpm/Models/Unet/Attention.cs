@@ -7,7 +7,7 @@ namespace AdjointDpm.Models.Unet;
 /// <summary>Multi-head attention from a sequence [B, N, C] to a context [B, M, D]; diffusers' <c>Attention</c> with its parameter names.</summary>
 /// <remarks>
 /// Plain matrix products and softmax: they work in every dtype, have second derivatives, and give the same bits each time, none
-/// of which the fused kernel promises.
+/// of which the fused kernel promises. It keeps no weights of N by M for the way back, though: <see cref="IsFused"/>.
 /// </remarks>
 internal sealed class Attention : nn.Module<Tensor, Tensor, Tensor>
 {
@@ -32,6 +32,16 @@ internal sealed class Attention : nn.Module<Tensor, Tensor, Tensor>
         RegisterComponents();
     }
 
+    /// <summary>Whether libtorch's scaled_dot_product_attention is used.</summary>
+    public bool IsFused { get; set; }
+
+    /// <summary>Sets the attentions of a network.</summary>
+    public static void Fuse(nn.Module network, bool fused)
+    {
+        foreach (var attention in network.modules().OfType<Attention>())
+            attention.IsFused = fused;
+    }
+
     public override Tensor forward(Tensor x, Tensor context) => Run(x, () => context);
 
     /// <summary>The attention with a handle of its context for each place that reads it: keys, then values.</summary>
@@ -41,8 +51,9 @@ internal sealed class Attention : nn.Module<Tensor, Tensor, Tensor>
         var (q, k, v) = (Split(to_q.call(x), _heads), Split(to_k.call(context()), _heads), Split(to_v.call(context()), _heads));
         if (_upcast)
             (q, k) = (q.to(float32), k.to(float32));
-        var weights = q.matmul(k.transpose(-1, -2)).mul(_scale).softmax(-1);
-        var mixed = weights.to(v.dtype).matmul(v);
+        // Its scale is the same 1/√d.
+        var mixed = IsFused ? nn.functional.scaled_dot_product_attention(q, k, v.to(q.dtype)).to(v.dtype)
+            : q.matmul(k.transpose(-1, -2)).mul(_scale).softmax(-1).to(v.dtype).matmul(v);
         var joined = mixed.transpose(1, 2).reshape(x.shape[0], x.shape[1], -1);
         return to_out[1].call(to_out[0].call(joined)).MoveToOuterDisposeScope();
     }

@@ -26,6 +26,7 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
     private readonly GroupNorm conv_norm_out;
     private readonly Conv2d conv_out;
     private readonly Func<Tensor, Tensor> _activation;
+    private bool _fused;
 
     /// <summary>Builds the network with random weights from libtorch's generator.</summary>
     /// <exception cref="ModelConfigException">The configuration contradicts itself or names a block that is not supported.</exception>
@@ -77,6 +78,17 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
 
     /// <summary>Keeps of every block only what goes into it, and computes the block again when the gradient passes it: memory for one evaluation more. The same gradient, bit for bit. Second derivatives are refused. Default: false.</summary>
     public bool Checkpointing { get; set; }
+
+    /// <summary>Computes attention by libtorch's fused kernel, which keeps no weights of pixels by pixels for the way back: less memory, the same gradient to rounding, other bits. Second derivatives are not offered by it. Default: false.</summary>
+    public bool FusedAttention
+    {
+        get => _fused;
+        set
+        {
+            _fused = value;
+            Attention.Fuse(this, value);
+        }
+    }
 
     /// <inheritdoc/>
     public override Tensor forward(Tensor sample, Tensor timestep, Tensor encoderHiddenStates) => forward(sample, timestep, encoderHiddenStates, null);

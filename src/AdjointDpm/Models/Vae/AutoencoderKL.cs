@@ -45,7 +45,7 @@ public sealed class AutoencoderKL : nn.Module<Tensor, Tensor>
     /// <summary>What the network was built from.</summary>
     public AutoencoderKLConfig Config { get; }
 
-    /// <summary>Decodes the samples of a batch one after the other: the memory of one, the same result. Default: false.</summary>
+    /// <summary>Decodes the samples of a batch one after the other: the memory of one, with <see cref="Checkpointing"/> for its gradient, too. Default: false.</summary>
     public bool Slicing { get; set; }
 
     /// <summary>How <see cref="Decode"/> splits large latents. Default: null, not at all.</summary>
@@ -77,9 +77,9 @@ public sealed class AutoencoderKL : nn.Module<Tensor, Tensor>
     public Tensor Decode(Tensor latent)
     {
         if (!Slicing || latent.shape[0] == 1)
-            return DecodeOnce(latent);
+            return DecodeOnce(latent, Run);
         using var scope = NewDisposeScope();
-        return cat([.. latent.split(1, 0).Select(DecodeOnce)], 0).MoveToOuterDisposeScope();
+        return cat([.. latent.split(1, 0).Select(slice => DecodeOnce(slice, RunAlone))], 0).MoveToOuterDisposeScope();
     }
 
     /// <summary>Decodes what the diffusion network samples: <c>Decode(latents / scaling_factor + shift_factor)</c>.</summary>
@@ -98,7 +98,14 @@ public sealed class AutoencoderKL : nn.Module<Tensor, Tensor>
         return Encode(image.to(this.Dtype())).Mean.sub(_shift).mul(_scaling).MoveToOuterDisposeScope();
     }
 
-    private Tensor DecodeOnce(Tensor latent) => Tiles is { } tiles && tiles.Split(latent, Config) ? tiles.Decode(latent, Config, Run) : Run(latent);
+    private Tensor DecodeOnce(Tensor latent, Func<Tensor, Tensor> whole) => Tiles is { } tiles && tiles.Split(latent, Config) ? tiles.Decode(latent, Config, RunAlone) : whole(latent);
+
+    /// <summary>One of several parts: with <see cref="Checkpointing"/> nothing of it is kept until the gradient comes back to it.</summary>
+    private Tensor RunAlone(Tensor latent)
+    {
+        using var recomputed = Recomputed.Use(Checkpointing);
+        return Recomputed.IsOn ? Recomputed.Of(this, latent, null, 0, adds: false, (x, _, _) => Run(x)) : Run(latent);
+    }
 
     private Tensor Run(Tensor latent)
     {

@@ -5,7 +5,7 @@ namespace AdjointDpm.Models.Vae;
 /// <summary>Decoding a large latent in overlapping tiles whose seams are blended, which needs the memory of one tile when no gradient is asked for.</summary>
 /// <remarks>
 /// The tiles and the linear blend of diffusers' <c>tiled_decode</c>. The image is not quite that of one decode: normalisations and
-/// attention see one tile at a time. Differentiable; where grad mode is on, the graphs of all tiles are held.
+/// attention see one tile at a time. Differentiable; where grad mode is on, the graphs of all tiles are held, with <see cref="AutoencoderKL.Checkpointing"/> that of one.
 /// </remarks>
 /// <param name="Side">Side of a tile in pixels. Default: the configuration's sample_size.</param>
 /// <param name="Overlap">Part of a tile that overlaps the next, in [0, 1). Default: 0.25.</param>

@@ -140,16 +140,51 @@ internal sealed class GradientEngine : IGradientEngine
         cancellationToken.ThrowIfCancellationRequested();
         var weights = model.Sampled.Networks.Sum(network => network.state_dict().Values.Sum(value => value.numel() * value.element_size()));
         var own = measured.Plan(SolveMethods.Gradient(spec.Gradient));
-        var chosen = budget is { } most ? measured.Choose(most - weights) : null;
-        var rows = new[] { own, chosen, measured.Plan(GradientMethod.Discrete), measured.Plan(GradientMethod.Checkpointed(1)), measured.Plan(GradientMethod.StoreAll) }
-            .Where(plan => plan is not null).DistinctBy(plan => plan!.Method.Name).Select(plan => new MethodMemory(plan!.Method.Name, plan.PeakBytes, plan.States, plan.NetworkGraphs, plan.LossGraph, plan.InputGradients, plan.Evaluations)
-            {
-                IsConfigured = plan.Method.Name == own.Method.Name,
-                IsChosen = plan.Method.Name == chosen?.Method.Name,
-            });
+        var isOn = spec.Model.Checkpointing ?? false;
+        // The same with blocks that are computed again, where the spec does not do so anyway.
+        var again = isOn ? null : Recomputing(model, spec, () => MemoryModel.Measure(Declared(request, model), loss.Mean));
+        cancellationToken.ThrowIfCancellationRequested();
+        // Discrete evaluates twice for each product; recomputed blocks add an evaluation to each.
+        var products = measured.Plan(GradientMethod.Discrete).Evaluations / 2;
+        var chosen = budget is { } most ? Chosen(measured, again, most - weights) : default;
+        var rows = new[] { own, chosen.Again ? null : chosen.Plan, measured.Plan(GradientMethod.Discrete), measured.Plan(GradientMethod.Checkpointed(1)), measured.Plan(GradientMethod.StoreAll) }
+            .Where(plan => plan is not null).DistinctBy(plan => plan!.Method.Name).Select(plan => Row(plan!, isOn, isAgain: false))
+            .Concat(new[] { chosen.Again ? chosen.Plan : null, again?.Plan(GradientMethod.Discrete) }.Where(plan => plan is not null).DistinctBy(plan => plan!.Method.Name).Select(plan => Row(plan!, recomputes: true, isAgain: true)));
         long trained = model.Initial().Length / sizeof(float);
         // Parameters in float32 and, of AdamW, two moments.
         return new ShardMemory(samples, spec.Sample.Steps, weights, trained, trained * sizeof(float) * (spec.Optimizer.Name == OptimizerName.AdamW ? 3 : 1), [.. rows]);
+
+        MethodMemory Row(MemoryPlan plan, bool recomputes, bool isAgain) => new(plan.Method.Name + (recomputes ? " + checkpointing" : ""), plan.PeakBytes, plan.States, plan.NetworkGraphs, plan.LossGraph, plan.InputGradients, plan.Evaluations + (recomputes ? products : 0))
+        {
+            IsConfigured = !isAgain && plan.Method.Name == own.Method.Name,
+            IsChosen = isAgain == chosen.Again && plan.Method.Name == chosen.Plan?.Method.Name,
+            Settings = recomputes ? $"gradient.method: {plan.Method.Name.Split('(')[0]}\nmodel.checkpointing: true" : null,
+        };
+    }
+
+    private static MemoryModel Recomputing(LoadedModel model, ExperimentSpec spec, Func<MemoryModel> measure)
+    {
+        model.Sampled.Spare(spec.Model with { Checkpointing = true });
+        try
+        {
+            return measure();
+        }
+        finally
+        {
+            model.Sampled.Spare(spec.Model);
+        }
+    }
+
+    private static (MemoryPlan Plan, bool Again) Chosen(MemoryModel measured, MemoryModel? again, long budget)
+    {
+        try
+        {
+            return (measured.Choose(budget), false);
+        }
+        catch (InsufficientMemoryException) when (again is not null)
+        {
+            return (again.Choose(budget), true);
+        }
     }
 
     public Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken)
@@ -393,7 +428,7 @@ internal sealed class GradientEngine : IGradientEngine
     private static string KeyOf(ExperimentSpec spec) =>
         string.Join('|', LoadedModel.Stamp(spec.Model.Path), spec.Model.Dtype, spec.Train.Target, string.Join(',', spec.Train.Include), spec.Train.Rank, spec.Train.Alpha, spec.Train.Target == TrainTarget.Lora ? spec.Training.Seed : 0,
             string.Join(',', spec.Train.Positions ?? []), spec.Train.Target == TrainTarget.Noise ? $"{spec.Training.Seed}/{spec.Training.Shards}x{spec.Training.SamplesPerShard}/{spec.Train.Noise?.Box}" : "",
-            string.Join('\n', spec.Sample.Prompts ?? []), spec.Sample.NegativePrompt, string.Join(',', spec.Sample.Classes ?? []), spec.Sample.Height, spec.Sample.Width);
+            string.Join('\n', spec.Sample.Prompts ?? []), spec.Sample.NegativePrompt, string.Join(',', spec.Sample.Classes ?? []), spec.Sample.Height, spec.Sample.Width, spec.Model.Checkpointing, spec.Model.DecoderSlices, spec.Model.DecoderTiles, spec.Model.FusedAttention);
 
     private WorkStatistics Statistics(ExperimentSpec spec, int samples, SolveStatistics solve) => new()
     {

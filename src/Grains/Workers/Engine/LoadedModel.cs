@@ -34,6 +34,7 @@ internal sealed class LoadedModel : IDisposable
             nameof(UNet2DConditionModel) => new TextModel(spec.Model.Path, spec.Sample, device, NetworkDtype),
             var other => throw new NotSupportedException($"'{spec.Model.Path}' holds a {other}; experiments train {nameof(UNet2DModel)} networks and the {nameof(UNet2DConditionModel)} of Stable Diffusion 1, 2 and XL."),
         };
+        Sampled.Spare(spec.Model);
         Part = TrainedPart.Of(Sampled, spec, Dtype, device);
         Schedule = _folder.ReadScheduler().Schedule();
         Prediction = _folder.ReadScheduler().Prediction;

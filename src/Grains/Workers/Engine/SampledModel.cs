@@ -38,6 +38,9 @@ internal abstract class SampledModel : IDisposable
     /// <summary>Sampled values as pictures in [-1, 1], differentiably.</summary>
     public abstract Tensor Picture(Tensor sample);
 
+    /// <summary>Trades time for memory as the spec has it.</summary>
+    public abstract void Spare(ModelSpec spec);
+
     /// <summary>Writes the model with its present weights in float32 in the layout it came in.</summary>
     /// <param name="folder">Where to.</param>
     /// <param name="lora">The adapters that are folded into the weights; null when the weights themselves are trained.</param>
@@ -105,6 +108,14 @@ internal sealed class PictureModel(DiffusersFolder folder, UNet2DModel network) 
     }
 
     public override Tensor Picture(Tensor sample) => sample;
+
+    public override void Spare(ModelSpec spec)
+    {
+        foreach (var (key, isSet) in new[] { ("decoderSlices", spec.DecoderSlices is not null), ("decoderTiles", spec.DecoderTiles is not null), ("fusedAttention", spec.FusedAttention is not null) })
+            if (isSet)
+                throw new InvalidDataException($"model.{key} is set, but '{folder.Path}' holds a {folder.UnetClass}, which has no {(key[0] == 'd' ? "decoder" : "attention to a text")}. Remove it.");
+        network.Checkpointing = spec.Checkpointing ?? false;
+    }
 
     public override void Save(string target, Lora? lora)
     {

@@ -2,6 +2,7 @@ using AdjointDpm.Grains.Specs;
 using AdjointDpm.Models;
 using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Models.Unet;
+using AdjointDpm.Models.Vae;
 using AdjointDpm.Samplers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -90,6 +91,14 @@ internal sealed class TextModel : SampledModel
     }
 
     public override Tensor Picture(Tensor sample) => _model.Decode(sample);
+
+    public override void Spare(ModelSpec spec)
+    {
+        (Unet.Checkpointing, _model.Autoencoder.Checkpointing) = (spec.Checkpointing ?? false, spec.Checkpointing ?? false);
+        Unet.FusedAttention = spec.FusedAttention ?? false;
+        _model.Autoencoder.Slicing = spec.DecoderSlices ?? false;
+        _model.Autoencoder.Tiles = spec.DecoderTiles is { } side ? new DecodeTiles(side) : null;
+    }
 
     public override void Save(string folder, Lora? lora)
     {

@@ -1,0 +1,98 @@
+using AdjointDpm.Gradients;
+using AdjointDpm.Models;
+using AdjointDpm.Models.Memory;
+using AdjointDpm.Models.Unet;
+using AdjointDpm.Models.Vae;
+using AdjointDpm.Samplers;
+using AdjointDpm.Schedules;
+using AdjointDpm.Tests.Gradients;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Tests.Models;
+
+/// <summary>Memory from a configuration alone against what networks of it take. Bytes are of the whole process: nothing else may run meanwhile.</summary>
+[Collection(nameof(NativeHeapTests))]
+public sealed class MemoryEstimateTests
+{
+    private const long Context = 24;
+
+    private static readonly UNet2DConditionConfig Small = new()
+    {
+        BlockOutChannels = [64, 128],
+        DownBlockTypes = ["CrossAttnDownBlock2D", "DownBlock2D"],
+        UpBlockTypes = ["UpBlock2D", "CrossAttnUpBlock2D"],
+        LayersPerBlock = 2,
+        AttentionHeadDim = 4,
+        CrossAttentionDim = 32,
+    };
+
+    [Theory]
+    [InlineData("sd1", 1, 32, false, false)]
+    [InlineData("sd1", 2, 32, false, false)]
+    [InlineData("sd1", 1, 32, true, false)]
+    [InlineData("sd1", 2, 24, false, true)]
+    [InlineData("sdxl", 1, 32, false, false)]
+    [InlineData("sdxl", 2, 32, true, false)]
+    [InlineData("sd1", 2, 32, false, false, true)]
+    [InlineData("sdxl", 1, 32, true, false, true)]
+    [InlineData("sd1", 2, 32, true, false, false, true)]
+    public void Unet_GraphAndPeak_AreThoseMeasuredWithinATenth(string kind, int batch, int side, bool trainsAttention, bool wide, bool checkpointing = false, bool fused = false)
+    {
+        using var scope = NewDisposeScope();
+        var config = kind == "sd1" ? Small : Small with
+        {
+            BlockOutChannels = [64, 128],
+            DownBlockTypes = ["DownBlock2D", "CrossAttnDownBlock2D"],
+            UpBlockTypes = ["CrossAttnUpBlock2D", "UpBlock2D"],
+            TransformerLayersPerBlock = new OneOrMany([1, 2]),
+            UseLinearProjection = true,
+        };
+        using var unet = Constant(new UNet2DConditionModel(config));
+        (unet.Checkpointing, unet.FusedAttention) = (checkpointing, fused);
+        var width = wide ? 2 * side : side;
+        bool IsTrained(string name) => trainsAttention && name.Contains("attn", StringComparison.Ordinal) && name.Contains("to_", StringComparison.Ordinal) && name.EndsWith("weight", StringComparison.Ordinal);
+        var conditioning = randn(batch, Context, 32);
+        var field = unet.Field(conditioning).Freeze(unet);
+        field = unet.named_parameters().Where(p => IsTrained(p.name)).Aggregate(field, (f, p) => f.With(p.name, p.parameter));
+        var request = new SampleRequest { Field = field, Noise = CounterNoise.Normal(new(2), [batch, 4, side, width]), Grid = TimeGrid.LogSnr(DiscreteVp.StableDiffusion, 2) };
+        var footprint = NetworkFootprint.Of(request, new Objective { OnSample = x => x.square().mean() });
+        var tape = NetworkTapes.Unet(config, new BlockTapes(batch, 4, checkpointing, IsTrained, fused), side, width, Context);
+        var gradients = unet.named_parameters().Where(p => IsTrained(p.name)).Sum(p => 4 * p.parameter.numel());
+        Within(0.1, "graph", tape.Graph, footprint.Graph);
+        Within(0.1, $"product ({tape.Forward:n0}, {tape.Backward:n0}; {footprint.Pull}, {gradients:n0})", Math.Max(tape.Forward, tape.Backward + gradients), Math.Max(footprint.Pull.First, footprint.Pull.Later + gradients));
+    }
+
+    [Theory]
+    [InlineData(1, 16, false)]
+    [InlineData(2, 16, false)]
+    [InlineData(1, 24, true)]
+    public void Decoder_PeakOfItsGradient_IsThatMeasuredWithinATenth(int batch, int side, bool checkpointing)
+    {
+        using var scope = NewDisposeScope();
+        var config = new AutoencoderKLConfig { BlockOutChannels = [32, 64, 64], DownBlockTypes = [.. Enumerable.Repeat("DownEncoderBlock2D", 3)], UpBlockTypes = [.. Enumerable.Repeat("UpDecoderBlock2D", 3)], LayersPerBlock = 2 };
+        using var autoencoder = Constant(new AutoencoderKL(config));
+        autoencoder.Checkpointing = checkpointing;
+        var latent = randn(batch, 4, side, side);
+        void Differentiate() => Vjp.Of(x => autoencoder.Decode(x).square().mean(), latent, null);
+        Differentiate();
+        var measured = Enumerable.Range(0, 3).Min(_ =>
+        {
+            using var inner = NewDisposeScope();
+            return HighWater.Of(Differentiate);
+        });
+        var tape = NetworkTapes.Decoder(config, new BlockTapes(batch, 4, checkpointing, _ => false), side, side);
+        Within(0.1, "decoder", Math.Max(tape.Forward, tape.Backward), measured);
+    }
+
+    private static T Constant<T>(T network)
+        where T : nn.Module
+    {
+        network.eval();
+        foreach (var parameter in network.parameters())
+            parameter.requires_grad = false;
+        return network;
+    }
+
+    private static void Within(double tolerance, string what, long planned, long measured) =>
+        Assert.True(Math.Abs(planned - measured) <= tolerance * measured, $"{what}: measured {measured:n0}, planned {planned:n0}, {(double)planned / measured:f3}");
+}
