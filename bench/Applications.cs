@@ -1,15 +1,13 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json.Nodes;
+using AdjointDpm.Scoring;
 
 namespace AdjointDpm.Bench;
 
 /// <summary>The recipes of <c>adpm init</c> as they stand in examples/, run by the client on this machine: the tables and pictures of docs/applications.md.</summary>
 internal static class Applications
 {
-    /// <summary>Deviate of the 95 % interval.</summary>
-    private const double Z = 1.959964;
-
     /// <param name="output">Folder of the runs; what has run there already is not run again.</param>
     /// <param name="pictures">Folder that the pictures before and after are copied to.</param>
     /// <param name="only">Recipes to run; empty for all.</param>
@@ -17,7 +15,7 @@ internal static class Applications
     {
         foreach (var (name, run) in new (string, Action)[]
         {
-            ("guide", () => Table("guide", Guide)),
+            ("guide", () => Table("guide", Guide, "training.shards=10", "training.samplesPerShard=20")),
             ("stylize-digits", () => Table("stylize-digits", Stylize)),
             ("invert", () => Table("invert", Invert)),
             ("audit", () => Table("audit", Audit)),
@@ -29,10 +27,10 @@ internal static class Applications
                 run();
         }
 
-        void Table(string recipe, Action<JsonNode> write)
+        void Table(string recipe, Action<JsonNode> write, params string[] sets)
         {
             Console.WriteLine($"\n## {recipe}\n");
-            var report = Report(recipe, output, []);
+            var report = Report(recipe, output, sets);
             write(report);
             Picture(recipe, output, report["trials"]!.AsArray());
         }
@@ -84,7 +82,7 @@ internal static class Applications
                 var noises = (int)training["shards"]! * (int)training["samplesPerShard"]! / (int)(spec["train"]!["noise"]!["box"]!["restarts"] ?? 1)!;
                 var eligible = (int)Math.Round((double)m["audit.eligible.after"]! * noises);
                 var success = (int)Math.Round((double)m["audit.success.after"]! * noises);
-                var (low, high) = Wilson(success, eligible);
+                var (low, high) = WilsonInterval.Of(success, eligible);
                 Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {trial["parameters"]!["train.noise.box.radius"]} | {Share(m, "audit.rate.after")} ({success} of {eligible}) | {low:p0} – {high:p0} | {eligible} of {noises} | {Share(m, "heldOut.accuracy.before")} → {Share(m, "heldOut.accuracy.after")} | {Number(m, "noise.linf.after", "f3")} |"));
             }
         }
@@ -110,17 +108,6 @@ internal static class Applications
                     File.Copy(found[(int)trial["index"]!], Path.Combine(pictures, name), overwrite: true);
             }
         }
-    }
-
-    /// <summary>Wilson's interval of a share.</summary>
-    private static (double Low, double High) Wilson(int success, int of)
-    {
-        if (of == 0)
-            return (0, 1);
-        var (p, square) = ((double)success / of, Z * Z);
-        var middle = (p + square / (2 * of)) / (1 + square / of);
-        var half = Z * Math.Sqrt(p * (1 - p) / of + square / (4.0 * of * of)) / (1 + square / of);
-        return (middle - half, middle + half);
     }
 
     private static JsonNode Report(string recipe, string output, string[] sets)

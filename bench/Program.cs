@@ -4,7 +4,7 @@
 // dotnet run --project bench -c Release -- loading [folder]                        Stable Diffusion 1.5's size in float16, written once, against reading the bytes
 // dotnet run --project bench -c Release -- attention                               plain and fused attention, and channels-last convolutions
 // dotnet run --project bench -c Release -- trials [number [at once]]               what a trial costs the cluster that computes nothing; default: 10000 8
-// dotnet run --project bench -c Release -- transport [workers,… [megabytes,…]]     gradients of several processes to their mean, and a step's overhead; default: 2,4 1,4,25,100
+// dotnet run --project bench -c Release -- transport [workers,… [megabytes,…]]     gradients of several processes to their mean, and a step's overhead; default: 2,4 1,4,25,100; "transport steps": the overhead alone
 // dotnet run --project bench -c Release -- applications [folder [pictures [recipe …]]]    the tables and pictures of docs/applications.md; default: runs/applications docs/images
 // dotnet run --project bench -c Release -- search [seeds [trials [names]]]          regret of the searches, beside Optuna where PYTHON has it; default: 21 100
 // dotnet run --project bench -c Release -- failover [rounds]                       how long a run stands still for when a silo is lost; default: 9
@@ -49,6 +49,12 @@ if (args is ["failover", ..])
     await Failover.RunAsync(args.Length > 1 ? int.Parse(args[1]) : 9);
     return;
 }
+if (args is ["transport", "steps"])
+{
+    await Transport.RunAsync([], []);
+    return;
+}
+
 if (args is ["transport", ..])
 {
     await Transport.RunAsync(args.Length > 1 ? [.. args[1].Split(',').Select(int.Parse)] : [2, 4], args.Length > 2 ? [.. args[2].Split(',').Select(int.Parse)] : [1, 4, 25, 100]);

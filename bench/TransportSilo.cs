@@ -142,11 +142,13 @@ internal static class TransportSilo
 
         public ShardGradient Differentiate(TrialPlan plan, ParameterVersion version, int step, int shard, CancellationToken cancellationToken)
         {
+            var started = System.Diagnostics.Stopwatch.StartNew();
             var gradient = new float[parameters];
             Array.Fill(gradient, 1e-3f * (step + shard + 1));
-            // The sleep is the computation; the gradient above is made within it on a machine that is not too slow.
-            cancellationToken.WaitHandle.WaitOne(computeMilliseconds);
-            return new(System.Runtime.InteropServices.MemoryMarshal.AsBytes(gradient.AsSpan()).ToArray(), 1, Sums, new WorkStatistics());
+            var bytes = System.Runtime.InteropServices.MemoryMarshal.AsBytes(gradient.AsSpan()).ToArray();
+            // The sleep is the computation, the copy above part of it.
+            cancellationToken.WaitHandle.WaitOne(TimeSpan.FromMilliseconds(computeMilliseconds) - started.Elapsed is { Ticks: > 0 } left ? left : TimeSpan.Zero);
+            return new(bytes, 1, Sums, new WorkStatistics());
         }
 
         public Evaluation Evaluate(TrialPlan plan, ParameterVersion version, int firstSample, int samples, CancellationToken cancellationToken) => new(samples, Sums, new WorkStatistics());

@@ -41,6 +41,7 @@ public sealed class RecipeTests
             Train = spec.Train with { Noise = spec.Train.Noise! with { Box = spec.Train.Noise.Box! with { Radius = 0.5 } } },
         });
         Assert.True(attacked.Metrics["audit.rate.after"] > 0, string.Join(", ", attacked.Metrics));
+        Assert.True(attacked.Metrics["audit.rate.after"] > attacked.Metrics["audit.randomRate.after"], string.Join(", ", attacked.Metrics));
         Assert.InRange(attacked.Metrics["noise.linf.after"], 0.1, 0.5);
         Assert.Equal("[8,1,8,8]", Shape(attacked, "noise.safetensors", "after"));
 
@@ -99,7 +100,7 @@ public sealed class RecipeTests
     }
 
     /// <summary>A tensor's shape as the file's own header has it.</summary>
-    private static string Shape(TrialSnapshot trial, string file, string tensor)
+    internal static string Shape(TrialSnapshot trial, string file, string tensor)
     {
         var bytes = File.ReadAllBytes(Path.Combine(trial.ArtifactFolder!, file));
         return JsonNode.Parse(bytes.AsSpan(8, (int)BinaryPrimitives.ReadInt64LittleEndian(bytes)))![tensor]!["shape"]!.ToJsonString();

@@ -50,6 +50,30 @@ public static class ModuleWeights
     /// <exception cref="SafetensorsException">A weight has a dtype that the format has no name for.</exception>
     public static void Save(torch.nn.Module module, string path, IReadOnlyDictionary<string, string>? metadata = null) => SafetensorsWriter.WriteForTorch(path, module.state_dict(), metadata);
 
+    /// <summary>A network made without memory for its large weights and filled from a file. Nothing of it stays when that fails.</summary>
+    /// <param name="make">Makes the network.</param>
+    /// <param name="path">Path of the file.</param>
+    /// <param name="rename">As for <see cref="Load"/>.</param>
+    /// <param name="dtype">Dtype of all its weights.</param>
+    internal static T Loaded<T>(Func<T> make, string path, Func<string, string?> rename, torch.ScalarType dtype = torch.ScalarType.Float32)
+        where T : torch.nn.Module
+    {
+        var network = Layers.Blank(dtype, make);
+        try
+        {
+            Load(network, path, rename);
+            // What was not made in it: normalisations.
+            network.to(dtype);
+            network.eval();
+            return network;
+        }
+        catch
+        {
+            network.Dispose();
+            throw;
+        }
+    }
+
     internal static void ThrowIfUnfit(string path, torch.nn.Module module, List<string> missing, List<string> unexpected, List<string> mismatched, string advice)
     {
         if (missing.Count + unexpected.Count + mismatched.Count > 0)

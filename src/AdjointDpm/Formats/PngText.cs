@@ -43,6 +43,8 @@ public static class PngText
     public static IReadOnlyDictionary<string, string> Read(string path)
     {
         var png = File.ReadAllBytes(path);
+        if (!png.AsSpan().StartsWith(Signature))
+            throw new InvalidDataException($"{path}: {(png.Length == 0 ? "the file is empty" : "is no PNG picture, whatever its name says")}. Get it again.");
         var texts = new Dictionary<string, string>(StringComparer.Ordinal);
         foreach (var (type, begin, end) in Chunks(png))
         {

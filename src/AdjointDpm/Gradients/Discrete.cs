@@ -5,42 +5,45 @@ namespace AdjointDpm.Gradients;
 
 /// <summary>The discrete adjoint: the transpose of each step's plan, applied to stored or restored states in reverse order.</summary>
 /// <remarks>
-/// Stored per step: the state, and those predicted noises that a later stage of the same step reads, so that no evaluation is repeated except with its graph.
+/// Stored per step, on the device or in main memory: the state, and those predicted noises that a later stage of the same step reads, so that no evaluation is repeated except with its graph.
 /// The noise of a stochastic sampler is additive and drops out; only the states it produced are needed.
 /// </remarks>
 internal sealed class Discrete : GradientMethod
 {
     private readonly int? _slots, _last;
+    private readonly bool _offloads;
 
     /// <summary>The discrete adjoint over all or the last steps, with all or some of their states stored.</summary>
     /// <param name="name">Name of the method.</param>
     /// <param name="slots">Most states stored at once beside the one in use; null stores every state.</param>
     /// <param name="last">Number of steps to differentiate; null for all.</param>
-    public Discrete(string name, int? slots = null, int? last = null)
+    /// <param name="offloads">Whether stored states lie in main memory.</param>
+    public Discrete(string name, int? slots = null, int? last = null, bool offloads = false)
         : base(name)
     {
         if (slots < 1 || last < 1)
             throw new ArgumentOutOfRangeException(slots < 1 ? nameof(slots) : nameof(last), slots ?? last, $"{name}: the number must be at least 1.");
-        (_slots, _last) = (slots, last);
+        (_slots, _last, _offloads) = (slots, last, offloads);
     }
 
     public override bool IsExact => _last is null;
 
-    // Checkpoints are for memory: they do not keep an adaptive sampler's evaluations.
-    internal override bool WalksWithoutGraph => _slots is null;
+    // What is for memory does not keep an adaptive sampler's evaluations.
+    internal override bool WalksWithoutGraph => _slots is null && !_offloads;
 
     internal override Sweep Begin(Solve solve)
     {
         var first = Math.Max(0, solve.Plans.Length - (_last ?? solve.Plans.Length));
         if (solve.Objective!.OnStates.Keys.FirstOrDefault(first) < first)
             throw new NotSupportedException($"The objective has a loss at grid point {solve.Objective.OnStates.Keys.First()}, where method '{Name}' holds the state constant: it differentiates from point {first} on. Use GradientMethod.Discrete.");
-        return new Transposed(solve, first, _slots ?? int.MaxValue);
+        return new Transposed(solve, first, _slots ?? int.MaxValue, _offloads);
     }
 
     /// <param name="solve">The solve.</param>
     /// <param name="first">First step to differentiate through.</param>
     /// <param name="slots">Most states stored at once beside the one in use.</param>
-    private sealed class Transposed(Solve solve, int first, int slots) : Sweep
+    /// <param name="offloads">Whether stored states lie in main memory.</param>
+    private sealed class Transposed(Solve solve, int first, int slots, bool offloads) : Sweep
     {
         private readonly SamplerState?[] _states = new SamplerState?[solve.Plans.Length];
         private readonly Tensor?[][] _noises = [.. solve.Plans.Select(p => new Tensor?[p.Evaluations.Length])];
@@ -63,6 +66,8 @@ internal sealed class Discrete : GradientMethod
                 solve.ThrowIfCancelled();
                 if (_states[n] is null)
                     Restore(n);
+                else if (offloads)
+                    BringBack(n);
                 var before = cotangents;
                 cotangents = Transpose.Step(solve, n, _states[n]!, _noises[n], before);
                 cotangents[0] = solve.Meet(n, _states[n]!.Y, cotangents[0]);
@@ -84,20 +89,48 @@ internal sealed class Discrete : GradientMethod
             var n = state.Step;
             if (n < first || (n < last && n != _next))
                 return false;
-            _states[n] = state;
+            // The last one is used at once.
+            var stays = n == last || !offloads;
+            _states[n] = stays ? state : state with { Slots = [.. state.Slots.Select(ToHost)] };
             if (n < last)
             {
                 _next = n + CheckpointSchedule.Next(last + 1 - n, _free);
                 _free--;
             }
 
-            return true;
+            return stays;
+        }
+
+        // A copy on the CPU as well, where nothing is spared: so that the way of the numbers is the same everywhere.
+        private Tensor ToHost(Tensor tensor)
+        {
+            solve.CountOffloaded();
+            return tensor.to(CPU, copy: true);
+        }
+
+        private void BringBack(int n)
+        {
+            var device = solve.Request.Noise.device;
+            if (n < _states.Length - 1)
+            {
+                var there = _states[n]!;
+                _states[n] = there with { Slots = [.. there.Slots.Select(slot => slot.to(device, copy: true))] };
+                Solve.Release(there);
+            }
+
+            for (var i = 0; i < _noises[n].Length; i++)
+            {
+                if (_noises[n][i] is not { } noise)
+                    continue;
+                _noises[n][i] = noise.to(device, copy: true);
+                noise.Dispose();
+            }
         }
 
         private void Store(int step, int evaluation, Tensor noise)
         {
             if (_states[step] is not null && _noises[step][evaluation] is null && solve.Plans[step].FeedsLater(evaluation))
-                _noises[step][evaluation] = noise.detach().MoveToOuterDisposeScope();
+                _noises[step][evaluation] = (offloads ? ToHost(noise.detach()) : noise.detach()).MoveToOuterDisposeScope();
         }
 
         // Walks from the stored state before n up to n again, and makes those evaluations of step n that later ones of it read.

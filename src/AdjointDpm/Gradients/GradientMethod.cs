@@ -48,6 +48,9 @@ public abstract class GradientMethod
     /// <param name="slots">Most states stored at once beside the one in use, at least 1. Griewank and Walther (2000): with s slots every step of N ≤ C(s + r, s) is walked at most r times, so that ten slots make at most two more walks of each of 286 steps.</param>
     public static GradientMethod Checkpointed(int slots) => new Discrete($"checkpointed({slots})", slots: slots);
 
+    /// <summary>The discrete adjoint with its stored states in main memory: the same bits as <see cref="Discrete"/> and as many evaluations, while the device holds one state whatever the number of steps. For devices with memory of their own; on the CPU it spares nothing.</summary>
+    public static GradientMethod Offloaded { get; } = new Discrete("offloaded", offloads: true);
+
     /// <summary>The discrete adjoint of the last steps only, the state before them held constant: DRaFT-K (Clark et al. 2024). The gradient of the noise is zero unless all steps are covered.</summary>
     /// <param name="last">Number of steps K, at least 1.</param>
     public static GradientMethod Truncated(int last) => new Discrete($"truncated({last})", last: last);

@@ -13,7 +13,7 @@ internal sealed partial class Solve : IDisposable
     private readonly CancellationToken _cancellation;
     private readonly bool _guarded;
     private readonly List<string> _warnings = [];
-    private int _forwardNfe, _backwardNfe, _vjps, _recomputed;
+    private int _forwardNfe, _backwardNfe, _vjps, _recomputed, _offloaded;
     private SolvePhase _phase = SolvePhase.Forward;
     private TimeSpan _forward, _loss, _backward;
     private bool? _hasSuspects;
@@ -88,6 +88,9 @@ internal sealed partial class Solve : IDisposable
 
         return state;
     }
+
+    /// <summary>Counts a tensor that was put into main memory.</summary>
+    public void CountOffloaded() => _offloaded++;
 
     /// <summary>Disposes a state's tensors.</summary>
     public static void Release(SamplerState state)
@@ -260,6 +263,7 @@ internal sealed partial class Solve : IDisposable
         BackwardNfe = _backwardNfe,
         Vjps = _vjps,
         Recomputed = _recomputed,
+        Offloaded = _offloaded,
         PeakLiveTensors = Memory.PeakTensors,
         PeakLiveBytes = Memory.PeakBytes,
         Forward = _forward,

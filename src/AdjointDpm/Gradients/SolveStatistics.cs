@@ -27,6 +27,9 @@ public sealed record SolveStatistics
     /// <summary>Evaluations made once more without a vector–Jacobian product: to have states back, to find an adaptive sampler's steps, or to look for undeclared inputs.</summary>
     public int Recomputed { get; init; }
 
+    /// <summary>Tensors that were put into main memory until the way back came to them: of states, and of predictions that a later stage reads.</summary>
+    public int Offloaded { get; init; }
+
     /// <summary>Most tensors that the calling thread held at once, above those it held before.</summary>
     public long PeakLiveTensors { get; init; }
 

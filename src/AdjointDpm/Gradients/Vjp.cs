@@ -40,7 +40,17 @@ public static class Vjp
         if (reached.Length == 0 || tensors.Count == 0)
             return false;
         Recomputed.Begin();
-        autograd.backward([.. reached.Select(o => o.Output)], [.. reached.Select(o => o.Cotangent)], retain_graph: createGraph, create_graph: createGraph, inputs: [.. tensors]);
+        try
+        {
+            autograd.backward([.. reached.Select(o => o.Output)], [.. reached.Select(o => o.Cotangent)], retain_graph: createGraph, create_graph: createGraph, inputs: [.. tensors]);
+        }
+        catch
+        {
+            // What a block met first says more than what came of it.
+            Recomputed.ThrowIfFailed();
+            throw;
+        }
+
         // The binding passes raw handles: what they belong to must outlive the call.
         GC.KeepAlive(outputs);
         GC.KeepAlive(reached);

@@ -36,14 +36,22 @@ public sealed class DiffusersFolder
     public static DiffusersFolder Open(string path)
     {
         if (!Directory.Exists(path))
-            throw new ModelConfigException($"{path}: there is no such folder.");
+            throw Missing(path);
         var nested = System.IO.Path.Combine(path, "unet");
         if (File.Exists(System.IO.Path.Combine(nested, ConfigFile)))
             return new DiffusersFolder(path, nested);
         if (File.Exists(System.IO.Path.Combine(path, ConfigFile)))
             return new DiffusersFolder(path, path);
+        var index = System.IO.Path.Combine(path, "model_index.json");
+        if (File.Exists(index))
+            throw new ModelConfigException($"{path}: is a pipeline of class {ModelConfig.ClassName(index) ?? "unknown"}, which has no unet/{ConfigFile}. Read are pipelines of Stable Diffusion 1, 2 and XL, and of a UNet2DModel.");
         throw new ModelConfigException($"{path}: holds neither unet/{ConfigFile} nor {ConfigFile}. Point to a diffusers pipeline or to the folder of its network.");
     }
+
+    /// <summary>What to say where a folder was asked for and there is none.</summary>
+    internal static ModelConfigException Missing(string path) => new(File.Exists(path)
+        ? $"{path}: is a file, not a diffusers folder. A checkpoint becomes one by 'adpm convert FILE FOLDER --model MODEL-FOLDER', where that folder is of the same kind of model."
+        : $"{path}: there is no such folder. Check the path.");
 
     /// <summary>Loads the network as a <see cref="UNet2DModel"/>, in float32 on the CPU and in evaluation mode.</summary>
     /// <returns>The network, owned by the caller; its parameters require grad.</returns>
@@ -88,12 +96,6 @@ public sealed class DiffusersFolder
     }
 
     private T Fill<TConfig, T>(TConfig config, Func<TConfig, T> make)
-        where T : nn.Module
-    {
-        var model = Layers.Blank(ScalarType.Float32, () => make(config));
         // Files written before diffusers 0.12 name the attention of UNet2DModel differently.
-        ModuleWeights.Load(model, WeightFiles.Find(UnetFolder, "diffusion_pytorch_model"), AttentionNames.Current);
-        model.eval();
-        return model;
-    }
+        where T : nn.Module => ModuleWeights.Loaded(() => make(config), WeightFiles.Find(UnetFolder, "diffusion_pytorch_model"), AttentionNames.Current);
 }

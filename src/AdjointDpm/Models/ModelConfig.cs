@@ -35,6 +35,9 @@ internal static partial class ModelConfig
     /// <summary>The <c>_class_name</c> of a configuration, or null.</summary>
     public static string? ClassName(string path) => Read<Named>(path).ClassName;
 
+    /// <summary>A field that is a text; null where it is not one, or not there.</summary>
+    public static string? Text(JsonElement json, string name) => json.ValueKind == JsonValueKind.Object && json.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
+
     public static void Write<T>(string path, T config)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(path))!);

@@ -11,6 +11,7 @@ namespace AdjointDpm.Models;
 /// Chen et al. (2016), with a block as a segment. The gradient has the bits of plain differentiation: a block is given its input once for each
 /// place that reads it, so that the shares of all readers are added in the order in which autograd would add them.
 /// Autograd calls back from native code, where an exception would end the process: it is kept, gradients become NaN, and <see cref="Vjp"/> throws it.
+/// After a bare <c>backward()</c> nobody asks: the next evaluation on that thread throws it then, before NaN goes further.
 /// </remarks>
 internal static class Recomputed
 {
@@ -46,8 +47,11 @@ internal static class Recomputed
     /// <param name="run">The block, given its input for its layers, for its sum, and what is shared for the next place that reads it.</param>
     /// <returns>The result, in the current dispose scope.</returns>
     /// <exception cref="NotSupportedException">The block has dropout and is in training mode.</exception>
+    /// <exception cref="InvalidOperationException">A way back before this one failed, without anybody having been told.</exception>
     public static Tensor Of(nn.Module block, Tensor x, Tensor? shared, int uses, bool adds, Func<Tensor, Tensor, Func<Tensor>, Tensor> run)
     {
+        if (!Failures.IsEmpty && Failures.TryRemove(Environment.CurrentManagedThreadId, out var failure))
+            throw new InvalidOperationException($"An earlier backward() through a network with Checkpointing failed, and its gradients are NaN: {failure.Message} Throw them away, and differentiate by {nameof(Vjp)}, which throws such errors as they happen.", failure);
         Tensor[] parameters = [.. block.parameters().Where(p => p.requires_grad)];
         // Autograd goes back from the last reader to the first.
         Tensor[] inputs = shared is null ? [x, x] : [x, x, .. Enumerable.Repeat(shared, uses)];
@@ -91,13 +95,17 @@ internal static class Recomputed
     {
         private Tensor? _result;
 
+        private (long[] Shape, ScalarType Dtype, Device Device)[] _kinds = [];
+
         public int Inputs => inputs;
 
         /// <summary>Whether the gradient has passed: what was kept for it is gone.</summary>
         public bool IsSpent { get; set; }
 
-        public Tensor Forward(Tensor around, Tensor x, Tensor? shared)
+        public Tensor Forward(List<Tensor> all)
         {
+            _kinds = [.. all.Select(t => (t.shape, t.dtype, t.device))];
+            var (around, x, shared) = (all[0], all[1], all.Count > 2 ? all[2] : null);
             using var frozen = no_grad();
             using var off = Use(false);
             _result = run(x, around, () => shared!);
@@ -125,7 +133,8 @@ internal static class Recomputed
             catch (Exception e)
             {
                 Failures[thread] = e;
-                return [.. saved.Select((t, i) => wanted[i] ? empty_like(t).fill_(NaN).DetachFromDisposeScope() : null), .. Enumerable.Repeat<Tensor?>(null, inputs - saved.Count), .. parameters.Select(p => empty_like(p).fill_(NaN).DetachFromDisposeScope())];
+                // Never null where a gradient is wanted: the binding cannot hand that on to the block before.
+                return [.. _kinds.Select((k, i) => wanted[i] ? empty(k.Shape, k.Dtype, k.Device).fill_(NaN).DetachFromDisposeScope() : null), .. parameters.Select(p => empty_like(p).fill_(NaN).DetachFromDisposeScope())];
             }
         }
 
@@ -178,7 +187,7 @@ internal static class Recomputed
             ctx.save_data("call", call);
             ctx.save_data("wanted", inputs.Select(i => i.requires_grad).ToList());
             ctx.save_for_backward(inputs);
-            return call.Forward(inputs[0], inputs[1], inputs.Count > 2 ? inputs[2] : null);
+            return call.Forward(inputs);
         }
 
         public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad_output)

@@ -21,7 +21,7 @@ internal static class AdpmCommandLine
         var root = new RootCommand(Description)
         {
             DemoCommand.Create(context), InitCommand.Create(context), RunCommand.Create(context), CheckCommand.Create(context), CheckRewardCommand.Create(context), PlanCommand.Create(context), SubmitCommand.Create(context), WatchCommand.Create(context), ListCommand.Create(context),
-            ShowCommand.Create(context), CancelCommand.Create(context), WorkersCommand.Create(context), ReportCommand.Create(context), AuditCommand.Create(context), ReplayCommand.Create(context), PullCommand.Create(context), InspectCommand.Create(context), ConvertCommand.Create(context), SampleCommand.Create(context), ScoreCommand.Create(context), ModelsCommand.Create(context), ConfigCommand.Create(context), SchemaCommand.Create(context), CompletionCommand.Create(context), DoctorCommand.Create(context),
+            ShowCommand.Create(context), ControlCommands.Pause(context), ControlCommands.Resume(context), ControlCommands.Cancel(context), ControlCommands.Retry(context), ControlCommands.Edit(context), WorkersCommand.Create(context), ReportCommand.Create(context), AuditCommand.Create(context), ReplayCommand.Create(context), PullCommand.Create(context), InspectCommand.Create(context), ConvertCommand.Create(context), SampleCommand.Create(context), ScoreCommand.Create(context), ModelsCommand.Create(context), ConfigCommand.Create(context), ImportCommand.Create(context), SchemaCommand.Create(context), CompletionCommand.Create(context), DoctorCommand.Create(context),
         };
         return root;
     }

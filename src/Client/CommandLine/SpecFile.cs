@@ -29,20 +29,28 @@ internal static class SpecFile
     }
 
     /// <summary>The experiment with its own values, without the search over others.</summary>
-    public static ExperimentSpec WithoutSearch(ExperimentSpec spec) => spec with { Parameters = new Dictionary<string, ParameterSpec>(), Algorithm = new AlgorithmSpec(), MaxTrials = null, MaxConcurrentTrials = 1 };
+    public static ExperimentSpec WithoutSearch(ExperimentSpec spec) => spec with { Parameters = new Dictionary<string, ParameterSpec>(), Algorithm = new AlgorithmSpec(), MaxTrials = null, EarlyStopping = null, Budget = null, MaxConcurrentTrials = 1 };
 
     private static string Apply(string json, string set)
     {
-        var equals = set.IndexOf('=');
-        if (equals <= 0) throw new CommandFailure(ExitCodes.Invalid, $"--set: '{set}' is not path=value.", "Write it like --set optimizer.learningRate=3e-4.");
+        var (path, value) = Setting(set);
         try
         {
-            return SpecOverrides.Set(json, set[..equals], set[(equals + 1)..]);
+            return SpecOverrides.Set(json, path, value);
         }
         catch (SpecException e)
         {
             throw new CommandFailure(ExitCodes.Invalid, $"--set: {e.Message}", inner: e);
         }
+    }
+
+    /// <summary>path=value.</summary>
+    public static KeyValuePair<string, string> Setting(string set)
+    {
+        // Paths of conditions and parameters have no '=' in them.
+        var equals = set.IndexOf('=');
+        if (equals <= 0) throw new CommandFailure(ExitCodes.Invalid, $"--set: '{set}' is not path=value.", "Write it like --set optimizer.learningRate=3e-4.");
+        return new(set[..equals].Trim(), set[(equals + 1)..].Trim());
     }
 
     private static string[] Lines(string file)

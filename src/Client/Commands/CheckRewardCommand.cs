@@ -7,6 +7,7 @@ using AdjointDpm.Client.Tools;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tools;
 using Spectre.Console;
+using static System.FormattableString;
 
 namespace AdjointDpm.Client.Commands;
 
@@ -60,14 +61,12 @@ internal static class CheckRewardCommand
         terminal.Line($"[bold]{Markup.Escape(reward.Name)}[/]  {(reward.Problems.Count == 0 ? "[green]fit[/]" : "[red]not fit[/]")}");
         if (reward.Slopes.Count > 0)
         {
-            terminal.Line(Invariant($"  losses {reward.Lowest:g4} to {reward.Highest:g4}, mean {reward.Mean:g4}; norm of the gradient {reward.GradientNorm:g4}; {reward.Precision}"));
-            terminal.Line(Invariant($"  gradient within {reward.Slopes.Max(slope => slope.RelativeError):0.0e-0} of finite differences along {reward.Slopes.Count} directions (allowed {reward.Tolerance:0.0e-0})"));
-            terminal.Line(Invariant($"  other samples change a sample's loss by {reward.Coupling:0.0e-0} of its size; the same bits when asked again: {(reward.Deterministic ? "yes" : "no")}"));
+            terminal.Line(Markup.Escape(Invariant($"  losses {reward.Lowest:g4} to {reward.Highest:g4}, mean {reward.Mean:g4}; norm of the gradient {reward.GradientNorm:g4}; {reward.Precision}")));
+            terminal.Line(Markup.Escape(Invariant($"  gradient within {reward.Slopes.Max(slope => slope.RelativeError):0.0e-0} of finite differences along {reward.Slopes.Count} directions (allowed {reward.Tolerance:0.0e-0})")));
+            terminal.Line(Markup.Escape(Invariant($"  other samples change a sample's loss by {reward.Coupling:0.0e-0} of its size; the same bits when asked again: {(reward.Deterministic ? "yes" : "no")}")));
         }
 
         foreach (var problem in reward.Problems) terminal.Line($"  [red]✗[/] {Markup.Escape(problem)}");
-
-        static string Invariant(FormattableString text) => Markup.Escape(text.ToString(CultureInfo.InvariantCulture));
     }
 
     private static IReadOnlyList<int>? Shape(string text)

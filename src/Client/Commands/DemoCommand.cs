@@ -1,6 +1,5 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
-using AdjointDpm.Client.LocalCluster;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
 
@@ -30,17 +29,11 @@ internal static class DemoCommand
             {
                 Id = ExperimentDocument.IdOf("demo", sha),
                 Submission = new ExperimentSubmission(small, sha, "demo"),
-                Command = "adpm demo",
+                Arguments = parsed.Tokens.Select(token => token.Value),
                 ShortFolder = folder,
                 Json = parsed.GetValue(json),
-                Cluster = new LocalClusterOptions
-                {
-                    Command = SiloCommand.Find(context.Variable, context.ProgramFolder),
-                    Silos = parsed.GetValue(silos),
-                    DataFolder = Path.GetFullPath(Path.Combine(context.CurrentDirectory, folder)),
-                    Threads = spec.Resources.Threads,
-                    Keep = false,
-                },
+                Silos = parsed.GetValue(silos),
+                Threads = spec.Resources.Threads,
             }.ToEndAsync(cancellationToken);
             if (code == ExitCodes.Ok && !parsed.GetValue(json))
             {

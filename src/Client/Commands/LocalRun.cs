@@ -17,10 +17,17 @@ internal sealed class LocalRun(ClientContext context)
 
     public required ExperimentSubmission Submission { get; init; }
 
-    public required LocalClusterOptions Cluster { get; init; }
+    /// <summary>Number of silo processes.</summary>
+    public required int Silos { get; init; }
 
-    /// <summary>The command that goes on with this run.</summary>
-    public required string Command { get; init; }
+    /// <summary>Threads that each silo's math may use.</summary>
+    public required int Threads { get; init; }
+
+    /// <summary>Whether the silos outlive the run.</summary>
+    public bool Keep { get; init; }
+
+    /// <summary>The words of the command line: the same go on with this run.</summary>
+    public required IEnumerable<string> Arguments { get; init; }
 
     /// <summary>The output folder as the user wrote it.</summary>
     public required string ShortFolder { get; init; }
@@ -30,22 +37,30 @@ internal sealed class LocalRun(ClientContext context)
     public async Task<int> ToEndAsync(CancellationToken cancellationToken)
     {
         var began = context.Time.GetTimestamp();
-        context.Terminal.Note($"[bold]{Id}[/] on {Words.Count(Cluster.Silos, "silo")}, output in {Markup.Escape(ShortFolder)}");
-        using var folder = FolderLock.Take(Cluster.DataFolder, ShortFolder);
+        context.Terminal.Note($"[bold]{Id}[/] on {Words.Count(Silos, "silo")}, output in {Markup.Escape(ShortFolder)}");
+        var dataFolder = Path.GetFullPath(Path.Combine(context.CurrentDirectory, ShortFolder));
+        using var folder = FolderLock.Take(dataFolder, ShortFolder);
         IProgressReport? report = null;
-        Cluster.Notice = text =>
+        var silos = context.StartLocal(new LocalClusterOptions
         {
-            if (report is { } current) current.Notice(text);
-            else context.Terminal.Note(Markup.Escape(text));
-        };
-        var silos = context.StartLocal(Cluster);
+            Command = SiloCommand.Find(context.Variable, context.ProgramFolder),
+            Silos = Silos,
+            DataFolder = dataFolder,
+            Threads = Threads,
+            Keep = Keep,
+            Notice = text =>
+            {
+                if (report is { } current) current.Notice(text);
+                else context.Terminal.Note(Markup.Escape(text));
+            },
+        });
         using var kill = context.Interruptions.OnSecond(silos.Kill);
         try
         {
             await using (silos)
             {
                 await silos.StartAsync(cancellationToken);
-                await using var cluster = await context.Connect(ClusterTarget.Folder(Cluster.DataFolder, ShortFolder), cancellationToken);
+                await using var cluster = await context.Connect(ClusterTarget.Folder(dataFolder, ShortFolder), cancellationToken);
                 var receipt = await cluster.SubmitAsync(Id, Submission, cancellationToken);
                 var before = await cluster.GetSnapshotAsync(receipt.ExperimentId, cancellationToken);
                 Resumed(receipt, before);
@@ -61,9 +76,9 @@ internal sealed class LocalRun(ClientContext context)
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
             report = null;
-            context.Terminal.Note(Cluster.Keep
+            context.Terminal.Note(Keep
                 ? $"The silos go on. Follow the experiment again with: adpm watch {Id} --data {Markup.Escape(ShortFolder)}"
-                : $"Stopped; what was done is kept in {Markup.Escape(ShortFolder)}. Go on with the same command: {Markup.Escape(Command)}");
+                : $"Stopped; what was done is kept in {Markup.Escape(ShortFolder)}. Go on with the same command: {Markup.Escape($"adpm {string.Join(' ', Arguments.Select(Quote))}")}");
             return ExitCodes.Interrupted;
         }
     }
@@ -118,8 +133,10 @@ internal sealed class LocalRun(ClientContext context)
             context.Terminal.Line($"Wall time {Words.Span(took)}");
         }
 
-        if (!Cluster.Keep) return;
+        if (!Keep) return;
         context.Terminal.Note($"The silos go on. Ask them with: adpm show {Id} --data {Markup.Escape(ShortFolder)}");
         context.Terminal.Note($"Stop them with: kill {string.Join(' ', silos.ProcessIds)}");
     }
+
+    private static string Quote(string word) => word.All(c => char.IsLetterOrDigit(c) || "-_./=:,[]".Contains(c)) && word.Length > 0 ? word : $"'{word.Replace("'", "'\\''")}'";
 }

@@ -8,6 +8,7 @@ using AdjointDpm.Client.Tools;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Tools;
 using Spectre.Console;
+using static System.FormattableString;
 
 namespace AdjointDpm.Client.Commands;
 
@@ -100,8 +101,6 @@ internal static partial class PullCommand
         Trial().Match(text) is { Success: true } match && int.TryParse(match.Groups["trial"].ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture, out var trial) ? (match.Groups["id"].Value, trial)
         : !text.Contains('/', StringComparison.Ordinal) ? (text, null)
         : throw new CommandFailure(ExitCodes.Invalid, $"'{text}' names no experiment and no trial.", "Write ID or ID/TRIAL, such as digits-1a2b3c4d/0.");
-
-    private static string Invariant(FormattableString text) => FormattableString.Invariant(text);
 
     [GeneratedRegex(@"^(?<id>[^/]+)/(?<trial>\d+)\z")]
     private static partial Regex Trial();

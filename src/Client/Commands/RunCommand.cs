@@ -1,7 +1,6 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Connection;
-using AdjointDpm.Client.LocalCluster;
 
 namespace AdjointDpm.Client.Commands;
 
@@ -25,27 +24,18 @@ internal static class RunCommand
         {
             var sets = parsed.GetValue(set) ?? [];
             var (id, submission, spec) = SpecFile.Read(parsed.GetRequiredValue(file), sets, context);
-            var folder = Path.GetFullPath(Path.Combine(context.CurrentDirectory, parsed.GetRequiredValue(output)));
-            var run = new LocalRun(context)
+            return await new LocalRun(context)
             {
                 Id = id,
                 Submission = submission,
-                Command = $"adpm {string.Join(' ', parsed.Tokens.Select(token => Quote(token.Value)))}",
+                Arguments = parsed.Tokens.Select(token => token.Value),
                 ShortFolder = parsed.GetRequiredValue(output),
                 Json = parsed.GetValue(json),
-                Cluster = new LocalClusterOptions
-                {
-                    Command = SiloCommand.Find(context.Variable, context.ProgramFolder),
-                    Silos = parsed.GetValue(silos),
-                    DataFolder = folder,
-                    Threads = spec.Resources.Threads,
-                    Keep = parsed.GetValue(keep),
-                },
-            };
-            return await run.ToEndAsync(cancellationToken);
+                Silos = parsed.GetValue(silos),
+                Threads = spec.Resources.Threads,
+                Keep = parsed.GetValue(keep),
+            }.ToEndAsync(cancellationToken);
         });
         return command;
     }
-
-    private static string Quote(string word) => word.All(c => char.IsLetterOrDigit(c) || "-_./=:,[]".Contains(c)) && word.Length > 0 ? word : $"'{word.Replace("'", "'\\''")}'";
 }

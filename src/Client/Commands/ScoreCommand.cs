@@ -6,6 +6,7 @@ using AdjointDpm.Client.Rendering;
 using AdjointDpm.Client.Tools;
 using AdjointDpm.Grains.Tools;
 using Spectre.Console;
+using static System.FormattableString;
 
 namespace AdjointDpm.Client.Commands;
 
@@ -57,7 +58,5 @@ internal static class ScoreCommand
         }
 
         void Line(string title, string text) => terminal.Line($"{title,-12}{Markup.Escape(text)}");
-
-        static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
     }
 }

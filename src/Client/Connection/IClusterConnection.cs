@@ -13,7 +13,8 @@ internal interface IClusterConnection : IAsyncDisposable
 
     Task<IReadOnlyList<TrialSnapshot>> GetTrialsAsync(string id, int skip, int take, CancellationToken cancellationToken);
 
-    Task<bool> CancelAsync(string id, CancellationToken cancellationToken);
+    /// <summary>Asks something of an experiment. Throws <see cref="ArgumentException"/> with what to do when that cannot be.</summary>
+    Task<ControlReceipt> ControlAsync(string id, ExperimentControl control, CancellationToken cancellationToken);
 
     IAsyncEnumerable<ExperimentEvent> WatchAsync(string id, long afterSequence, CancellationToken cancellationToken);
 

@@ -64,8 +64,8 @@ internal sealed class OrleansConnection : IClusterConnection
     public Task<IReadOnlyList<TrialSnapshot>> GetTrialsAsync(string id, int skip, int take, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetTrialsAsync(skip, take, cancellationToken));
 
-    public Task<bool> CancelAsync(string id, CancellationToken cancellationToken) =>
-        Ask(() => _grains.GetGrain<IExperimentGrain>(id).CancelAsync(cancellationToken));
+    public Task<ControlReceipt> ControlAsync(string id, ExperimentControl control, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).ControlAsync(control, cancellationToken));
 
     public Task<GradientProofReport?> GetGradientProofAsync(string id, int trial, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetGradientProofAsync(trial, cancellationToken));

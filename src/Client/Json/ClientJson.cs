@@ -33,7 +33,7 @@ internal static class ClientJson
 [JsonSerializable(typeof(ExperimentsDocument))]
 [JsonSerializable(typeof(ExperimentDocumentJson))]
 [JsonSerializable(typeof(ReceiptDocument))]
-[JsonSerializable(typeof(CancellationDocument))]
+[JsonSerializable(typeof(ControlDocument))]
 [JsonSerializable(typeof(EventDocument))]
 [JsonSerializable(typeof(ErrorDocument))]
 [JsonSerializable(typeof(AuditDocument))]

@@ -46,10 +46,10 @@ internal sealed record ReceiptDocument(string Id, bool Existed, int Trials, stri
     public string Schema { get; } = "adjointdpm.dev/receipt/v1";
 }
 
-internal sealed record CancellationDocument(string Id, bool Cancelled)
+internal sealed record ControlDocument(string Id, int? Trial, string Verb, bool Changed, string Message)
 {
     [JsonPropertyOrder(-1)]
-    public string Schema { get; } = "adjointdpm.dev/cancellation/v1";
+    public string Schema { get; } = "adjointdpm.dev/control/v1";
 }
 
 internal sealed record WorkersDocument(IReadOnlyList<WorkerDescription> Workers)

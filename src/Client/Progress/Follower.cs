@@ -74,7 +74,8 @@ internal sealed class Follower(IClusterConnection cluster, IProgressReport repor
                     report.Happened(happened);
                     if (happened.Kind is EventKind.StepCommitted or EventKind.ShardReissued) continue;
                     snapshot = await SnapshotAsync(id, cancellationToken);
-                    if (happened.Kind == EventKind.ExperimentEnded) return snapshot;
+                    // It may have gone on since, when trials were tried again or added.
+                    if (happened.Kind == EventKind.ExperimentEnded && (Words.Ended(snapshot.Summary.State) || snapshot.Sequence <= happened.Sequence)) return snapshot;
                 }
 
                 if (ended) return snapshot;

@@ -65,13 +65,15 @@ internal static class ExperimentView
         var parameters = best.Parameters.Count == 0 ? "" : " with " + string.Join(", ", best.Parameters.Select(parameter => $"{parameter.Key}={parameter.Value}"));
         terminal.Line();
         terminal.Line($"[yellow]★[/] Best: trial {index}{Markup.Escape(parameters + value)}");
+        if (experiment.Front is { Count: > 1 } front)
+            terminal.Line($"  No trial is better in all objectives than any of {string.Join(", ", front)} (the Pareto front)");
     }
 
     private static string? Objective(string specJson)
     {
         try
         {
-            return ExperimentSpecJson.Deserialize(specJson).Objective.Metric;
+            return ExperimentSpecJson.Deserialize(specJson).Ranked()[0].Metric;
         }
         catch (SpecException)
         {

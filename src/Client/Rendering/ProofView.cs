@@ -20,7 +20,7 @@ internal static class ProofView
         var differences = TrialTable.Plain();
         TrialTable.Add(differences, "ALONG A DIRECTION OF", "FINITE DIFFERENCE", "±", "UNROLLED", "CONFIGURED");
         foreach (var row in proof.Differences)
-            differences.AddRow(new[] { row.Name, Value(row.FiniteDifference), Small(row.Uncertainty), Value(row.Unrolled), Value(row.Configured) }.Select(cell => new Markup(Markup.Escape(cell))).ToArray());
+            differences.AddRow(new[] { row.Name, Value(row.FiniteDifference), Words.Error(row.Uncertainty), Value(row.Unrolled), Value(row.Configured) }.Select(cell => new Markup(Markup.Escape(cell))).ToArray());
         terminal.Write(differences);
         terminal.Line();
         terminal.Line($"Cost: {proof.ForwardNfe} evaluations forward, {proof.BackwardNfe} backward, {proof.Vjps} vector–Jacobian products; {proof.DifferenceNfe} evaluations for the differences.");
@@ -36,7 +36,7 @@ internal static class ProofView
             var worst = group.Select(trial => trial.Proof!).MinBy(proof => double.IsNaN(proof.Cosine) ? double.NegativeInfinity : -proof.RelativeError)!;
             var trials = $"{(group.Count() == 1 ? "trial" : "trials")} {string.Join(", ", group.Select(trial => trial.Index))}";
             terminal.Line(group.Key.Passed
-                ? string.Create(CultureInfo.InvariantCulture, $"[green]✓[/] Gradient {Markup.Escape(worst.Method)} proven in {trials}: within {Small(worst.RelativeError)} of the unrolled gradient, and finite differences agree")
+                ? string.Create(CultureInfo.InvariantCulture, $"[green]✓[/] Gradient {Markup.Escape(worst.Method)} proven in {trials}: within {Words.Error(worst.RelativeError)} of the unrolled gradient, and finite differences agree")
                 : string.Create(CultureInfo.InvariantCulture, $"[yellow]![/] Gradient {Markup.Escape(worst.Method)} in {trials}: {Markup.Escape(worst.Finding ?? "not proven")}"));
         }
     }
@@ -44,10 +44,8 @@ internal static class ProofView
     private static Markup[] Cells(ProofAgreement row, string name) =>
     [
         new(Markup.Escape(name)), new(row.Cosine.ToString("f8", CultureInfo.InvariantCulture)),
-        new(row.NormRatio.ToString("g6", CultureInfo.InvariantCulture)), new(Small(row.RelativeError)),
+        new(row.NormRatio.ToString("g6", CultureInfo.InvariantCulture)), new(Words.Error(row.RelativeError)),
     ];
-
-    private static string Small(double value) => value == 0 ? "0" : value.ToString("0.0e-0", CultureInfo.InvariantCulture);
 
     private static string Value(double value) => value.ToString("g9", CultureInfo.InvariantCulture);
 }

@@ -33,10 +33,12 @@ internal static class Words
         RunState.Failed => "[red]failed[/]",
         RunState.Cancelled => "[yellow]cancelled[/]",
         RunState.Running => "[blue]running[/]",
+        RunState.Paused => "[yellow]paused[/]",
+        RunState.Stopped => "[grey]stopped[/]",
         _ => State(state),
     };
 
-    public static bool Ended(RunState state) => state is RunState.Succeeded or RunState.Failed or RunState.Cancelled;
+    public static bool Ended(RunState state) => state is RunState.Succeeded or RunState.Failed or RunState.Cancelled or RunState.Stopped;
 
     /// <summary>A count with its noun.</summary>
     public static string Count(int count, string noun) => string.Create(CultureInfo.InvariantCulture, $"{count} {noun}{(count == 1 ? "" : "s")}");
@@ -45,6 +47,8 @@ internal static class Words
     public static string Time(DateTimeOffset time, TimeZoneInfo zone) =>
         TimeZoneInfo.ConvertTime(time, zone).ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture);
 
+    /// <summary>A small difference in two digits.</summary>
+    public static string Error(double value) => value == 0 ? "0" : value.ToString("0.0e-0", CultureInfo.InvariantCulture);
 
     private static readonly string[] Units = ["B", "KB", "MB", "GB", "TB"];
 

@@ -133,14 +133,14 @@ internal static class ReportPage
             Table(["trials", "method", "verdict", "cosine", "norm ratio", "relative error"], judged.GroupBy(trial => trial.Proof!).Take(20).Select(group => new object[]
             {
                 Some(group.Select(trial => trial.Index)), group.Key.Method, group.Key.Passed ? "PASS" : "FAIL: " + group.Key.Finding,
-                group.Key.Cosine.ToString("f8", CultureInfo.InvariantCulture), group.Key.NormRatio.ToString("g6", CultureInfo.InvariantCulture), Verdict.Tiny(group.Key.RelativeError),
+                group.Key.Cosine.ToString("f8", CultureInfo.InvariantCulture), group.Key.NormRatio.ToString("g6", CultureInfo.InvariantCulture), Words.Error(group.Key.RelativeError),
             })),
         };
         if (experiment.ProofOf(trial.Index) is { } proof)
         {
             content.Add(new XElement("details", new XElement("summary", $"Trial {trial.Index} by parameter group and by step of the trajectory"),
-                Table(["∂L/∂", "cosine", "norm ratio", "relative error"], proof.Groups.Concat(proof.States).Select(row => new object[] { row.Rho is { } rho ? $"{row.Name}, ρ = {Words.Number(rho)}" : row.Name, row.Cosine.ToString("f8", CultureInfo.InvariantCulture), row.NormRatio.ToString("g6", CultureInfo.InvariantCulture), Verdict.Tiny(row.RelativeError) })),
-                Table(["along a direction of", "finite difference", "±", "unrolled", "configured"], proof.Differences.Select(row => new object[] { row.Name, Nine(row.FiniteDifference), Verdict.Tiny(row.Uncertainty), Nine(row.Unrolled), Nine(row.Configured) }))));
+                Table(["∂L/∂", "cosine", "norm ratio", "relative error"], proof.Groups.Concat(proof.States).Select(row => new object[] { row.Rho is { } rho ? $"{row.Name}, ρ = {Words.Number(rho)}" : row.Name, row.Cosine.ToString("f8", CultureInfo.InvariantCulture), row.NormRatio.ToString("g6", CultureInfo.InvariantCulture), Words.Error(row.RelativeError) })),
+                Table(["along a direction of", "finite difference", "±", "unrolled", "configured"], proof.Differences.Select(row => new object[] { row.Name, Nine(row.FiniteDifference), Words.Error(row.Uncertainty), Nine(row.Unrolled), Nine(row.Configured) }))));
         }
         return [.. content];
 

@@ -56,7 +56,7 @@ internal sealed record Verdict(
             if (succeeded < report.Trials.Count)
                 yield return $"{succeeded} of {report.Trials.Count} trials succeeded.";
             yield return proofs.Count == 0 ? "The gradient was not put to the proof (gradient.check.mode: off)."
-                : proofs.All(proof => proof.Passed) ? $"The gradient was proven in {Of(proofs.Count, report.Trials.Count)}: it is within {Tiny(proofs.Max(proof => proof.RelativeError))} of the unrolled gradient{(proofs[0].Exact ? "" : ", which this method only approximates")}, and finite differences agree."
+                : proofs.All(proof => proof.Passed) ? $"The gradient was proven in {Of(proofs.Count, report.Trials.Count)}: it is within {Words.Error(proofs.Max(proof => proof.RelativeError))} of the unrolled gradient{(proofs[0].Exact ? "" : ", which this method only approximates")}, and finite differences agree."
                 : $"The gradient was NOT proven in {proofs.Count(proof => !proof.Passed)} of {proofs.Count} trials: {proofs.First(proof => !proof.Passed).Finding}";
             if (audits.Count > 0)
                 yield return holds == audits.Count ? $"The ledger of {Of(audits.Count, report.Trials.Count)} holds: every shard of every step counted exactly once." : $"The ledger of {audits.Count - holds} trials does NOT hold: run 'adpm audit {report.Experiment.Id}'.";
@@ -73,8 +73,6 @@ internal sealed record Verdict(
     /// <summary>The change in percent, in brackets; nothing where there is none to tell.</summary>
     public static string Percent(double from, double to) =>
         from == 0 || !double.IsFinite(to / from) ? "" : string.Create(CultureInfo.InvariantCulture, $" ({(to - from) / Math.Abs(from) * 100:+0;−0;0} %)");
-
-    public static string Tiny(double value) => value == 0 ? "0" : value.ToString("0.0e-0", CultureInfo.InvariantCulture);
 
     private static string Of(int some, int all) => some == all ? all == 1 ? "its trial" : $"all {all} trials" : $"{some} of {all} trials";
 

@@ -25,6 +25,11 @@ public interface IExperimentGrain : IGrainWithStringKey
     [Alias("Cancel")]
     Task<bool> CancelAsync(CancellationToken cancellationToken = default);
 
+    /// <summary>Pauses, resumes, cancels or tries again the experiment or one of its trials, or edits its search.</summary>
+    /// <exception cref="ArgumentException">That cannot be done; the message says why, and what can.</exception>
+    [Alias("Control")]
+    Task<ControlReceipt> ControlAsync(ExperimentControl control, CancellationToken cancellationToken = default);
+
     /// <summary>Proves from a trial's ledger that every contribution counted exactly once; null when the experiment has no such trial.</summary>
     [Alias("Audit")]
     Task<TrialAudit?> AuditAsync(int trial, CancellationToken cancellationToken = default);
@@ -68,6 +73,45 @@ public sealed record ExperimentSubmission([property: Id(0)] string SpecJson, [pr
 [GenerateSerializer, Immutable, Alias("adjointdpm.SubmitReceipt")]
 public sealed record SubmitReceipt([property: Id(0)] string ExperimentId, [property: Id(1)] bool Existed, [property: Id(2)] int Trials);
 
+/// <summary>What is asked of an experiment that was submitted.</summary>
+public enum ControlVerb
+{
+    /// <summary>Stop after the step in hand, and keep everything.</summary>
+    Pause,
+
+    /// <summary>Go on from there.</summary>
+    Resume,
+
+    /// <summary>End after the step in hand.</summary>
+    Cancel,
+
+    /// <summary>Go on with what failed or was cancelled, from its last committed step.</summary>
+    Retry,
+
+    /// <summary>Change the search.</summary>
+    Edit,
+}
+
+/// <summary>A wish for an experiment.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.ExperimentControl")]
+public sealed record ExperimentControl
+{
+    /// <summary>What to do.</summary>
+    [Id(0)] public required ControlVerb Verb { get; init; }
+
+    /// <summary>Trial that is meant; null: the whole experiment.</summary>
+    [Id(1)] public int? Trial { get; init; }
+
+    /// <summary>For an edit: paths in the spec, each with its new value as text, in order.</summary>
+    [Id(2)] public IReadOnlyList<KeyValuePair<string, string>> Settings { get; init; } = [];
+}
+
+/// <summary>Answer to a wish.</summary>
+/// <param name="Changed">False when it was so already.</param>
+/// <param name="Message">What was done, in one sentence.</param>
+[GenerateSerializer, Immutable, Alias("adjointdpm.ControlReceipt")]
+public sealed record ControlReceipt([property: Id(0)] bool Changed, [property: Id(1)] string Message);
+
 /// <summary>State of an experiment or a trial.</summary>
 public enum RunState
 {
@@ -85,6 +129,12 @@ public enum RunState
 
     /// <summary>Ended because somebody asked for it.</summary>
     Cancelled,
+
+    /// <summary>Of a trial: ended before its last step, because it promised little.</summary>
+    Stopped,
+
+    /// <summary>Of an experiment: waits until it is resumed.</summary>
+    Paused,
 }
 
 /// <summary>An experiment in one line.</summary>
@@ -143,6 +193,9 @@ public sealed record ExperimentSnapshot
 
     /// <summary>Sequence number of the newest event.</summary>
     [Id(7)] public long Sequence { get; init; }
+
+    /// <summary>With several objectives: the succeeded trials that no other one is better than in all of them.</summary>
+    [Id(8)] public IReadOnlyList<int>? Front { get; init; }
 }
 
 /// <summary>A trial: one configuration of the search.</summary>
@@ -199,6 +252,9 @@ public sealed record TrialSnapshot
 
     /// <summary>First step whose gradients were computed one sample at a time, because a worker had run out of memory; null when none did.</summary>
     [Id(22)] public int? LeanFrom { get; init; }
+
+    /// <summary>Trial whose trained parameters it began with; null: the model's own.</summary>
+    [Id(23)] public int? BegunWith { get; init; }
 }
 
 /// <summary>Kinds of events.</summary>
@@ -219,11 +275,29 @@ public enum EventKind
     /// <summary>A trial ended.</summary>
     TrialEnded,
 
-    /// <summary>The experiment ended: the last event.</summary>
+    /// <summary>The experiment ended: the last event, unless trials are tried again or added.</summary>
     ExperimentEnded,
 
     /// <summary>A worker ran out of memory: from this step on the trial asks for less of it.</summary>
     MemoryShort,
+
+    /// <summary>A trial with early stopping was looked at.</summary>
+    Looked,
+
+    /// <summary>The experiment, or a trial, was paused.</summary>
+    Paused,
+
+    /// <summary>The experiment, or a trial, goes on.</summary>
+    Resumed,
+
+    /// <summary>A trial that had failed or was cancelled is tried again.</summary>
+    Retried,
+
+    /// <summary>The search was edited.</summary>
+    Edited,
+
+    /// <summary>The target is reached or a budget is spent: no other trial begins.</summary>
+    Limited,
 }
 
 /// <summary>Something that happened, numbered without gaps from 1.</summary>

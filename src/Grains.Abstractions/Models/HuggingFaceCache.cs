@@ -6,7 +6,7 @@ namespace AdjointDpm.Grains.Models;
 /// <summary>Models that Hugging Face's tools have downloaded to this machine. Nothing is ever downloaded here.</summary>
 /// <remarks>
 /// Layout of huggingface_hub: <c>models--{org}--{name}/refs/{revision}</c> holds a commit, <c>snapshots/{commit}/…</c> its files as links to
-/// <c>blobs/{hash}</c>. The folder is <c>HF_HUB_CACHE</c>, else <c>HF_HOME/hub</c>, else <c>XDG_CACHE_HOME/huggingface/hub</c>, else <c>~/.cache/huggingface/hub</c>.
+/// <c>blobs/{hash}</c>. The folder is <c>HF_HUB_CACHE</c>, else <c>HUGGINGFACE_HUB_CACHE</c>, its older name, else <c>HF_HOME/hub</c>, else <c>XDG_CACHE_HOME/huggingface/hub</c>, else <c>~/.cache/huggingface/hub</c>.
 /// </remarks>
 public sealed partial class HuggingFaceCache
 {
@@ -22,7 +22,7 @@ public sealed partial class HuggingFaceCache
     public static HuggingFaceCache Open(Func<string, string?>? variable = null)
     {
         variable ??= Environment.GetEnvironmentVariable;
-        if (Given("HF_HUB_CACHE") is { } cache)
+        if ((Given("HF_HUB_CACHE") ?? Given("HUGGINGFACE_HUB_CACHE")) is { } cache)
             return new(cache);
         if (Given("HF_HOME") is { } home)
             return new(Path.Combine(home, "hub"));
@@ -129,12 +129,12 @@ public sealed partial class HuggingFaceCache
 }
 
 /// <summary>One revision of a model in the cache.</summary>
-/// <param name="Id">Such as <c>org/name</c>.</param>
+/// <param name="Id">Such as <c>org/name</c>; old models have a name alone.</param>
 /// <param name="Commit">The commit.</param>
 /// <param name="References">Branches and tags that are known to be this commit.</param>
 /// <param name="Folder">Its files.</param>
 public sealed record HuggingFaceModel(string Id, string Commit, IReadOnlyList<string> References, string Folder)
 {
-    /// <summary>How to name it: without a revision where that is main.</summary>
-    public string Name => References.Contains("main") ? Id : $"{Id}@{(References.Count > 0 ? References[0] : Commit[..Math.Min(12, Commit.Length)])}";
+    /// <summary>How to name it: without a revision where that is main; by its folder where the model belongs to no organisation, as the first ones do, since a name alone may be anything.</summary>
+    public string Name => !HuggingFaceCache.IsName(Id) ? Folder : References.Contains("main") ? Id : $"{Id}@{(References.Count > 0 ? References[0] : Commit[..Math.Min(12, Commit.Length)])}";
 }

@@ -10,7 +10,8 @@ namespace AdjointDpm.Grains.Prompts;
 /// <list type="bullet">
 /// <item><c>.txt</c>: one on a line; blank lines and those that begin with <c>#</c> are passed over. Options as sd-scripts has them: <c>prompt --n negative --w 512 --h 768 --d seed --l guidance --s steps</c>.</item>
 /// <item><c>.csv</c>, <c>.tsv</c>, <c>.parquet</c>: a column prompt, text or caption. <c>.jsonl</c>, <c>.json</c>, <c>.yaml</c>: texts, or objects with such a key.</item>
-/// <item>Other columns and keys that count: negative (negative_prompt), seed, width, height, steps, guidance (guidance_scale, cfg, cfg_scale), class (label). The rest is passed over: data sets have images and sources beside their captions.</item>
+/// <item><c>.toml</c>: sd-scripts' <c>[prompt]</c> with <c>[[prompt.subset]]</c>.</item>
+/// <item>Other columns and keys that count: negative (negative_prompt), seed, width, height, steps (sample_steps), guidance (guidance_scale, cfg, cfg_scale, scale), class (label). The rest is passed over: data sets have images and sources beside their captions.</item>
 /// </list>
 /// </remarks>
 public static class PromptFile
@@ -18,7 +19,7 @@ public static class PromptFile
     private const long MostBytes = 256L << 20;
 
     /// <summary>The extensions that are read, with their dots.</summary>
-    public static IReadOnlyList<string> Extensions { get; } = [".txt", ".csv", ".tsv", ".jsonl", ".json", ".yaml", ".yml", ".parquet"];
+    public static IReadOnlyList<string> Extensions { get; } = [".txt", ".csv", ".tsv", ".jsonl", ".json", ".yaml", ".yml", ".toml", ".parquet"];
 
     /// <summary>Reads all prompts of a file, in its order.</summary>
     /// <param name="path">The file; its extension tells the form.</param>
@@ -40,6 +41,7 @@ public static class PromptFile
                 ".jsonl" => JsonLines(path),
                 ".json" => Json(path),
                 ".yaml" or ".yml" => Yaml(path),
+                ".toml" => TomlPrompts.Read(path),
                 ".parquet" => ParquetPrompts.Read(path),
                 _ => throw new InvalidDataException($"{path}: files of prompts end in {string.Join(", ", Extensions)}, not in '{extension}'."),
             };

@@ -81,6 +81,7 @@ public sealed partial record ExperimentDocument
         var bound = ExperimentSpecJson.Bind(node);
         foreach (var finding in SpecRules.Check(bound)) binder.Report(finding, "spec.");
         foreach (var finding in SearchRules.Check(bound, node, folder)) binder.Report(finding, "spec.");
+        foreach (var finding in SecretRules.Check(node)) binder.Report(finding, "spec.");
 
         var problems = binder.Problems.OrderBy(problem => problem.Line).ThenBy(problem => problem.Column).ToList();
         if (problems.Any(problem => problem.Severity == SpecSeverity.Error))

@@ -35,6 +35,9 @@ public sealed record ExperimentSpec
     /// <summary>The number by which trials are ranked.</summary>
     public ObjectiveSpec Objective { get; init; } = new();
 
+    /// <summary>Several numbers to rank by, instead of <see cref="Objective"/>: the best trials are those that no other one is better than in all of them, the Pareto front.</summary>
+    public IReadOnlyList<ObjectiveSpec>? Objectives { get; init; }
+
     /// <summary>Search algorithm over <see cref="Parameters"/>.</summary>
     public AlgorithmSpec Algorithm { get; init; } = new();
 
@@ -45,9 +48,18 @@ public sealed record ExperimentSpec
     [Range(1, 100_000)]
     public int? MaxTrials { get; init; }
 
+    /// <summary>Ends trials that promise little before their last step. Default: none.</summary>
+    public EarlyStoppingSpec? EarlyStopping { get; init; }
+
+    /// <summary>Limits beside <see cref="MaxTrials"/>.</summary>
+    public BudgetSpec? Budget { get; init; }
+
     /// <summary>Trials that run at the same time. Default: 1.</summary>
     [Range(1, 1024)]
     public int MaxConcurrentTrials { get; init; } = 1;
+
+    /// <summary>All numbers that trials are ranked by.</summary>
+    internal IReadOnlyList<ObjectiveSpec> Ranked() => Objectives ?? [Objective];
 
     /// <summary>What a worker gives to a shard.</summary>
     public ResourceSpec Resources { get; init; } = new();

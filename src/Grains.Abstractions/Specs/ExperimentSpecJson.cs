@@ -34,6 +34,7 @@ public static class ExperimentSpecJson
         JsonRanges.Check(SpecShape.Of<ExperimentSpec>(), node, "", findings);
         findings.AddRange(SpecRules.Check(spec));
         findings.AddRange(SearchRules.Check(spec, node, folder: null));
+        findings.AddRange(SecretRules.Check(node));
         var errors = findings.Where(finding => finding.Severity == SpecSeverity.Error).Select(finding => finding.Nowhere()).ToList();
         return errors.Count == 0 ? spec : throw new SpecException(errors);
     }

@@ -20,6 +20,9 @@ public static partial class ExperimentYaml
     /// <param name="specJson">Canonical JSON of the spec.</param>
     public static string Json(string name, string specJson) => Document(name, specJson).ToJsonString(new JsonSerializerOptions(ExperimentSpecJson.Options) { WriteIndented = true, NewLine = "\n" });
 
+    /// <summary>YAML of a part of a spec.</summary>
+    internal static string Part(JsonObject part) => Yaml(part.ToJsonString(ExperimentSpecJson.Options));
+
     private static JsonObject Document(string name, string specJson) => new()
     {
         ["apiVersion"] = ExperimentDocument.ApiVersion,

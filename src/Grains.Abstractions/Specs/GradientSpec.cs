@@ -106,4 +106,7 @@ public enum GradientName
 
     /// <summary>AdjointDEIS ('order'): a continuous adjoint of the probability flow or, along their own noise, of stochastic samplers.</summary>
     AdjointDeis,
+
+    /// <summary>The discrete adjoint with its states in main memory: the same bits as discrete, and one state on the device.</summary>
+    Offloaded,
 }

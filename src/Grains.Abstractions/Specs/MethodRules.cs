@@ -68,7 +68,7 @@ internal static class MethodRules
     private static SpecFinding Clash(GradientName method, string why, string advice, string suggestion) =>
         new("gradient.method", $"gradient.method {Name(method)} {why}. {advice}.") { Found = Name(method), Suggestion = suggestion };
 
-    private static SpecFinding Unused(string path, string by, string advice) => new(path, $"{path} is not used by {by}. {advice}.") { AtKey = true };
+    public static SpecFinding Unused(string path, string by, string advice) => new(path, $"{path} is not used by {by}. {advice}.") { AtKey = true };
 
     private static string Name<T>(T value)
         where T : struct, Enum => ExperimentSpecJson.NameOf(value);

@@ -19,7 +19,11 @@ internal static class SearchRules
     {
         var findings = new List<SpecFinding>();
         foreach (var (path, parameter) in spec.Parameters) Parameter(spec, node, folder, path, parameter, findings);
-        Size(spec, findings);
+        var whole = findings.Count == 0;
+        foreach (var (path, parameter) in spec.Parameters) When(spec, node, path, parameter, findings);
+        Algorithm(spec, findings);
+        Stopping(spec, findings);
+        Size(spec, whole && findings.Count == 0, findings);
         return findings;
     }
 
@@ -36,14 +40,14 @@ internal static class SearchRules
         {
             if (parameter.Min is not null || parameter.Max is not null)
                 findings.Add(new(place, $"{place} has both 'values' and an interval. Keep one of them.") { AtKey = true });
-            if (spec.Algorithm.Name == AlgorithmName.CmaEs)
+            if (spec.Algorithm.Name is AlgorithmName.CmaEs)
                 findings.Add(new(place, $"{place} lists values, but cma-es searches intervals. Write 'min' and 'max', or set algorithm.name to tpe.") { AtKey = true });
             Values(node, folder, path, shape, parameter.Values, findings);
         }
         else if (parameter is { Min: { } min, Max: { } max })
         {
             if (spec.Algorithm.Name == AlgorithmName.Grid)
-                findings.Add(new(place, $"{place} is an interval, but a grid needs 'values'. List them, or set algorithm.name to random, sobol, tpe, gp or cma-es.") { AtKey = true });
+                findings.Add(new(place, $"{place} is an interval, but a grid needs 'values'. List them, or set algorithm.name to random, sobol, tpe, gp, cma-es, nsga-ii or pbt.") { AtKey = true });
             Interval(place, path, shape, parameter.Distribution, min, max, findings);
         }
         else
@@ -111,7 +115,76 @@ internal static class SearchRules
             findings.Add(new($"{place}.max", $"{place}.max is {Text(max)}, but '{path}' must be {scalar.Expected}.") { Found = Text(max), Expected = scalar.Expected });
     }
 
-    private static void Size(ExperimentSpec spec, List<SpecFinding> findings)
+    private static void When(ExperimentSpec spec, JsonObject node, string path, ParameterSpec parameter, List<SpecFinding> findings)
+    {
+        var place = SpecPath.Entry("parameters", path) + ".when";
+        foreach (var (parent, text) in parameter.When ?? new Dictionary<string, string>())
+        {
+            var at = SpecPath.Entry(place, parent);
+            var before = spec.Parameters.Keys.TakeWhile(key => key != path).ToList();
+            if (!before.Contains(parent) || spec.Parameters[parent].Values is not { } values)
+            {
+                var near = Suggestion.Nearest(parent, before.Where(key => spec.Parameters[key].Values is not null));
+                findings.Add(new(at, $"{place} names '{parent}', which is no searched parameter with 'values' above this one." + (near is null ? " List its values before, or remove the condition." : $" Did you mean '{near}'?")) { AtKey = true, Suggestion = near });
+            }
+            else if (SpecPath.Resolve(parent, node, out _) is { } shape && (node["parameters"]![parent]!["values"] as JsonArray)!.Select(value => value!.GetValue<string>()).ToList() is var canonical)
+            {
+                if (Conditions.Canonical(text, shape, parent, canonical) is { } known) node["parameters"]![path]!["when"]![parent] = known;
+                else findings.Add(new(at, $"{at} is {ScalarReading.Quote(text)}, but the values of '{parent}' are {string.Join(", ", values)}.") { Found = text, Expected = string.Join(", ", values), Suggestion = Suggestion.Nearest(text, values) });
+            }
+        }
+    }
+
+    private static void Algorithm(ExperimentSpec spec, List<SpecFinding> findings)
+    {
+        var (name, algorithm) = (spec.Algorithm.Name, ExperimentSpecJson.NameOf(spec.Algorithm.Name));
+        if (spec.Algorithm.Population is { } population && name is not (AlgorithmName.NsgaII or AlgorithmName.Pbt))
+            findings.Add(new("algorithm.population", $"algorithm.population is {population}, but {algorithm} has no generations. Remove it, or set algorithm.name to nsga-ii or pbt.") { AtKey = true });
+        if (spec.Objectives is { } objectives)
+        {
+            if (spec.Objective != new ObjectiveSpec())
+                findings.Add(new("objectives", "The spec has both 'objective' and 'objectives'. Keep one of them.") { AtKey = true });
+            if (objectives.Count is < 2 or > 4)
+                findings.Add(new("objectives", $"objectives has {objectives.Count} {(objectives.Count == 1 ? "item" : "items")}, but there must be 2 to 4. For one write 'objective'.") { AtKey = true });
+            if (objectives.Select(objective => objective.Metric).Distinct().Count() < objectives.Count)
+                findings.Add(new("objectives", "objectives names a metric twice. Remove one.") { AtKey = true });
+            if (name is AlgorithmName.Tpe or AlgorithmName.Gp or AlgorithmName.CmaEs or AlgorithmName.Pbt)
+                findings.Add(new("objectives", $"A {algorithm} search learns from one number, but there are {objectives.Count} objectives. Set algorithm.name to nsga-ii, random, sobol or grid, or keep one as 'objective'.") { AtKey = true, Suggestion = "nsga-ii" });
+            if (objectives.Any(objective => objective.Target is not null))
+                findings.Add(new("objectives", "objectives have no target: no single number ends a search for a front. Remove it.") { AtKey = true });
+        }
+
+        if (name == AlgorithmName.Pbt && spec.Train.Target is TrainTarget.None or TrainTarget.Noise)
+            findings.Add(new("algorithm.name", $"pbt hands trained parameters from trial to trial, but train.target is {ExperimentSpecJson.NameOf(spec.Train.Target)}. Train weights or lora, or set algorithm.name to tpe."));
+        foreach (var path in spec.Parameters.Keys)
+        {
+            // Parameters must fit into the trial that goes on with them.
+            if (name == AlgorithmName.Pbt && (path.StartsWith("train.", StringComparison.Ordinal) || path.StartsWith("model.", StringComparison.Ordinal) || path is "training.steps" or "training.seed"))
+                findings.Add(new(SpecPath.Entry("parameters", path), $"'{path}' cannot change from generation to generation of pbt. Remove it from 'parameters', or set algorithm.name to tpe.") { AtKey = true });
+        }
+    }
+
+    private static void Stopping(ExperimentSpec spec, List<SpecFinding> findings)
+    {
+        if (spec.EarlyStopping is not { } stopping) return;
+        var (name, algorithm) = (ExperimentSpecJson.NameOf(stopping.Name), ExperimentSpecJson.NameOf(spec.Algorithm.Name));
+        if (spec.Algorithm.Name is AlgorithmName.CmaEs or AlgorithmName.NsgaII or AlgorithmName.Pbt)
+            findings.Add(new("earlyStopping", $"A {algorithm} search compares whole trials, so none may stop early. Remove earlyStopping, or set algorithm.name to tpe, gp, random, sobol or grid.") { AtKey = true });
+        if (spec.Objectives is not null)
+            findings.Add(new("earlyStopping", "earlyStopping ranks by one number, but there are several objectives. Remove it, or keep one as 'objective'.") { AtKey = true });
+        if (spec.Parameters.Count == 0)
+            findings.Add(new("earlyStopping", "earlyStopping compares trials, but without 'parameters' there is one. Add them, or remove it.") { AtKey = true });
+        if (spec.Parameters.ContainsKey("training.steps"))
+            findings.Add(new(SpecPath.Entry("parameters", "training.steps"), "'training.steps' cannot be searched with earlyStopping, which chooses how long trials are.") { AtKey = true });
+        if (stopping.MinSteps >= spec.Training.Steps)
+            findings.Add(new("earlyStopping.minSteps", $"earlyStopping.minSteps is {stopping.MinSteps}, but a trial has {spec.Training.Steps} steps, so none could stop early. Set it lower, or raise training.steps.") { Found = $"{stopping.MinSteps}", Expected = $"less than {spec.Training.Steps}" });
+        if (spec.Gradient.Check.Mode == ProofMode.Only || spec.Train.Target == TrainTarget.None)
+            findings.Add(new("earlyStopping", "Nothing is trained, so there is nothing to stop early. Remove earlyStopping.") { AtKey = true });
+        if (stopping.Name != EarlyStoppingName.Asha && stopping.Mode != HalvingMode.Promotion)
+            findings.Add(new("earlyStopping.mode", $"earlyStopping.mode is for asha, but the name is {name}. Remove it.") { AtKey = true });
+    }
+
+    private static void Size(ExperimentSpec spec, bool whole, List<SpecFinding> findings)
     {
         if (spec.Algorithm.Name != AlgorithmName.Grid)
         {
@@ -123,7 +196,8 @@ internal static class SearchRules
             return;
         }
 
-        var points = spec.Parameters.Values.Aggregate(BigInteger.One, (product, parameter) => product * Math.Max(1, parameter.Values?.Count ?? 1));
+        // Conditions that do not hold together count nothing.
+        var points = whole || spec.Parameters.Values.All(parameter => parameter.When is null) ? Conditions.Points(spec.Parameters) : BigInteger.One;
         var count = points == 1 ? "1 point" : string.Create(CultureInfo.InvariantCulture, $"{points} points");
         if (spec.MaxTrials is null && points > MostTrials)
             findings.Add(new("parameters", $"The grid has {count}, more than the {MostTrials} trials an experiment may have. Set maxTrials, or list fewer values."));

@@ -12,6 +12,9 @@ public sealed record ObjectiveSpec
 
     /// <summary>Direction. Default: minimize.</summary>
     public Goal Goal { get; init; } = Goal.Minimize;
+
+    /// <summary>A trial that succeeds with this value or a better one ends the search. Default: none.</summary>
+    public double? Target { get; init; }
 }
 
 /// <summary>Directions of an objective.</summary>
@@ -33,6 +36,10 @@ public sealed record AlgorithmSpec
     /// <summary>Seed of the search. Default: 1.</summary>
     [Range(0, int.MaxValue)]
     public int Seed { get; init; } = 1;
+
+    /// <summary>Trials of a generation of nsga-ii and pbt. Default: 24 for nsga-ii, 8 for pbt.</summary>
+    [Range(4, 10_000)]
+    public int? Population { get; init; }
 }
 
 /// <summary>Searches a spec may name.</summary>
@@ -55,6 +62,13 @@ public enum AlgorithmName
 
     /// <summary>Evolution strategy with covariance adaptation: many trials of intervals that hang together.</summary>
     CmaEs,
+
+    /// <summary>Genetic algorithm that keeps the Pareto front of several objectives.</summary>
+    [JsonStringEnumMemberName("nsga-ii")]
+    NsgaII,
+
+    /// <summary>Population-based training: every generation goes on with the trained parameters of the one before, its worst quarter with those of the best, changed a little.</summary>
+    Pbt,
 }
 
 /// <summary>Domain of one searched parameter: either values, or an interval.</summary>
@@ -72,6 +86,72 @@ public sealed record ParameterSpec
 
     /// <summary>Upper end of an interval, inclusive.</summary>
     public double? Max { get; init; }
+
+    /// <summary>Searched only in trials in which other parameters, declared before, have these values: path to one value or a list of them. Else the spec's own value holds.</summary>
+    [NestedAsText]
+    public IReadOnlyDictionary<string, string>? When { get; init; }
+}
+
+/// <summary>Which trials end before their last step.</summary>
+public sealed record EarlyStoppingSpec
+{
+    /// <summary>Which rule.</summary>
+    [Required]
+    public required EarlyStoppingName Name { get; init; }
+
+    /// <summary>Steps before the first look. Default: 1.</summary>
+    [Range(1, 10_000_000)]
+    public int MinSteps { get; init; } = 1;
+
+    /// <summary>One of so many trials goes on from look to look, to so many times the steps. Default: 3.</summary>
+    [Range(2, 100)]
+    public int ReductionFactor { get; init; } = 3;
+
+    /// <summary>For asha: promotion lets a trial rest after each look until it is among the best, stopping ends it when it is not. Default: promotion.</summary>
+    public HalvingMode Mode { get; init; } = HalvingMode.Promotion;
+
+    /// <summary>For median: trials that end before any is stopped. Default: 5.</summary>
+    [Range(1, 100_000)]
+    public int MinTrials { get; init; } = 5;
+}
+
+/// <summary>Rules of early stopping a spec may name.</summary>
+public enum EarlyStoppingName
+{
+    /// <summary>Asynchronous successive halving: the best part of those looked at so far goes on.</summary>
+    Asha,
+
+    /// <summary>Brackets of successive halving, from many short trials to few long ones.</summary>
+    Hyperband,
+
+    /// <summary>A trial whose best value is worse than the median of the others' at the same step ends.</summary>
+    Median,
+}
+
+/// <summary>The two kinds of asynchronous halving.</summary>
+public enum HalvingMode
+{
+    /// <summary>A trial rests after a look; the next free place goes to a resting trial that is among the best, else to a new one.</summary>
+    Promotion,
+
+    /// <summary>A trial that is not among the best at a look ends, the others go on at once.</summary>
+    Stopping,
+}
+
+/// <summary>What a search may cost beside maxTrials. When one is spent, running trials stop after the step in hand and no other begins.</summary>
+public sealed record BudgetSpec
+{
+    /// <summary>Hours since the submission, pauses included. Default: no limit.</summary>
+    [Range(1e-4, 1e5)]
+    public double? Hours { get; init; }
+
+    /// <summary>Evaluations of the network, forward and backward, over all trials. Default: no limit.</summary>
+    [Range(1.0, 1e15)]
+    public double? Evaluations { get; init; }
+
+    /// <summary>Trials that may fail; one more ends the search. Default: no limit.</summary>
+    [Range(0, 100_000)]
+    public int? Failures { get; init; }
 }
 
 /// <summary>Distributions over an interval.</summary>

@@ -24,7 +24,7 @@ public static class SpecOverrides
         var json = values.Aggregate(specJson, (spec, value) => Apply(spec, value.Key, value.Value));
         return ExperimentSpecJson.Serialize(ExperimentSpecJson.Deserialize(json) with
         {
-            Parameters = new Dictionary<string, ParameterSpec>(), Algorithm = new(), MaxTrials = null,
+            Parameters = new Dictionary<string, ParameterSpec>(), Algorithm = new(), MaxTrials = null, EarlyStopping = null, Budget = null,
         });
     }
 

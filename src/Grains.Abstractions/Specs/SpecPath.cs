@@ -9,7 +9,7 @@ internal static class SpecPath
     private static readonly ObjectShape Root = SpecShape.Of<ExperimentSpec>();
 
     /// <summary>Parts that steer the search or the judgement: a trial must not change them.</summary>
-    private static readonly string[] Fixed = ["parameters", "algorithm", "objective", "maxTrials", "maxConcurrentTrials", "heldOut", "failure", "checkpoint", "resources", "sample.promptsFile"];
+    private static readonly string[] Fixed = ["parameters", "algorithm", "objective", "objectives", "earlyStopping", "budget", "maxTrials", "maxConcurrentTrials", "heldOut", "failure", "checkpoint", "resources", "sample.promptsFile"];
 
     public static string Join(string path, string name) => path.Length == 0 ? name : $"{path}.{name}";
 
@@ -41,8 +41,20 @@ internal static class SpecPath
         SpecShape shape = Root;
         JsonNode? node = spec;
         var walked = "";
-        foreach (var segment in Split(path))
+        foreach (var segment in Split(path, spec))
         {
+            if (shape is MapShape map)
+            {
+                if (segment.Index is not null || node is not JsonObject entries || !entries.ContainsKey(segment.Name))
+                {
+                    var near = Suggestion.Nearest(segment.Name, (node as JsonObject)?.Select(entry => entry.Key) ?? []);
+                    finding = new SpecFinding(path, $"'{path}' cannot be set because {walked} has no '{segment.Name}'.{(near is null ? "" : $" Did you mean '{near}'?")}") { Found = path, Suggestion = near };
+                    return null;
+                }
+                (shape, node, walked) = (map.Value, entries[segment.Name], Entry(walked, segment.Name));
+                continue;
+            }
+
             if (segment.Index is { } index)
             {
                 if (shape is not ListShape list || node is not JsonArray array) return Unknown(path, out finding);
@@ -59,6 +71,8 @@ internal static class SpecPath
             if (shape is not ObjectShape type || type.Find(segment.Name) is not { } member) return Unknown(path, out finding);
             (shape, walked) = (member.Shape, Join(walked, member.Name));
             node = node?[member.Name];
+            // A person who sets a part of something that is optional wants it to be there.
+            if (!searched && node is null && shape is ObjectShape { Members: var members } && members.All(part => !part.Required)) continue;
             if (shape is not ScalarShape && node is null && member.Nullable && shape is not ListShape)
             {
                 finding = new SpecFinding(path, $"'{path}' cannot be set because the spec has no {walked}.") { Found = path };
@@ -112,9 +126,9 @@ internal static class SpecPath
     /// <summary>Puts a value at a resolved place.</summary>
     public static void Set(JsonObject spec, string path, JsonNode value)
     {
-        var segments = Split(path).ToList();
+        var segments = Split(path, spec).ToList();
         JsonNode node = spec;
-        foreach (var segment in segments.SkipLast(1)) node = segment.Index is { } index ? node[index]! : node[segment.Name]!;
+        foreach (var segment in segments.SkipLast(1)) node = segment.Index is { } index ? node[index]! : node[segment.Name] ??= new JsonObject();
         if (segments[^1].Index is { } last) node[last] = value;
         else node[segments[^1].Name] = value;
     }
@@ -158,6 +172,30 @@ internal static class SpecPath
         {
             return null;
         }
+    }
+
+    /// <summary>The parts of a path. Keys of parameters have dots themselves: there the longest that the spec has counts, with or without brackets and quotes.</summary>
+    private static IEnumerable<(string Name, int? Index)> Split(string path, JsonObject spec)
+    {
+        const string Parameters = "parameters";
+        if (!path.StartsWith(Parameters + ".", StringComparison.Ordinal) && !path.StartsWith(Parameters + "[", StringComparison.Ordinal)) return Split(path);
+        var rest = path[Parameters.Length..];
+        string key;
+        if (rest[0] == '[')
+        {
+            var end = rest.IndexOf(']', StringComparison.Ordinal);
+            if (end < 0) return Split(path);
+            (key, rest) = (rest[1..end].Trim('"', '\''), rest[(end + 1)..]);
+        }
+        else
+        {
+            var known = (spec[Parameters] as JsonObject)?.Select(entry => entry.Key).Where(name => rest[1..] == name || rest[1..].StartsWith(name + ".", StringComparison.Ordinal)).MaxBy(name => name.Length);
+            var cut = rest.LastIndexOf('.');
+            key = known ?? (cut > 0 ? rest[1..cut] : rest[1..]);
+            rest = rest[(key.Length + 1)..];
+        }
+
+        return [(Parameters, null), (key, null), .. rest.Length > 1 ? Split(rest[1..]) : []];
     }
 
     private static IEnumerable<(string Name, int? Index)> Split(string path)

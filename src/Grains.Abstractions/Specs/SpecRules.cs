@@ -48,11 +48,14 @@ internal static class SpecRules
 
     private static IEnumerable<SpecFinding> Objective(ExperimentSpec spec)
     {
-        var metric = spec.Objective.Metric;
-        if (!metric.StartsWith("heldOut.", StringComparison.Ordinal)) yield break;
-        if (spec.HeldOut is null)
-            yield return new("objective.metric", $"objective.metric is '{metric}', but the spec has no heldOut. Add it, or rank by 'loss'.") { Found = metric };
-        else if (metric.StartsWith("heldOut.accuracy", StringComparison.Ordinal) && spec.HeldOut.Classifier is null)
-            yield return new("objective.metric", $"objective.metric is '{metric}', but heldOut has no classifier. Add it, or rank by 'loss'.") { Found = metric };
+        for (var i = 0; i < spec.Ranked().Count; i++)
+        {
+            var (metric, path) = (spec.Ranked()[i].Metric, (spec.Objectives is null ? "objective" : SpecPath.Item("objectives", i)) + ".metric");
+            if (!metric.StartsWith("heldOut.", StringComparison.Ordinal)) continue;
+            if (spec.HeldOut is null)
+                yield return new(path, $"{path} is '{metric}', but the spec has no heldOut. Add it, or rank by 'loss'.") { Found = metric };
+            else if (metric.StartsWith("heldOut.accuracy", StringComparison.Ordinal) && spec.HeldOut.Classifier is null)
+                yield return new(path, $"{path} is '{metric}', but heldOut has no classifier. Add it, or rank by 'loss'.") { Found = metric };
+        }
     }
 }

@@ -9,9 +9,9 @@ internal static class TrainRules
     {
         var target = ExperimentSpecJson.NameOf(train.Target);
         if (train.Noise is not null && train.Target != TrainTarget.Noise)
-            yield return Unused("train.noise", $"train.target {target}", "Remove it, or choose noise");
+            yield return MethodRules.Unused("train.noise", $"train.target {target}", "Remove it, or choose noise");
         if (train.Positions is not null && train.Target != TrainTarget.Condition)
-            yield return Unused("train.positions", $"train.target {target}", "Remove it, or choose condition");
+            yield return MethodRules.Unused("train.positions", $"train.target {target}", "Remove it, or choose condition");
         var seen = new HashSet<int>();
         for (var i = 0; i < (train.Positions?.Count ?? 0); i++)
         {
@@ -27,7 +27,7 @@ internal static class TrainRules
         if (target == TrainTarget.Noise && method is GradientName.Truncated or GradientName.LowVariance or GradientName.AlignProp or GradientName.ReFL or GradientName.AdjointMatching)
             yield return new("gradient.method", $"gradient.method {ExperimentSpecJson.NameOf(method)} leaves out the first steps, and with them the gradient of x_T, but train.target is noise. Choose discrete.") { Found = ExperimentSpecJson.NameOf(method), Suggestion = "discrete" };
         if (target == TrainTarget.Noise && spec.Training.GradientEncoding is not null and not GradientEncoding.None)
-            yield return Unused("training.gradientEncoding", "train.target noise", "Remove it: the gradient is small");
+            yield return MethodRules.Unused("training.gradientEncoding", "train.target noise", "Remove it: the gradient is small");
         if (target == TrainTarget.Condition && method == GradientName.AdjointMatching)
             yield return new("gradient.method", "gradient.method adjoint-matching is for weights and lora, but train.target is condition. Choose discrete.") { Found = "adjoint-matching", Suggestion = "discrete" };
         if (spec.Training.FixedNoise == false && target == TrainTarget.Noise)
@@ -41,9 +41,9 @@ internal static class TrainRules
         if (spec.Optimizer.Name != OptimizerName.Sgd)
         {
             if (noise.Momentum > 0)
-                yield return Unused("train.noise.momentum", "optimizer.name adamw, which has its own", "Remove it, or choose sgd");
+                yield return MethodRules.Unused("train.noise.momentum", "optimizer.name adamw, which has its own", "Remove it, or choose sgd");
             if (noise.Step is not null and not NoiseStepName.Gradient)
-                yield return Unused("train.noise.step", "optimizer.name adamw, which scales every value itself", "Remove it, or choose sgd");
+                yield return MethodRules.Unused("train.noise.step", "optimizer.name adamw, which scales every value itself", "Remove it, or choose sgd");
         }
         if (noise is { KeepNorm: true, Box: not null })
             yield return new("train.noise.keepNorm", "train.noise.keepNorm and train.noise.box both say where x_T may go, and one undoes the other. Keep one of them.") { AtKey = true };
@@ -58,7 +58,7 @@ internal static class TrainRules
         if (spec.Sample.LookAhead is not { } ahead)
             yield break;
         if (spec.Train.Target != TrainTarget.None)
-            yield return Unused("sample.lookAhead", $"train.target {ExperimentSpecJson.NameOf(spec.Train.Target)}", "Remove it, or choose none");
+            yield return MethodRules.Unused("sample.lookAhead", $"train.target {ExperimentSpecJson.NameOf(spec.Train.Target)}", "Remove it, or choose none");
         var until = ahead.Until ?? spec.Sample.Steps;
         if (until > spec.Sample.Steps || ahead.From >= until)
             yield return new("sample.lookAhead", $"sample.lookAhead guides from step {ahead.From} until {until}, which does not lie within sample.steps = {spec.Sample.Steps}.") { Found = $"{ahead.From} to {until}", Expected = $"0 to {spec.Sample.Steps}" };
@@ -73,10 +73,8 @@ internal static class TrainRules
         if (spec.HeldOut is { Patience: not null, Every: null })
             yield return new("heldOut.patience", "heldOut.patience counts the evaluations of heldOut.every, which is not set. Set it.") { AtKey = true };
         if (spec.HeldOut?.Every is not null && spec.Train.Target == TrainTarget.None)
-            yield return Unused("heldOut.every", "train.target none", "Remove it");
+            yield return MethodRules.Unused("heldOut.every", "train.target none", "Remove it");
         if (spec.HeldOut is { Label: not null, Classifier: null })
-            yield return Unused("heldOut.label", "a heldOut without classifier", "Remove it, or add the classifier");
+            yield return MethodRules.Unused("heldOut.label", "a heldOut without classifier", "Remove it, or add the classifier");
     }
-
-    private static SpecFinding Unused(string path, string by, string advice) => new(path, $"{path} is not used by {by}. {advice}.") { AtKey = true };
 }

@@ -36,6 +36,8 @@ internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGr
 
     public Task<bool> CancelAsync(CancellationToken cancellationToken = default) => _run.CancelAsync();
 
+    public Task<ControlReceipt> ControlAsync(ExperimentControl control, CancellationToken cancellationToken = default) => _run.ControlAsync(control);
+
     public Task<GradientProofReport?> GetGradientProofAsync(int trial, CancellationToken cancellationToken = default) => _run.GetGradientProofAsync(trial);
 
     public Task<TrialAudit?> AuditAsync(int trial, CancellationToken cancellationToken = default) => _run.AuditAsync(trial);

@@ -18,6 +18,12 @@ internal sealed record JournalLine
     /// <summary>With a trial's start: the values that a search chose which learns from results.</summary>
     public IReadOnlyDictionary<string, string>? Values { get; init; }
 
+    /// <summary>With a trial's start: the trial whose trained parameters it begins with.</summary>
+    public int? Origin { get; init; }
+
+    /// <summary>With an edit: canonical JSON of the spec from then on.</summary>
+    public string? SpecJson { get; init; }
+
     /// <summary>On the first line of an activation: the activation that wrote the line before.</summary>
     public long? PreviousEpoch { get; init; }
 }

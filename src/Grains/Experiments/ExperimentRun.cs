@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Runtime.CompilerServices;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments.Searching;
+using AdjointDpm.Grains.Experiments.Stopping;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
@@ -29,6 +30,7 @@ internal sealed partial class ExperimentRun(
     private TaskCompletionSource _news = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private ExperimentSpec? _spec;
     private Search? _search;
+    private string? _specJson;
     private string? _trialSpec;
     private TrialTable? _trials;
     private ExperimentJournal? _journal;
@@ -83,7 +85,15 @@ internal sealed partial class ExperimentRun(
         if (ExperimentSpecJson.Sha256(submission.SpecJson) != submission.SpecSha256)
             throw new ArgumentException($"The spec does not have the SHA-256 that was sent with it ({submission.SpecSha256}). Send the canonical JSON unchanged.");
         // Throws for a spec that this version does not read, before anything is kept.
-        _ = new Search(ExperimentSpecJson.Deserialize(submission.SpecJson)).Trials;
+        try
+        {
+            _ = new Search(ExperimentSpecJson.Deserialize(submission.SpecJson)).Trials;
+        }
+        catch (Exception e) when (e is SpecException or InvalidOperationException)
+        {
+            // Of a kind that travels to clients.
+            throw new ArgumentException(e.Message);
+        }
         (State.Submission, State.State, State.Epoch, State.SubmittedAt) = (submission, RunState.Running, 1, time.GetUtcNow());
         try
         {
@@ -108,10 +118,11 @@ internal sealed partial class ExperimentRun(
         : new ExperimentSnapshot
         {
             Summary = Summary(),
-            SpecJson = State.Submission!.SpecJson,
-            SpecSha256 = State.Submission.SpecSha256,
+            SpecJson = _specJson!,
+            SpecSha256 = State.Submission!.SpecSha256,
             Trials = _trials.Told(),
             BestTrial = _trials.Best(),
+            Front = _trials.Front(),
             ArtifactFolder = artifacts.PlaceOf(Id),
             Reason = State.Reason,
             Sequence = _told,
@@ -165,6 +176,9 @@ internal sealed partial class ExperimentRun(
         // The end is the last event: what is told later, or once more, changes nothing.
         if (IsEnded)
             return _trials.StepOf(trial);
+        // What a former attempt says of its end is known, and is not the end of this one.
+        if (report.Attempt < _trials.AttemptOf(trial))
+            return _trials.StepOf(trial);
         // A former activation has started it and could not tell any more.
         if (_trials[trial].State == RunState.Queued)
             EmitStarted(trial, report.Snapshot.Parameters);
@@ -182,6 +196,11 @@ internal sealed partial class ExperimentRun(
                 Emit(EventKind.ShardReissued, $"Shard {reissue.Shard} was given to {reissue.Worker} (attempt {reissue.Attempt}).", trial, reissue.Step + 1);
         }
         var known = _trials.StepOf(trial);
+        var looks = report.Looks.Where(look => look.Key > _trials.LookedAt(trial) && look.Key <= known && !TrialTable.IsEnded(_trials[trial].State)).ToList();
+        foreach (var (step, value) in looks)
+            Emit(EventKind.Looked, Look(step, value, report.Snapshot.Steps), trial, step, double.IsFinite(value) ? new Dictionary<string, double> { [_spec!.Objective.Metric] = value } : null, durable: true);
+        if (looks.Count > 0 || (!IsHalted && _spec!.Budget?.Evaluations <= _trials.Evaluations))
+            await AdvanceAsync(wakeAll: IsHalted || looks.Count == 0);
         if (TrialTable.IsEnded(report.Snapshot.State) && known >= report.Snapshot.Step && !TrialTable.IsEnded(_trials[trial].State))
         {
             Emit(EventKind.TrialEnded, Ending(report.Snapshot), trial, report.Snapshot.Step, report.Snapshot.Metrics, report.Snapshot, report.Totals, durable: true);
@@ -201,13 +220,16 @@ internal sealed partial class ExperimentRun(
 
     private async Task LoadAsync()
     {
-        _spec = ExperimentSpecJson.Deserialize(State.Submission!.SpecJson);
+        _specJson = State.Submission!.SpecJson;
+        _spec = ExperimentSpecJson.Deserialize(_specJson);
         _search = new Search(_spec);
         _trials = new TrialTable(_spec, _search);
+        _schedule = _spec.EarlyStopping is null ? null : new TrialSchedule(_spec, _trials.Count);
+        Decide();
         _journal = new ExperimentJournal(disk, Path.Combine(folders.Data, "journal", Id), State.Epoch);
         foreach (var line in await _journal.ReadAsync())
         {
-            _trials.Apply(line);
+            Apply(line);
             _events.Add(line.Event);
         }
         _told = _events.Count;
@@ -228,15 +250,20 @@ internal sealed partial class ExperimentRun(
         EmitSubmitted();
         if (!_listed)
             await ListAsync();
-        if (State.CancelRequested)
+        await LimitAsync();
+        foreach (var trial in _trials.Queued.Where(trial => IsHalted || State.CancelledTrials.Contains(trial)).ToArray())
+            Emit(EventKind.TrialEnded, "Cancelled before it began.", trial, final: _trials[trial] with { State = RunState.Cancelled, Reason = HaltReason, EndedAt = time.GetUtcNow() });
+        if (State.Paused && !IsHalted)
         {
-            foreach (var trial in _trials.Queued.ToArray())
-                Emit(EventKind.TrialEnded, "Cancelled before it began.", trial, final: _trials[trial] with { State = RunState.Cancelled, Reason = "It was cancelled.", EndedAt = time.GetUtcNow() });
+            await Task.WhenAll(_trials.Running.Except(_resting).ToArray().Select(RestAsync));
+            if (_trials.Ended == _trials.Count)
+                await EndAsync();
+            return;
         }
-        var started = State.CancelRequested ? [] : _trials.Queued.Take(_spec!.MaxConcurrentTrials - _trials.Running.Count).TakeWhile(trial => _trials.EndedBefore(_search!.Needs(trial))).ToArray();
+        var started = IsHalted ? [] : _schedule is null ? Free() : Scheduled();
         foreach (var trial in started)
-            EmitStarted(trial, _search!.Learns ? _search.Suggest(trial, earlier => _trials[earlier].Parameters, _trials.ObjectiveOf) : _search.ValuesOf(trial));
-        await Task.WhenAll((wakeAll ? [.. _trials.Running] : started).Select(WakeAsync));
+            Start(trial);
+        await Task.WhenAll((wakeAll || _schedule is not null ? Awake() : started).Select(WakeAsync));
         if (_trials.Ended == _trials.Count)
             await EndAsync();
     }
@@ -247,10 +274,23 @@ internal sealed partial class ExperimentRun(
         {
             var grain = activation.Grains.GetGrain<ITrialGrain>(ITrialGrain.KeyOf(Id, trial));
             var values = _trials![trial].Parameters;
-            var specJson = SpecOverrides.Apply(_trialSpec!, values);
-            await grain.StartAsync(new TrialAssignment { Experiment = Id, Index = trial, SpecJson = specJson, SpecSha256 = ExperimentSpecJson.Sha256(specJson), Parameters = values });
-            if (State.CancelRequested)
+            var specJson = SpecOverrides.Apply(_trialSpec!, [.. values, .. SeedOf(trial)]);
+            await grain.StartAsync(new TrialAssignment
+            {
+                Experiment = Id,
+                Index = trial,
+                SpecJson = specJson,
+                SpecSha256 = ExperimentSpecJson.Sha256(specJson),
+                Parameters = values,
+                Until = UntilOf(trial),
+                Attempt = _trials.AttemptOf(trial),
+                Origin = OriginOf(trial),
+                KeepLast = _spec!.Algorithm.Name == AlgorithmName.Pbt,
+            });
+            if (IsHalted || State.CancelledTrials.Contains(trial))
                 await grain.CancelAsync();
+            else if (_stops.TryGetValue(trial, out var stop))
+                await grain.StopAsync(stop);
         }
         catch (SpecException e)
         {
@@ -272,7 +312,7 @@ internal sealed partial class ExperimentRun(
         try
         {
             var (state, reason) = Outcome();
-            await ExperimentReport.WriteAsync(artifacts, Summary() with { State = state, EndedAt = time.GetUtcNow() }, State.Submission!, _spec!, _trials!, reason);
+            await ExperimentReport.WriteAsync(artifacts, Summary() with { State = state, EndedAt = time.GetUtcNow() }, State.Submission! with { SpecJson = _specJson! }, _spec!, _trials!, reason);
             (State.State, State.Reason, State.EndedAt) = (state, reason, time.GetUtcNow());
             try
             {
@@ -285,6 +325,7 @@ internal sealed partial class ExperimentRun(
                 throw;
             }
             _pump?.Dispose();
+            _pump = null;
             EmitEnd();
             LogEnded(logger, Id, state, reason ?? "");
             await PutSummaryAsync();
@@ -298,23 +339,26 @@ internal sealed partial class ExperimentRun(
     private (RunState State, string? Reason) Outcome()
     {
         if (_trials!.Succeeded > 0)
-            return (RunState.Succeeded, null);
+            return (RunState.Succeeded, State.Limit is { } limit && !limit.StartsWith("The target", StringComparison.Ordinal) ? limit : null);
         if (State.CancelRequested)
             return (RunState.Cancelled, "It was cancelled.");
-        var first = Enumerable.Range(0, _trials.Count).Select(trial => _trials[trial]).First(trial => trial.State == RunState.Failed);
+        if (Enumerable.Range(0, _trials.Count).Select(trial => _trials[trial]).FirstOrDefault(trial => trial.State == RunState.Failed) is not { } first)
+            return (RunState.Cancelled, State.Limit ?? "All of its trials were cancelled.");
         return (RunState.Failed, _trials.Count == 1 ? first.Reason : $"None of {_trials.Count} trials succeeded. Trial {first.Index}: {first.Reason}");
     }
 
-    private void EmitStarted(int trial, IReadOnlyDictionary<string, string> values) =>
-        Emit(EventKind.TrialStarted, "Started" + Describe(values) + ".", trial, durable: true, values: _search!.Learns ? values : null);
+    private void EmitStarted(int trial, IReadOnlyDictionary<string, string> values, int? origin = null) =>
+        Emit(EventKind.TrialStarted, "Started" + Describe(values) + (origin is null ? "" : string.Create(CultureInfo.InvariantCulture, $", with the parameters of trial {origin}")) + ".", trial, durable: true, values: _search!.Learns ? values : null, origin: origin);
 
     private void EmitEnd() => Emit(EventKind.ExperimentEnded, $"{State.State}. {State.Reason ?? BestLine()}", durable: true);
 
     private string BestLine() => _trials!.Best() is { } best
-        ? string.Create(CultureInfo.InvariantCulture, $"Best is trial {best}: {_spec!.Objective.Metric} = {_trials[best].Metrics[_spec.Objective.Metric]:g6}.")
-        : $"No trial has the metric '{_spec!.Objective.Metric}'.";
+        ? string.Create(CultureInfo.InvariantCulture, $"Best is trial {best}: {_spec!.Ranked()[0].Metric} = {_trials[best].Metrics[_spec.Ranked()[0].Metric]:g6}{Others()}.")
+        : $"No trial has the metric '{_spec!.Ranked()[0].Metric}'.";
 
-    private void Emit(EventKind kind, string message, int? trial = null, int? step = null, IReadOnlyDictionary<string, double>? metrics = null, TrialSnapshot? final = null, TrialTotals? totals = null, bool durable = false, IReadOnlyDictionary<string, string>? values = null)
+    private string Others() => _trials!.Front() is { Count: > 1 } front ? string.Create(CultureInfo.InvariantCulture, $"; the Pareto front has {front.Count} trials") : "";
+
+    private void Emit(EventKind kind, string message, int? trial = null, int? step = null, IReadOnlyDictionary<string, double>? metrics = null, TrialSnapshot? final = null, TrialTotals? totals = null, bool durable = false, IReadOnlyDictionary<string, string>? values = null, int? origin = null, string? specJson = null)
     {
         var line = new JournalLine
         {
@@ -322,9 +366,11 @@ internal sealed partial class ExperimentRun(
             Trial = final,
             Totals = totals,
             Values = values,
+            Origin = origin,
+            SpecJson = specJson,
         };
         var written = _journal!.AppendAsync(line, durable);
-        _trials!.Apply(line);
+        Apply(line);
         _events.Add(line.Event);
         _telling = TellAsync(_telling, written, _events.Count);
     }
@@ -388,7 +434,7 @@ internal sealed partial class ExperimentRun(
     {
         Id = Id,
         Name = State.Submission!.Name,
-        State = State.State,
+        State = State.Paused && !IsEnded ? RunState.Paused : State.State,
         Trials = _trials!.Count,
         TrialsEnded = _trials.Ended,
         SubmittedAt = State.SubmittedAt,

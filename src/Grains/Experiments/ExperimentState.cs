@@ -14,6 +14,17 @@ internal sealed class ExperimentState
 
     public bool CancelRequested { get; set; }
 
+    /// <summary>Why no other trial begins: the target is reached or a budget is spent; null while neither.</summary>
+    public string? Limit { get; set; }
+
+    public bool Paused { get; set; }
+
+    /// <summary>Trials that were paused alone.</summary>
+    public HashSet<int> PausedTrials { get; set; } = [];
+
+    /// <summary>Trials that were cancelled alone.</summary>
+    public HashSet<int> CancelledTrials { get; set; } = [];
+
     public DateTimeOffset SubmittedAt { get; set; }
 
     public DateTimeOffset? EndedAt { get; set; }

@@ -11,11 +11,11 @@ internal sealed class TrialTable
     /// <summary>Losses that a snapshot carries of one trial.</summary>
     private const int MostLosses = 2000;
 
-    private readonly Row?[] _rows;
+    private Row?[] _rows;
     private readonly int[] _counts = new int[Enum.GetValues<RunState>().Length];
     private readonly SortedSet<int> _running = [];
-    private readonly ExperimentSpec _spec;
     private readonly Search _search;
+    private ExperimentSpec _spec;
     private int _firstQueued;
     private int _allEnded;
 
@@ -29,7 +29,9 @@ internal sealed class TrialTable
 
     public int Count => _rows.Length;
 
-    public int Ended => _counts[(int)RunState.Succeeded] + _counts[(int)RunState.Failed] + _counts[(int)RunState.Cancelled];
+    public int Ended => _counts[(int)RunState.Succeeded] + Failed + _counts[(int)RunState.Cancelled] + _counts[(int)RunState.Stopped];
+
+    public int Failed => _counts[(int)RunState.Failed];
 
     public int Succeeded => _counts[(int)RunState.Succeeded];
 
@@ -37,6 +39,21 @@ internal sealed class TrialTable
 
     /// <summary>Trials under way, by index.</summary>
     public IReadOnlyCollection<int> Running => _running;
+
+    /// <summary>Index after the last trial in which anything has happened.</summary>
+    public int Begun { get; private set; }
+
+    /// <summary>Sum of all evaluations of the network so far.</summary>
+    public long Evaluations { get; private set; }
+
+    /// <summary>From now on the search is that of an edited spec, which may have more or fewer trials.</summary>
+    public void Revise(ExperimentSpec spec)
+    {
+        _search.Revise(spec, Begun, trial => this[trial].Parameters);
+        _counts[(int)RunState.Queued] += _search.Trials - _rows.Length;
+        Array.Resize(ref _rows, _search.Trials);
+        (_spec, _firstQueued, _allEnded) = (spec, 0, 0);
+    }
 
     /// <summary>Trials that wait, by index.</summary>
     public IEnumerable<int> Queued
@@ -61,7 +78,18 @@ internal sealed class TrialTable
 
     /// <summary>The objective's number of a trial; null unless it succeeded and has it.</summary>
     public double? ObjectiveOf(int trial) =>
-        _rows[trial] is { Snapshot: { State: RunState.Succeeded } snapshot } && snapshot.Metrics.TryGetValue(_spec.Objective.Metric, out var value) && double.IsFinite(value) ? value : null;
+        _rows[trial] is { Snapshot: { State: RunState.Succeeded } snapshot } && snapshot.Metrics.TryGetValue(_spec.Ranked()[0].Metric, out var value) && double.IsFinite(value) ? value : null;
+
+    /// <summary>The numbers of all objectives, in the order of the spec; null unless the trial succeeded and has them.</summary>
+    public IReadOnlyList<double>? ObjectivesOf(int trial) =>
+        _rows[trial] is { Snapshot: { State: RunState.Succeeded } snapshot } && _spec.Ranked().Select(objective => snapshot.Metrics.GetValueOrDefault(objective.Metric, double.NaN)).ToArray() is var values && values.All(double.IsFinite) ? values : null;
+
+    public int LookedAt(int trial) => _rows[trial]?.LookedAt ?? 0;
+
+    public int AttemptOf(int trial) => _rows[trial]?.Attempt ?? 0;
+
+    /// <summary>Whether a waiting trial has its values already: it is tried again.</summary>
+    public bool HasValues(int trial) => AttemptOf(trial) > 0 && _rows[trial]!.Snapshot.StartedAt is not null;
 
     public int StepOf(int trial) => _rows[trial]?.Step ?? 0;
 
@@ -81,7 +109,17 @@ internal sealed class TrialTable
         switch (line.Event.Kind)
         {
             case EventKind.TrialStarted:
-                Set(row, row.Snapshot with { State = RunState.Running, StartedAt = line.Event.Time, Parameters = line.Values ?? row.Snapshot.Parameters });
+                Set(row, row.Snapshot with { State = RunState.Running, StartedAt = line.Event.Time, Parameters = line.Values ?? row.Snapshot.Parameters, BegunWith = line.Origin ?? row.Snapshot.BegunWith });
+                break;
+            case EventKind.Retried:
+                Set(row, row.Snapshot with { State = RunState.Queued, Reason = null, EndedAt = null });
+                row.Attempt++;
+                (_firstQueued, _allEnded) = (Math.Min(_firstQueued, trial), Math.Min(_allEnded, trial));
+                break;
+            case EventKind.Looked:
+                row.LookedAt = line.Event.Step!.Value;
+                if (line.Event.Metrics is { } looked)
+                    row.Snapshot = row.Snapshot with { Metrics = Merge(row.Snapshot.Metrics, looked) };
                 break;
             case EventKind.StepCommitted:
                 row.Step = line.Event.Step!.Value;
@@ -91,7 +129,7 @@ internal sealed class TrialTable
             case EventKind.TrialEnded when line.Trial is { } final:
                 Set(row, final);
                 row.Head = Head(final);
-                row.Totals = line.Totals ?? new();
+                Spend(row, line.Totals ?? new());
                 break;
         }
     }
@@ -102,7 +140,7 @@ internal sealed class TrialTable
         var row = RowOf(report.Snapshot.Index);
         if (report.ModelSha256.Length > 0)
             ModelSha256 = report.ModelSha256;
-        row.Totals = report.Totals;
+        Spend(row, report.Totals);
         row.Head = Head(report.Snapshot);
         if (!IsEnded(row.Snapshot.State) && !IsEnded(report.Snapshot.State))
             Set(row, report.Snapshot with { Step = row.Step });
@@ -148,7 +186,16 @@ internal sealed class TrialTable
         return row.Snapshot with { LossHistory = [.. row.Losses.Skip(Math.Max(0, row.Losses.Count - most))] };
     }
 
-    /// <summary>Index of the best succeeded trial; of equals the first. Null when none has the metric.</summary>
+    /// <summary>With several objectives: the succeeded trials that no other one is better than in all of them; else null.</summary>
+    public IReadOnlyList<int>? Front()
+    {
+        if (_spec.Objectives is not { } objectives)
+            return null;
+        var trials = Enumerable.Range(0, Math.Min(Begun, _rows.Length)).Where(trial => ObjectivesOf(trial) is not null).ToList();
+        return [.. ParetoFront.First([.. trials.Select(trial => ObjectivesOf(trial)!.Select((value, k) => objectives[k].Goal == Goal.Minimize ? value : -value).ToArray())]).Select(at => trials[at])];
+    }
+
+    /// <summary>Index of the best succeeded trial, with several objectives by the first; of equals the first. Null when none has the metric.</summary>
     public int? Best()
     {
         int? best = null;
@@ -157,13 +204,13 @@ internal sealed class TrialTable
         {
             if (ObjectiveOf(trial) is not { } value)
                 continue;
-            if (best is null || (_spec.Objective.Goal == Goal.Minimize ? value < bestValue : value > bestValue))
+            if (best is null || (_spec.Ranked()[0].Goal == Goal.Minimize ? value < bestValue : value > bestValue))
                 (best, bestValue) = (trial, value);
         }
         return best;
     }
 
-    public static bool IsEnded(RunState state) => state is RunState.Succeeded or RunState.Failed or RunState.Cancelled;
+    public static bool IsEnded(RunState state) => state is RunState.Succeeded or RunState.Failed or RunState.Cancelled or RunState.Stopped;
 
     private RunState StateOf(int trial) => _rows[trial]?.Snapshot.State ?? RunState.Queued;
 
@@ -184,6 +231,13 @@ internal sealed class TrialTable
         else
             _running.Remove(snapshot.Index);
         row.Snapshot = snapshot;
+        Begun = Math.Max(Begun, snapshot.Index + 1);
+    }
+
+    private void Spend(Row row, TrialTotals totals)
+    {
+        Evaluations += totals.ForwardNfe + totals.BackwardNfe - row.Totals.ForwardNfe - row.Totals.BackwardNfe;
+        row.Totals = totals;
     }
 
     private static CommittedHead Head(TrialSnapshot trial) => new(trial.Step, trial.LedgerSha256, trial.State == RunState.Succeeded, "the trial's last report");
@@ -201,6 +255,10 @@ internal sealed class TrialTable
         public required TrialSnapshot Snapshot { get; set; }
 
         public int Step { get; set; }
+
+        public int LookedAt { get; set; }
+
+        public int Attempt { get; set; }
 
         public List<double> Losses { get; } = [];
 

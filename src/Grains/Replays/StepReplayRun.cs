@@ -23,6 +23,7 @@ internal sealed class StepReplayRun
     private readonly TimeProvider _time;
     private readonly CancellationTokenSource _stop;
     private readonly TrialFiles _files;
+    private readonly Func<int, TrialFiles> _filesOf;
     private readonly AttemptMarks _marks;
     private readonly long _epoch;
     private readonly (string Experiment, int Trial, int Step) _what;
@@ -40,7 +41,8 @@ internal sealed class StepReplayRun
         _what = Parse(activation.Key);
         // A later replay of the same step fences what an earlier one left with the workers.
         _epoch = time.GetUtcNow().UtcTicks;
-        _files = new TrialFiles(disk, background, folders.TrialWork(_what.Experiment, _what.Trial), _epoch);
+        _filesOf = trial => new TrialFiles(disk, background, folders.TrialWork(_what.Experiment, trial), _epoch);
+        _files = _filesOf(_what.Trial);
         _marks = new AttemptMarks(disk, folders, inventory, activation.Key);
         _stop = CancellationTokenSource.CreateLinkedTokenSource(stopping);
         _progress = new StepReplay { Run = ITrialGrain.KeyOf(_what.Experiment, _what.Trial), Step = _what.Step, State = ReplayState.Running };
@@ -143,6 +145,10 @@ internal sealed class StepReplayRun
             if (await _files.TryReadAsync(sha) is { } state)
                 return (step, kept, TrialFiles.Floats(state));
         }
+        // A trial of population-based training began with what another one ended with.
+        if (await _activation.Grains.GetGrain<IExperimentGrain>(_what.Experiment).GetTrialsAsync(_what.Trial, 1) is [{ BegunWith: { } parent }]
+            && await _filesOf(parent).TryReadAsync(records[0].ParametersSha256) is { } begun)
+            return (0, begun, []);
         byte[]? parameters = null;
         await _dispatch.RunAsync(Round(WorkKind.Prepare, 0, 1, null, false, (_, _, bytes) => parameters = bytes), _stop.Token);
         Compare(TensorReference.HashOf(parameters), records[0].ParametersSha256, "the untrained parameters");

@@ -38,4 +38,16 @@ internal sealed class TrialGrain : Grain, ITrialGrain
         _run.Cancel();
         return Task.CompletedTask;
     }
+
+    public Task PauseAsync()
+    {
+        _run.Pause();
+        return Task.CompletedTask;
+    }
+
+    public Task StopAsync(string reason)
+    {
+        _run.Stop(reason);
+        return Task.CompletedTask;
+    }
 }

@@ -24,7 +24,8 @@ internal sealed partial class TrialLoop(
     Func<int, RangedParameters> ranges,
     int rangeBytes,
     TrialReporter reporter,
-    Func<bool> isCancelled,
+    TrialWishes wishes,
+    Func<int, TrialFiles> filesOf,
     TimeProvider time,
     AdjointDpmInstruments instruments,
     ILogger logger,
@@ -54,11 +55,20 @@ internal sealed partial class TrialLoop(
             await KeepAsync(running: true);
             while (State.State == RunState.Running)
             {
-                if (isCancelled())
+                if (wishes.Until > State.Until)
+                    State.Until = wishes.Until;
+                if (wishes.Cancelled)
                 {
                     await EndAsync(RunState.Cancelled, "It was cancelled.");
                     return;
                 }
+                if (wishes.StopReason is { } reason)
+                {
+                    await EndAsync(RunState.Stopped, reason);
+                    return;
+                }
+                if (wishes.Paused || Rests())
+                    return;
                 reporter.Kick(stopping);
                 try
                 {
@@ -98,6 +108,9 @@ internal sealed partial class TrialLoop(
                 break;
             case TrialPhase.Training when IsLookDue():
                 await GuardAsync();
+                break;
+            case TrialPhase.Training when IsAtLook():
+                await LookAsync();
                 break;
             case TrialPhase.Training when State.Step < _spec.Training.Steps && _spec.Train.Target != TrainTarget.None:
                 await StepAsync();
@@ -148,7 +161,7 @@ internal sealed partial class TrialLoop(
     {
         (State.State, State.Reason, State.EndedAt) = (state, reason, time.GetUtcNow());
         await CommitAsync();
-        if (state == RunState.Succeeded)
+        if (state is RunState.Succeeded or RunState.Stopped)
             await KeepAsync(running: false);
     }
 
@@ -174,7 +187,8 @@ internal sealed partial class TrialLoop(
         string? sha = null;
         RangedParameters? ranged = null;
         // Noise moves sample by sample: all of it stays in one place.
-        var pieces = _spec.Train.Target is TrainTarget.Weights or TrainTarget.Lora ? rangeBytes : 0;
+        var origin = State.Assignment!.Origin;
+        var pieces = _spec.Train.Target is TrainTarget.Weights or TrainTarget.Lora && origin is null ? rangeBytes : 0;
         await dispatch.RunAsync(Round(WorkKind.Prepare, 1, token => Assignment(token) with { PieceBytes = pieces }, (_, result, bytes) => (prepared, parameters) = (result, bytes)) with
         {
             Collect = async (result, cancellationToken) =>
@@ -189,6 +203,13 @@ internal sealed partial class TrialLoop(
         }, stopping);
         if (ranged is null && parameters is not { Length: > 0 })
             throw new WorkFailedException("Nothing is trained: no parameter of the model matches train.include. List the model's parameter names and correct the patterns.");
+        if (origin is not null)
+        {
+            var own = parameters!.Length;
+            parameters = await filesOf(origin.Trial).ReadAsync(origin.ParametersSha256);
+            if (parameters.Length != own)
+                throw new WorkFailedException($"It cannot go on with the parameters of trial {origin.Trial}: those have {parameters.Length} bytes, its own {own}.");
+        }
         _trained = ranged is not null ? ranged : Whole(parameters!, []);
         sha ??= await files.WriteAsync(parameters!, Durability.BeforeTheNext);
         (State.ModelSha256, State.InitialSha256, State.ParametersSha256) = (prepared!.ModelSha256!, sha, sha);
@@ -268,7 +289,15 @@ internal sealed partial class TrialLoop(
 
     private async Task EvaluateAsync(WorkKind kind, string when, TrialPhase next)
     {
-        var parts = await EvaluateAsync(kind, kind == WorkKind.EvaluateAfter ? await FinalAsync() : _trained!.Reference);
+        Note(await EvaluateAsync(kind, kind == WorkKind.EvaluateAfter ? await FinalAsync() : _trained!.Reference), when);
+        if (kind == WorkKind.EvaluateBefore && _spec.HeldOut?.Every is not null)
+            (State.BestSha256, State.BestLoss) = (State.ParametersSha256, State.Metrics["loss.before"]);
+        State.Phase = next;
+        await CommitLaterAsync();
+    }
+
+    private void Note(WorkResult[] parts, string when)
+    {
         foreach (var (name, mean) in StepUpdate.Means(parts))
         {
             // On fixed noise that training never sees: "loss.before", and under the judge's name when there is one.
@@ -278,11 +307,25 @@ internal sealed partial class TrialLoop(
                 State.Metrics[$"{name}.{when}"] = mean;
         }
         if (State.Metrics.TryGetValue($"audit.eligible.{when}", out var eligible) && eligible > 0)
+        {
             State.Metrics[$"audit.rate.{when}"] = State.Metrics[$"audit.success.{when}"] / eligible;
-        if (kind == WorkKind.EvaluateBefore && _spec.HeldOut?.Every is not null)
-            (State.BestSha256, State.BestLoss) = (State.ParametersSha256, State.Metrics["loss.before"]);
-        State.Phase = next;
-        await CommitLaterAsync();
+            if (State.Metrics.TryGetValue($"audit.random.{when}", out var random))
+                State.Metrics[$"audit.randomRate.{when}"] = random / eligible;
+        }
+    }
+
+    /// <summary>Whether early stopping wants to know how good it is before it goes on.</summary>
+    private bool IsAtLook() => State.Until is { } until && State.Step >= until && State.Step < _spec.Training.Steps && !State.Looks.ContainsKey(State.Step);
+
+    /// <summary>It was looked at, and nobody has said yet that it may go on.</summary>
+    private bool Rests() => State.Phase == TrialPhase.Training && State.Step < _spec.Training.Steps && State.Looks.ContainsKey(State.Step) && State.Step >= State.Until;
+
+    /// <summary>Measures what is measured after the last step, now.</summary>
+    private async Task LookAsync()
+    {
+        Note(await EvaluateAsync(WorkKind.Guard, _trained!.Reference), "after");
+        State.Looks[State.Step] = State.Metrics.GetValueOrDefault(_spec.Objective.Metric, double.NaN);
+        await CommitAsync();
     }
 
     private async Task<WorkResult[]> EvaluateAsync(WorkKind kind, TensorReference parameters)
@@ -329,7 +372,7 @@ internal sealed partial class TrialLoop(
         }
         await CommitAsync();
         if (unused is not null)
-            await files.DeleteAsync([unused], [.. _kept.SelectMany(version => new[] { version.Parameters, version.Optimizer }).OfType<string>(), State.InitialSha256!, State.BestSha256!]);
+            await files.DeleteAsync([unused], [.. Names(_kept), State.InitialSha256!, State.BestSha256!]);
     }
 
     /// <summary>The version that the trial ends with: the newest, or the best where that was looked for.</summary>
@@ -473,16 +516,20 @@ internal sealed partial class TrialLoop(
         }
         else if (!running)
         {
-            unused.AddRange([.. _kept.TakeLast(1), (State.InitialSha256!, null)]);
+            if (State.Assignment!.KeepLast)
+                kept.AddRange(_kept.TakeLast(1));
+            else
+                unused.AddRange(_kept.TakeLast(1));
+            unused.Add((State.InitialSha256!, null));
             if (State.BestSha256 is { } best)
                 unused.Add((best, null));
         }
         // Two steps can have equal bits, and so one file.
         await files.DeleteAsync(Names(unused), [.. Names(kept)]);
-
-        static IEnumerable<string> Names(IEnumerable<(string Parameters, string? Optimizer)> versions) =>
-            versions.SelectMany(version => new[] { version.Parameters, version.Optimizer }).OfType<string>();
     }
+
+    private static IEnumerable<string> Names(IEnumerable<(string Parameters, string? Optimizer)> versions) =>
+        versions.SelectMany(version => new[] { version.Parameters, version.Optimizer }).OfType<string>();
 
     /// <summary>Laps of a monotonic clock, in seconds.</summary>
     private sealed class Stopwatch(TimeProvider time)

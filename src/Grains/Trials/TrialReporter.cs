@@ -64,6 +64,8 @@ internal sealed partial class TrialReporter(ITrialReportsGrain experiment, Trial
                 Number = ++_number,
                 Totals = committed.Totals,
                 ModelSha256 = committed.ModelSha256,
+                Looks = committed.Looks,
+                Attempt = committed.Attempt,
             };
             try
             {

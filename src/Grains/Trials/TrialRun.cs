@@ -33,8 +33,10 @@ internal sealed partial class TrialRun(
     private readonly TrialStore _store = new(storage, state => state.State == RunState.Succeeded ? artifacts.PlaceOf(state.Assignment!.Experiment, state.Assignment.Index) : null);
     private Task? _run;
     private TrialReporter? _reporter;
-    private bool _cancelled;
+    private readonly TrialWishes _wishes = new();
+    private bool _again;
     private bool _fresh;
+    private bool _retried;
     private int _placements;
 
     private TrialState State => _store.State;
@@ -62,14 +64,47 @@ internal sealed partial class TrialRun(
         if (!_store.Exists)
         {
             (State.Assignment, State.State, State.Epoch, State.StartedAt) = (assignment, RunState.Running, 1, time.GetUtcNow());
+            (State.Until, State.Attempt) = (assignment.Until, assignment.Attempt);
             await _store.CommitAsync();
             _fresh = true;
             LogStarted(logger, activation.Key);
         }
+        else if (assignment.Attempt > State.Attempt && State.State is RunState.Failed or RunState.Cancelled)
+        {
+            // Tokens of their own, so that nothing that comes late of the former attempt counts.
+            State.Epoch++;
+            (State.Attempt, State.State, State.Reason, State.EndedAt, State.Until) = (assignment.Attempt, RunState.Running, null, null, assignment.Until);
+            await _store.CommitAsync();
+            (_retried, _wishes.Cancelled, _wishes.StopReason) = (true, false, null);
+            LogStarted(logger, activation.Key);
+        }
+        // Beside the state, which is read anew before work goes on. A message that comes late says less than is known.
+        (_again, _wishes.Paused, _wishes.Until) = (true, false, assignment.Until > _wishes.Until ? assignment.Until : _wishes.Until ?? assignment.Until);
         Begin();
     }
 
-    public void Cancel() => _cancelled = true;
+    public void Cancel()
+    {
+        _wishes.Cancelled = true;
+        Wake();
+    }
+
+    public void Pause() => _wishes.Paused = true;
+
+    public void Stop(string reason)
+    {
+        _wishes.StopReason = reason;
+        Wake();
+    }
+
+    /// <summary>A trial that rests must go on to end.</summary>
+    private void Wake()
+    {
+        if (!_store.Exists || TrialTable.IsEnded(State.State))
+            return;
+        (_again, _wishes.Paused) = (true, false);
+        Begin();
+    }
 
     private void Begin()
     {
@@ -85,8 +120,13 @@ internal sealed partial class TrialRun(
         instruments.TrialActive(+1);
         try
         {
-            await AdvanceAsync(new TrialFiles(disk, background, folders.TrialWork(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch));
-            await _reporter!.FlushAsync(stopping);
+            do
+            {
+                _again = false;
+                await AdvanceAsync(Files(State.Assignment!.Index));
+                await _reporter!.FlushAsync(stopping);
+            }
+            while (_again && !_wishes.Paused && !TrialTable.IsEnded(State.State));
         }
         catch (InconsistentStateException)
         {
@@ -103,6 +143,8 @@ internal sealed partial class TrialRun(
         }
     }
 
+    private TrialFiles Files(int trial) => new(disk, background, folders.TrialWork(State.Assignment!.Experiment, trial), State.Epoch);
+
     private async Task AdvanceAsync(TrialFiles files)
     {
         var (errors, progress) = (0, (TrialPhase.Preparing, -1));
@@ -116,6 +158,10 @@ internal sealed partial class TrialRun(
                 var marks = new AttemptMarks(disk, folders, inventory, activation.Key);
                 if (!_fresh)
                     await marks.ReadAsync();
+                // Who tries again means the trial to have its chances anew.
+                if (_retried)
+                    marks.Clear(_ => true);
+                _retried = false;
                 var records = _fresh ? [] : await files.RecoverAsync(State.Step, State.LedgerSha256);
                 _reporter = new TrialReporter(activation.Grains.GetGrain<ITrialReportsGrain>(State.Assignment!.Experiment), _store, [.. records.Skip(1).Select(StepRecord.Of)], _fresh, time, logger);
                 _fresh = false;
@@ -133,6 +179,8 @@ internal sealed partial class TrialRun(
                 {
                     await loop.EndAsync(RunState.Failed, e.Message);
                 }
+                if (!TrialTable.IsEnded(State.State))
+                    return;
                 instruments.TrialEnded(State.State.ToString().ToLowerInvariant());
                 LogEnded(logger, activation.Key, State.State, State.Step, State.Reason ?? "");
                 return;
@@ -162,7 +210,8 @@ internal sealed partial class TrialRun(
         pieceBytes => new RangedParameters(activation.Grains, inventory, files, State.Assignment!, new RangeClaim(State.Epoch, ++_placements), pieceBytes, time, logger),
         rangeBytes,
         _reporter!,
-        () => _cancelled,
+        _wishes,
+        Files,
         time,
         instruments,
         logger,

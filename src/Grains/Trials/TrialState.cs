@@ -17,7 +17,24 @@ internal sealed record TrialAssignment
 
     /// <summary>Values of the searched parameters, by path.</summary>
     [Id(4)] public required IReadOnlyDictionary<string, string> Parameters { get; init; }
+
+    /// <summary>Step after which the trial is looked at and rests; null: none before its last.</summary>
+    [Id(5)] public int? Until { get; init; }
+
+    /// <summary>How often it was tried again.</summary>
+    [Id(6)] public int Attempt { get; init; }
+
+    /// <summary>The trial whose trained parameters it begins with; null: the model's own.</summary>
+    [Id(7)] public TrialOrigin? Origin { get; init; }
+
+    /// <summary>Whether others may begin with what it ends with.</summary>
+    [Id(8)] public bool KeepLast { get; init; }
 }
+
+/// <summary>Trained parameters of another trial of the experiment.</summary>
+[GenerateSerializer, Immutable, Alias("adjointdpm.TrialOrigin")]
+internal sealed record TrialOrigin([property: Id(0)] int Trial, [property: Id(1)] string ParametersSha256);
+
 
 internal enum TrialPhase
 {
@@ -81,6 +98,15 @@ internal sealed class TrialState
     public int LooksSinceBest { get; set; }
 
     public bool CancelRequested { get; set; }
+
+    /// <summary>Step after which it rests until it is told to go on; null: none.</summary>
+    public int? Until { get; set; }
+
+    /// <summary>The objective at the steps at which it was looked at; NaN where it has none.</summary>
+    public SortedDictionary<int, double> Looks { get; set; } = [];
+
+    /// <summary>How often it was tried again.</summary>
+    public int Attempt { get; set; }
 
     public DateTimeOffset? StartedAt { get; set; }
 
@@ -152,6 +178,12 @@ internal sealed record TrialReport
     [Id(5)] public required TrialTotals Totals { get; init; }
 
     [Id(6)] public required string ModelSha256 { get; init; }
+
+    /// <summary>The objective at the steps at which it was looked at, by step; NaN where it has none.</summary>
+    [Id(7)] public IReadOnlyList<KeyValuePair<int, double>> Looks { get; init; } = [];
+
+    /// <summary>How often the trial was tried again.</summary>
+    [Id(8)] public int Attempt { get; init; }
 }
 
 /// <summary>One trial's coordinator. Key: <c>{experiment}/{index}</c>.</summary>
@@ -165,6 +197,14 @@ internal interface ITrialGrain : IGrainWithStringKey
     /// <summary>Stops it after the step in hand.</summary>
     [Alias("Cancel"), Orleans.Concurrency.AlwaysInterleave]
     Task CancelAsync();
+
+    /// <summary>Lets it rest after the step in hand, until it is started again.</summary>
+    [Alias("Pause"), Orleans.Concurrency.AlwaysInterleave]
+    Task PauseAsync();
+
+    /// <summary>Ends it after the step in hand, because it promises little.</summary>
+    [Alias("Stop"), Orleans.Concurrency.AlwaysInterleave]
+    Task StopAsync(string reason);
 
     static string KeyOf(string experiment, int index) => FormattableString.Invariant($"{experiment}/{index}");
 }

@@ -36,7 +36,7 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
     }
 
     /// <summary>Makes known what was read and holds as it is.</summary>
-    public void Publish() => (_epoch, Committed) = (State.Epoch, new CommittedTrial(Snapshot(), State.Totals, State.ModelSha256, State.Epoch));
+    public void Publish() => (_epoch, Committed) = (State.Epoch, new CommittedTrial(Snapshot(), State.Totals, State.ModelSha256, State.Epoch) { Looks = [.. State.Looks], Attempt = State.Attempt });
 
     private TrialSnapshot Snapshot() => new()
     {
@@ -50,6 +50,7 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
         {
             TrialPhase.Preparing => "loading",
             TrialPhase.Proving => "proving",
+            TrialPhase.Training when State.Looks.ContainsKey(State.Step) && State.Step >= State.Until => "waiting",
             TrialPhase.Training => "training",
             TrialPhase.Saving => "saving",
             _ => "evaluating",
@@ -65,6 +66,7 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
         ArtifactFolder = artifacts(State),
         ShardsReissued = State.ShardsReissued,
         LeanFrom = State.LeanFrom,
+        BegunWith = State.Assignment.Origin?.Trial,
     };
 }
 
@@ -72,4 +74,8 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
 internal sealed record CommittedTrial(TrialSnapshot Snapshot, TrialTotals Totals, string ModelSha256, long Epoch)
 {
     public int Step => Snapshot.Step;
+
+    public IReadOnlyList<KeyValuePair<int, double>> Looks { get; init; } = [];
+
+    public int Attempt { get; init; }
 }

@@ -4,7 +4,6 @@ using System.Text.Json;
 using AdjointDpm.Gradients;
 using AdjointDpm.Grains.Prompts;
 using AdjointDpm.Grains.Tools;
-using AdjointDpm.Models;
 using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Native;
 using AdjointDpm.Samplers;
@@ -42,21 +41,22 @@ internal static class Drawing
                 network.to(device(request.Device));
         }
 
-        var r = model.Autoencoder.Config.Reduction;
-        var trained = model.Unet.Config.SampleSize?.Values;
+        var config = StableDiffusionConfig.Of(model);
         return new ToolAnswer { Files = [.. prompts.Select((prompt, n) => Draw(model, request, Filled(prompt), n, prompts.Count, shard: prompt.Seed is null ? n : 0))], Message = $"{prompts.Count} {(prompts.Count == 1 ? "picture" : "pictures")}." };
 
-        Prompt Filled(Prompt prompt) => prompt with
+        Prompt Filled(Prompt prompt)
         {
-            Negative = prompt.Negative ?? request.Negative,
-            Seed = prompt.Seed ?? request.Seed,
-            Steps = prompt.Steps ?? request.Steps,
-            Guidance = prompt.Guidance ?? request.Guidance,
-            Height = prompt.Height ?? request.Height ?? r * (trained?[0] ?? throw Unknown()),
-            Width = prompt.Width ?? request.Width ?? r * (trained?[^1] ?? throw Unknown()),
-        };
-
-        ModelConfigException Unknown() => new($"'{request.Model}' does not say its sample_size. Give --height and --width.");
+            var (height, width) = config.SizeOr(prompt.Height ?? request.Height, prompt.Width ?? request.Width, "Give --height and --width.");
+            return prompt with
+            {
+                Negative = prompt.Negative ?? request.Negative,
+                Seed = prompt.Seed ?? request.Seed,
+                Steps = prompt.Steps ?? request.Steps,
+                Guidance = prompt.Guidance ?? request.Guidance,
+                Height = height,
+                Width = width,
+            };
+        }
     }
 
     private static string Draw(StableDiffusionModel model, DrawRequest request, Prompt prompt, int number, int count, int shard)

@@ -1,5 +1,4 @@
 using AdjointDpm.Grains.Tools;
-using AdjointDpm.Models;
 using AdjointDpm.Models.Memory;
 using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Native;
@@ -23,13 +22,12 @@ internal static class Estimating
             "sdxl" => StableDiffusionConfig.Xl,
             var folder => StableDiffusionFolder.Open(folder).ReadConfig(),
         };
-        var trained = config.Unet.SampleSize?.Values;
-        var r = config.Autoencoder.Reduction;
+        var (height, width) = config.SizeOr(request.Height, request.Width, "Give --size.");
         var memory = new StableDiffusionMemory
         {
             Config = config,
-            Height = request.Height ?? r * (trained?[0] ?? throw Unknown()),
-            Width = request.Width ?? r * (trained?[^1] ?? throw Unknown()),
+            Height = height,
+            Width = width,
             Steps = request.Steps,
             Batch = request.Batch,
             Dtype = DtypeNames.Read(request.Dtype) ?? ScalarType.Float32,
@@ -46,8 +44,6 @@ internal static class Estimating
             Memory = new ShardMemory(request.Batch, request.Steps, weights.Bytes, weights.TrainedNumbers, weights.TrainedNumbers * BytesOfOptimizer, [.. rows.Select(row =>
                 new MethodMemory(row.Way.ToString(), row.PeakBytes, row.StateBytes, row.NetworkBytes, row.LossBytes, row.GradientBytes, row.Evaluations) { IsChosen = ReferenceEquals(row, chosen), Settings = Settings(row.Way) })]),
         };
-
-        ModelConfigException Unknown() => new($"'{request.Model}' does not say its sample_size. Give --height and --width.");
     }
 
     private static InsufficientMemoryException TooLittle(long budget, MemoryEstimate least, MemoryWeights weights) => new(FormattableString.Invariant(
@@ -55,7 +51,7 @@ internal static class Estimating
 
     private static string Settings(MemoryWay way) => string.Join('\n', new[]
     {
-        $"gradient.method: {(way.Unrolled ? "store-all" : "discrete")}",
+        $"gradient.method: {(way.Unrolled ? "store-all" : way.Offloaded ? "offloaded" : "discrete")}",
         way.Checkpointing ? "model.checkpointing: true" : null,
         way.Slicing ? "model.decoderSlices: true" : null,
         way.Tile is { } side ? FormattableString.Invariant($"model.decoderTiles: {side}") : null,

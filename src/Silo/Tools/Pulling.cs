@@ -31,14 +31,15 @@ internal static class Pulling
     private static ToolAnswer Model(PullRequest request, string output)
     {
         var folder = Part(request, ModelFolder, "tuned model");
-        if (DiffusersFolder.Open(folder).UnetClass == nameof(UNet2DConditionModel))
+        var diffusers = DiffusersFolder.Open(folder);
+        if (diffusers.UnetClass == nameof(UNet2DConditionModel))
             return new ToolAnswer { Message = ModelConversion.Convert(folder, output, new(Dtype: DtypeNames.Read(request.Dtype))), Files = [output] };
         if (request.Form == "single-file")
-            throw new ArgumentException($"'{folder}' holds a {DiffusersFolder.Open(folder).UnetClass}; single files are of Stable Diffusion. Pull it as diffusers.");
-        using var network = DiffusersFolder.Open(folder).LoadUNet2D();
+            throw new ArgumentException($"'{folder}' holds a {diffusers.UnetClass}; single files are of Stable Diffusion. Pull it as diffusers.");
+        using var network = diffusers.LoadUNet2D();
         if (DtypeNames.Read(request.Dtype) is { } dtype)
             network.to(dtype);
-        DiffusersFolder.Save(output, network, DiffusersFolder.Open(folder).ReadScheduler());
+        DiffusersFolder.Save(output, network, diffusers.ReadScheduler());
         using var again = DiffusersFolder.Open(output).LoadUNet2D();
         var (written, read) = (network.state_dict(), again.state_dict());
         foreach (var (name, value) in written)
@@ -138,7 +139,7 @@ internal static class Pulling
             .Where(file => !Path.GetRelativePath(request.Artifacts, file).StartsWith(ModelFolder + Path.DirectorySeparatorChar, StringComparison.Ordinal))
             .Select(file => (File: file, ModelFile.Inspect(file).Kind)).Where(f => f.Kind is "textual inversion" or "prompt embeddings").ToList();
         if (found.Count == 0)
-            throw new ArgumentException($"'{request.Artifacts}' holds no learnt word and no embeddings of prompts: it holds {string.Join(", ", Directory.EnumerateFileSystemEntries(request.Artifacts).Select(Path.GetFileName).Order(StringComparer.Ordinal))}. Pull what was trained: --as lora, diffusers or single-file.");
+            throw Absent(request, "learnt word and no embeddings of prompts", " Pull what was trained: --as lora, diffusers or single-file.");
         var files = new List<string>();
         foreach (var (source, kind) in found)
         {
@@ -172,9 +173,11 @@ internal static class Pulling
     private static string Part(PullRequest request, string name, string what)
     {
         var folder = Path.Combine(request.Artifacts, name);
-        return Directory.Exists(folder) ? folder
-            : throw new ArgumentException($"'{request.Artifacts}' holds no {what}: it holds {string.Join(", ", Directory.EnumerateFileSystemEntries(request.Artifacts).Select(Path.GetFileName).Order(StringComparer.Ordinal))}.");
+        return Directory.Exists(folder) ? folder : throw Absent(request, what);
     }
+
+    private static ArgumentException Absent(PullRequest request, string what, string advice = "") =>
+        new($"'{request.Artifacts}' holds no {what}: it holds {string.Join(", ", Directory.EnumerateFileSystemEntries(request.Artifacts).Select(Path.GetFileName).Order(StringComparer.Ordinal))}.{advice}");
 
     private static bool IsFile(string path) => Path.GetExtension(path).Equals(".safetensors", StringComparison.OrdinalIgnoreCase);
 }

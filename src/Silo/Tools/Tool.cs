@@ -44,7 +44,8 @@ internal static class Tool
         }
         catch (Exception e) when (e is SafetensorsException or ModelConfigException or NativeLoadException or InvalidDataException or IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException or InsufficientMemoryException or SpecException)
         {
-            return new ToolAnswer(e.Message);
+            // The runtime adds the name of a parameter, which means nothing to who typed a command.
+            return new ToolAnswer(e is ArgumentException { ParamName: { } name } ? e.Message.Replace($" (Parameter '{name}')", "", StringComparison.Ordinal) : e.Message);
         }
     }
 

@@ -3,6 +3,7 @@ using AdjointDpm.Gradients;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
+using AdjointDpm.Tests.Models;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -21,7 +22,7 @@ public sealed class MemoryModelTests
     public void Unet_EveryNumberOfSteps_IsPredictedWithinATenth()
     {
         using var scope = NewDisposeScope();
-        using var unet = Unet();
+        using var unet = TinyModels.Unet();
         var request = Request(Field(unet).With("unet", unet), [1, 4, 16, 16]);
         var model = MemoryModel.Measure(request, Loss);
         Assert.Equal(4 * unet.parameters().Sum(p => p.numel()), model.InputGradients);
@@ -36,7 +37,7 @@ public sealed class MemoryModelTests
     public void Discrete_ThirtyTwoStepsOfAUnet_TakeHardlyMoreThanOne()
     {
         using var scope = NewDisposeScope();
-        using var unet = Unet();
+        using var unet = TinyModels.Unet();
         Assert.InRange(unet.parameters().Sum(p => p.numel()), 3_900_000, 4_000_000);
         var request = Request(Field(unet).Freeze(unet), [1, 4, 32, 32]);
         var (one, many) = (Measured(request, GradientMethod.Discrete, 1), Measured(request, GradientMethod.Discrete, 32, rounds: 1));
@@ -128,22 +129,6 @@ public sealed class MemoryModelTests
         Assert.False(c.requires_grad);
         Assert.All(net.parameters(), p => Assert.Null(p.grad));
         Assert.Contains("finds its steps", Assert.Throws<NotSupportedException>(() => MemoryModel.Measure(request with { Sampler = new AdaptiveSampler(ButcherTableau.Dopri5, new() { Relative = 1e-3, Absolute = 1e-3 }) }, Loss)).Message, StringComparison.Ordinal);
-    }
-
-    private static UNet2DModel Unet()
-    {
-        var unet = new UNet2DModel(new()
-        {
-            InChannels = 4,
-            OutChannels = 4,
-            BlockOutChannels = [64, 128],
-            DownBlockTypes = ["DownBlock2D", "AttnDownBlock2D"],
-            UpBlockTypes = ["AttnUpBlock2D", "UpBlock2D"],
-            LayersPerBlock = 2,
-            AttentionHeadDim = 32,
-        });
-        unet.eval();
-        return unet;
     }
 
     private static Tensor Loss(Tensor x) => x.mul(x).mean();

@@ -47,6 +47,47 @@ public sealed class ClipVisionTests
         Assert.Contains("does not divide", Assert.Throws<ModelConfigException>(() => new ClipVisionModel(new() { ImageSize = 10, PatchSize = 3 })).Message, StringComparison.Ordinal);
     }
 
+    /// <summary>The reference under OpenCLIP's names, in its forms: one projection for queries, keys and values, the last one the other way round.</summary>
+    [Fact]
+    public void Load_OpenClipNames_IsTheSameTower()
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var file = SafetensorsFile.Open(Path.Combine(Folder, "model.safetensors"));
+        var open = new Dictionary<string, Tensor>
+        {
+            ["visual.class_embedding"] = file.Read("vision_model.embeddings.class_embedding"),
+            ["visual.conv1.weight"] = file.Read("vision_model.embeddings.patch_embedding.weight"),
+            ["visual.positional_embedding"] = file.Read("vision_model.embeddings.position_embedding.weight"),
+            ["visual.proj"] = file.Read("visual_projection.weight").t().contiguous(),
+            ["logit_scale"] = ones([]),
+            ["token_embedding.weight"] = ones(3, 4),
+        };
+        foreach (var kind in new[] { "weight", "bias" })
+        {
+            open["visual.ln_pre." + kind] = file.Read("vision_model.pre_layrnorm." + kind);
+            open["visual.ln_post." + kind] = file.Read("vision_model.post_layernorm." + kind);
+            for (var n = 0; n < 3; n++)
+            {
+                var (theirs, ours) = ($"visual.transformer.resblocks.{n}.", $"vision_model.encoder.layers.{n}.");
+                open[$"{theirs}attn.in_proj_{kind}"] = cat([.. new[] { "q", "k", "v" }.Select(p => file.Read($"{ours}self_attn.{p}_proj.{kind}"))], 0);
+                foreach (var (a, b) in new[] { ("attn.out_proj", "self_attn.out_proj"), ("ln_1", "layer_norm1"), ("ln_2", "layer_norm2"), ("mlp.c_fc", "mlp.fc1"), ("mlp.c_proj", "mlp.fc2") })
+                    open[$"{theirs}{a}.{kind}"] = file.Read($"{ours}{b}.{kind}");
+            }
+        }
+
+        File.Copy(Path.Combine(Folder, "config.json"), folder["config.json"]);
+        SafetensorsWriter.Write(folder["open_clip_model.safetensors"], open);
+        using var expected = ClipVisionModel.Load(Folder);
+        using var actual = ClipVisionModel.Load(folder.Path);
+        var read = actual.state_dict();
+        Assert.All(expected.state_dict(), p => Assert.True(p.Value.Equals(read[p.Key]), p.Key));
+        Assert.All(actual.parameters(), p => Assert.False(p.requires_grad));
+        open["visual.ln_extra"] = ones(2);
+        SafetensorsWriter.Write(folder["open_clip_model.safetensors"], open);
+        Assert.Contains("visual.ln_extra", Assert.Throws<SafetensorsException>(() => ClipVisionModel.Load(folder.Path)).Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void Prepare_NormalisesAsCLIPDoes_AndKeepsTheGradient()
     {

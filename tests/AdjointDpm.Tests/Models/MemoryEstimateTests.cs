@@ -1,11 +1,13 @@
 using AdjointDpm.Gradients;
 using AdjointDpm.Models;
 using AdjointDpm.Models.Memory;
+using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Models.Vae;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using AdjointDpm.Tests.Gradients;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Models;
@@ -36,7 +38,12 @@ public sealed class MemoryEstimateTests
     [InlineData("sd1", 2, 32, false, false, true)]
     [InlineData("sdxl", 1, 32, true, false, true)]
     [InlineData("sd1", 2, 32, true, false, false, true)]
-    public void Unet_GraphAndPeak_AreThoseMeasuredWithinATenth(string kind, int batch, int side, bool trainsAttention, bool wide, bool checkpointing = false, bool fused = false)
+    [InlineData("sd1", 1, 32, false, false, false, false, ScalarType.BFloat16)]
+    [InlineData("sdxl", 1, 32, true, false, false, false, ScalarType.BFloat16)]
+    [InlineData("sd1", 2, 32, false, false, true, false, ScalarType.BFloat16)]
+    [InlineData("sd1", 1, 32, false, false, false, true, ScalarType.BFloat16)]
+    [InlineData("sd1", 1, 32, false, false, false, false, ScalarType.Float16)]
+    public void Unet_GraphAndPeak_AreThoseMeasuredWithinATenth(string kind, int batch, int side, bool trainsAttention, bool wide, bool checkpointing = false, bool fused = false, ScalarType dtype = ScalarType.Float32)
     {
         using var scope = NewDisposeScope();
         var config = kind == "sd1" ? Small : Small with
@@ -48,6 +55,7 @@ public sealed class MemoryEstimateTests
             UseLinearProjection = true,
         };
         using var unet = Constant(new UNet2DConditionModel(config));
+        unet.to(dtype);
         (unet.Checkpointing, unet.FusedAttention) = (checkpointing, fused);
         var width = wide ? 2 * side : side;
         bool IsTrained(string name) => trainsAttention && name.Contains("attn", StringComparison.Ordinal) && name.Contains("to_", StringComparison.Ordinal) && name.EndsWith("weight", StringComparison.Ordinal);
@@ -56,8 +64,8 @@ public sealed class MemoryEstimateTests
         field = unet.named_parameters().Where(p => IsTrained(p.name)).Aggregate(field, (f, p) => f.With(p.name, p.parameter));
         var request = new SampleRequest { Field = field, Noise = CounterNoise.Normal(new(2), [batch, 4, side, width]), Grid = TimeGrid.LogSnr(DiscreteVp.StableDiffusion, 2) };
         var footprint = NetworkFootprint.Of(request, new Objective { OnSample = x => x.square().mean() });
-        var tape = NetworkTapes.Unet(config, new BlockTapes(batch, 4, checkpointing, IsTrained, fused), side, width, Context);
-        var gradients = unet.named_parameters().Where(p => IsTrained(p.name)).Sum(p => 4 * p.parameter.numel());
+        var tape = NetworkTapes.Unet(config, new BlockTapes(batch, Size(dtype), checkpointing, IsTrained, fused), side, width, Context);
+        var gradients = unet.named_parameters().Where(p => IsTrained(p.name)).Sum(p => Size(dtype) * p.parameter.numel());
         Within(0.1, "graph", tape.Graph, footprint.Graph);
         Within(0.1, $"product ({tape.Forward:n0}, {tape.Backward:n0}; {footprint.Pull}, {gradients:n0})", Math.Max(tape.Forward, tape.Backward + gradients), Math.Max(footprint.Pull.First, footprint.Pull.Later + gradients));
     }
@@ -66,13 +74,16 @@ public sealed class MemoryEstimateTests
     [InlineData(1, 16, false)]
     [InlineData(2, 16, false)]
     [InlineData(1, 24, true)]
-    public void Decoder_PeakOfItsGradient_IsThatMeasuredWithinATenth(int batch, int side, bool checkpointing)
+    [InlineData(1, 16, false, ScalarType.BFloat16)]
+    [InlineData(1, 24, true, ScalarType.BFloat16)]
+    public void Decoder_PeakOfItsGradient_IsThatMeasuredWithinATenth(int batch, int side, bool checkpointing, ScalarType dtype = ScalarType.Float32)
     {
         using var scope = NewDisposeScope();
         var config = new AutoencoderKLConfig { BlockOutChannels = [32, 64, 64], DownBlockTypes = [.. Enumerable.Repeat("DownEncoderBlock2D", 3)], UpBlockTypes = [.. Enumerable.Repeat("UpDecoderBlock2D", 3)], LayersPerBlock = 2 };
         using var autoencoder = Constant(new AutoencoderKL(config));
+        autoencoder.to(dtype);
         autoencoder.Checkpointing = checkpointing;
-        var latent = randn(batch, 4, side, side);
+        var latent = randn(batch, 4, side, side).to(dtype);
         void Differentiate() => Vjp.Of(x => autoencoder.Decode(x).square().mean(), latent, null);
         Differentiate();
         var measured = Enumerable.Range(0, 3).Min(_ =>
@@ -80,9 +91,31 @@ public sealed class MemoryEstimateTests
             using var inner = NewDisposeScope();
             return HighWater.Of(Differentiate);
         });
-        var tape = NetworkTapes.Decoder(config, new BlockTapes(batch, 4, checkpointing, _ => false), side, side);
+        var tape = NetworkTapes.Decoder(config, new BlockTapes(batch, Size(dtype), checkpointing, _ => false), side, side);
         Within(0.1, "decoder", Math.Max(tape.Forward, tape.Backward), measured);
     }
+
+    /// <summary>In the order in which a budget tries them: each gives something for what it costs, and offloaded states do not grow with the steps.</summary>
+    [Fact]
+    public void Ways_TheirCostRises_AndOffloadedIsTheLeast()
+    {
+        var memory = new StableDiffusionMemory { Config = StableDiffusionConfig.Sd1, Height = 512, Width = 512, Steps = 50, Batch = 2, Dtype = ScalarType.BFloat16 };
+        var weights = memory.Weights();
+        List<MemoryEstimate> rows = [.. memory.Ways().Select(way => memory.Estimate(way, weights))];
+        Assert.Equal("offloaded + checkpointing + slices + tiles 256 + fused attention", rows[^1].Way.ToString());
+        Assert.Same(rows[^1], rows.MinBy(row => row.PeakBytes));
+        var longer = memory with { Steps = 500 };
+        Assert.Equal(rows[^1].StateBytes, longer.Estimate(rows[^1].Way, weights).StateBytes);
+        Assert.True(longer.Estimate(rows[^2].Way, weights).StateBytes > 9 * rows[^2].StateBytes);
+        Assert.True(longer.Estimate(rows[^1].Way, weights).Evaluations == 10 * rows[^1].Evaluations);
+        // Half of the numbers' width, half of the bytes: all weights but no autoencoder that overflows.
+        var wide = (memory with { Dtype = ScalarType.Float32 }).Weights();
+        Assert.Equal((wide.UnetBytes, wide.AutoencoderBytes), (2 * weights.UnetBytes, 2 * weights.AutoencoderBytes));
+        var half = (memory with { Dtype = ScalarType.Float16 }).Weights();
+        Assert.Equal((weights.UnetBytes, wide.AutoencoderBytes), (half.UnetBytes, half.AutoencoderBytes));
+    }
+
+    private static long Size(ScalarType dtype) => dtype == ScalarType.Float32 ? 4 : 2;
 
     private static T Constant<T>(T network)
         where T : nn.Module

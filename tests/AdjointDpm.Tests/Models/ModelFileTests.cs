@@ -69,6 +69,23 @@ public sealed class ModelFileTests : IDisposable
         Assert.Contains("must end in .safetensors", Assert.Throws<ArgumentException>(() => ModelConversion.Convert(_folder["a.safetensors"], _folder["d"], new(_folder["model"]))).Message, StringComparison.Ordinal);
     }
 
+    /// <summary>What people point at by mistake.</summary>
+    [Fact]
+    public void Inspect_FoldersAndPicturesOfOtherKinds_NamesWhatTheyAre()
+    {
+        using var folder = new TemporaryFolder();
+        Directory.CreateDirectory(folder["other"]);
+        File.WriteAllText(folder["other/model_index.json"], """{"_class_name": "KandinskyPipeline"}""");
+        Assert.Contains("is a pipeline of class KandinskyPipeline", Assert.Throws<ModelConfigException>(() => ModelFile.Inspect(folder["other"])).Message, StringComparison.Ordinal);
+        File.WriteAllText(folder["other/model_index.json"], "{bad");
+        Assert.Contains("model_index.json", Assert.Throws<ModelConfigException>(() => ModelFile.Inspect(folder["other"])).Message, StringComparison.Ordinal);
+        File.WriteAllText(folder["x.png"], "no picture");
+        Assert.Contains("x.png: is no PNG picture", Assert.Throws<InvalidDataException>(() => ModelFile.Inspect(folder["x.png"])).Message, StringComparison.Ordinal);
+        File.WriteAllText(folder["e.png"], "");
+        Assert.Contains("e.png: the file is empty", Assert.Throws<InvalidDataException>(() => ModelFile.Inspect(folder["e.png"])).Message, StringComparison.Ordinal);
+        Assert.Contains("is a file, not a diffusers folder", Assert.Throws<ModelConfigException>(() => StableDiffusionFolder.Open(folder["x.png"])).Message, StringComparison.Ordinal);
+    }
+
     /// <summary>Full-size names and shapes, whose data are holes on the disk.</summary>
     [Fact]
     public void Lora_OfFullSize_IsToldFromItsTensors()
@@ -141,6 +158,37 @@ public sealed class ModelFileTests : IDisposable
         Assert.Equal(["float32"], found[4].Precision);
         Assert.True(found[4].Bytes > 4 * model.Unet.parameters().Sum(p => p.numel()));
         Assert.Empty(ModelList.In(_folder["none"]));
+    }
+
+    [Fact]
+    public void List_OfFoldersWithLinksBackAndFoldersThatMayNotBeRead_StillNamesAll()
+    {
+        foreach (var name in new[] { "a", "b" })
+        {
+            Directory.CreateDirectory(_folder[$"hub/{name}/unet"]);
+            File.WriteAllText(_folder[$"hub/{name}/config.json"], "{\"architectures\": [\"BertModel\"]}");
+            File.WriteAllBytes(_folder[$"hub/{name}/unet/some.bin"], new byte[100]);
+        }
+
+        Directory.CreateSymbolicLink(_folder["hub/a/unet/up"], _folder["hub/a"]);
+        Directory.CreateSymbolicLink(_folder["hub/a/nowhere"], _folder["gone"]);
+        if (!OperatingSystem.IsWindows())
+            File.SetUnixFileMode(_folder["hub/b/unet"], UnixFileMode.None);
+        try
+        {
+            var found = ModelList.In(_folder["hub"]);
+            var config = new FileInfo(_folder["hub/a/config.json"]).Length;
+            // An administrator may read everything.
+            var all = Environment.IsPrivilegedProcess || OperatingSystem.IsWindows();
+            Assert.Equal([config + 100, all ? config + 100 : config], found.Select(m => m.Bytes));
+            Assert.Null(found[0].Problem);
+            Assert.Equal(all, found[1].Problem is null);
+        }
+        finally
+        {
+            if (!OperatingSystem.IsWindows())
+                File.SetUnixFileMode(_folder["hub/b/unet"], UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        }
     }
 
     [Fact]

@@ -69,8 +69,25 @@ internal static class TinyModels
         return model;
     }
 
+    /// <summary>An unconditional network of 3.9 million random weights on four channels: large enough for its graph to be measured.</summary>
+    public static UNet2DModel Unet()
+    {
+        var unet = new UNet2DModel(new()
+        {
+            InChannels = 4,
+            OutChannels = 4,
+            BlockOutChannels = [64, 128],
+            DownBlockTypes = ["DownBlock2D", "AttnDownBlock2D"],
+            UpBlockTypes = ["AttnUpBlock2D", "UpBlock2D"],
+            LayersPerBlock = 2,
+            AttentionHeadDim = 32,
+        });
+        unet.eval();
+        return unet;
+    }
+
     /// <summary>Every number its own, none of the values that networks begin with, and the same whatever other tests draw meanwhile.</summary>
-    private static T Filled<T>(T network, long seed, int part)
+    public static T Filled<T>(T network, long seed, int part)
         where T : nn.Module
     {
         using var frozen = no_grad();

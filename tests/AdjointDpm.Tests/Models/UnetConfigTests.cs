@@ -171,6 +171,75 @@ public sealed class UnetConfigTests
         Assert.Throws<ModelConfigException>(() => new UNet2DConditionModel(model.Config with { AdditionTimeEmbedDim = null }));
     }
 
+    /// <summary>A class is a vector added to that of the time: a network without classes gives the same when the vector is part of its last bias there.</summary>
+    [Theory]
+    [InlineData("table", null)]
+    [InlineData("timestep", "timestep")]
+    [InlineData("identity", "identity")]
+    [InlineData("projection", "projection")]
+    [InlineData("simple_projection", "simple_projection")]
+    public void UNet2DConditionModel_Classes_AreAddedToTheTime_AndHaveGradients(string kind, string? type)
+    {
+        using var scope = NewDisposeScope();
+        var config = new UNet2DConditionConfig
+        {
+            BlockOutChannels = [8, 16],
+            DownBlockTypes = ["CrossAttnDownBlock2D", "DownBlock2D"],
+            UpBlockTypes = ["UpBlock2D", "CrossAttnUpBlock2D"],
+            LayersPerBlock = 1,
+            NormNumGroups = 4,
+            CrossAttentionDim = 12,
+            AttentionHeadDim = 2,
+            ClassEmbedType = type,
+            NumClassEmbeds = type is null ? 7 : null,
+            ProjectionClassEmbeddingsInputDim = kind.EndsWith("projection", StringComparison.Ordinal) ? 5 : null,
+        };
+        using var model = new UNet2DConditionModel(config);
+        using var plain = new UNet2DConditionModel(config with { ClassEmbedType = null, NumClassEmbeds = null });
+        model.to(float64);
+        plain.to(float64);
+        var named = model.state_dict();
+        Assert.Equal(kind != "identity", named.Keys.Any(n => n.StartsWith("class_embedding.", StringComparison.Ordinal)));
+        var (x, context, t) = (randn(1, 4, 7, 6, dtype: float64), randn(1, 3, 12, dtype: float64), tensor(31.0));
+        var given = kind switch { "table" => tensor(new[] { 4L }), "timestep" => tensor(new[] { 250.0 }), "identity" => randn(1, 32, dtype: float64), _ => randn(1, 5, dtype: float64) };
+        Tensor Layer(string name, Tensor v) => nn.functional.linear(v, named[$"class_embedding.{name}weight"], named[$"class_embedding.{name}bias"]);
+        using (no_grad())
+        {
+            var added = kind switch
+            {
+                "table" => named["class_embedding.weight"][4],
+                "timestep" => Layer("linear_2.", nn.functional.silu(Layer("linear_1.", Waves(250, 8)))),
+                "identity" => given,
+                "projection" => Layer("linear_2.", nn.functional.silu(Layer("linear_1.", given))),
+                _ => Layer("", given),
+            };
+            foreach (var (name, value) in plain.state_dict())
+                value.copy_(name == "time_embedding.linear_2.bias" ? named[name] + added.flatten() : named[name]);
+            var (expected, actual) = (plain.forward(x, t, context), model.forward(x, t, context, null, given));
+            // Waves of times are computed in float32.
+            var tolerance = kind == "timestep" ? 1e-5 : 1e-10;
+            Assert.True(expected.allclose(actual, tolerance, tolerance));
+        }
+
+        Assert.Throws<ArgumentException>(() => model.forward(x, t, context));
+        Assert.Throws<ArgumentException>(() => plain.forward(x, t, context, null, given));
+        // A class is a number of a row; a time's slope drowns in float32.
+        if (kind is "table" or "timestep")
+            return;
+        var leaf = given.clone().requires_grad_();
+        model.forward(x, t, context, null, leaf).sin().sum().backward();
+        using var frozen = no_grad();
+        using Scalar h = 1e-5, back = -1e-5;
+        var direction = randn_like(given);
+        double At(Scalar step) => model.forward(x, t, context, null, given.add(direction, step)).sin().sum().ToDouble();
+        var (slope, gradient) = ((At(h) - At(back)) / 2e-5, leaf.grad!.mul(direction).sum().ToDouble());
+        Assert.Equal(gradient, slope, 1e-5 * Math.Max(Math.Abs(gradient), 1e-3));
+    }
+
+    // Cosines, then sines, in float32 as everywhere.
+    private static Tensor Waves(double time, int channels) =>
+        tensor(Enumerable.Range(0, channels).Select(i => (float)Math.Exp(-Math.Log(10000) * (i % (channels / 2)) / (channels / 2)) * (float)time).Select((a, i) => i < channels / 2 ? Math.Cos(a) : Math.Sin(a)).ToArray(), [1, channels], dtype: float64);
+
     [Fact]
     public void Read_MissingFields_AreTheClassDefaults()
     {

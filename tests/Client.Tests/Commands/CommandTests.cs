@@ -22,7 +22,12 @@ public sealed class CommandTests : IDisposable
     [InlineData("watch --help", "watch")]
     [InlineData("ls --help", "ls")]
     [InlineData("show --help", "show")]
+    [InlineData("pause --help", "pause")]
+    [InlineData("resume --help", "resume")]
     [InlineData("cancel --help", "cancel")]
+    [InlineData("retry --help", "retry")]
+    [InlineData("edit --help", "edit")]
+    [InlineData("import --help", "import")]
     [InlineData("report --help", "report")]
     [InlineData("replay --help", "replay")]
     [InlineData("doctor --help", "doctor")]
@@ -190,6 +195,36 @@ public sealed class CommandTests : IDisposable
         Assert.Equal(ExitCodes.Invalid, await _adpm.RunAsync($"replay {Id}@5 --gateway 127.0.0.1:1"));
     }
 
+    [Theory]
+    [InlineData("pause {0}", ControlVerb.Pause, null, "")]
+    [InlineData("pause {0}/2", ControlVerb.Pause, 2, "")]
+    [InlineData("resume styl", ControlVerb.Resume, null, "")]
+    [InlineData("retry {0}/0", ControlVerb.Retry, 0, "")]
+    [InlineData("edit {0} --set maxTrials=40 --set parameters.optimizer.learningRate.max=1e-3", ControlVerb.Edit, null, "maxTrials 40, parameters.optimizer.learningRate.max 1e-3")]
+    public async Task Control_AsksForWhatWasMeant(string line, ControlVerb verb, int? trial, string settings)
+    {
+        _adpm.Cluster.Experiments[Id] = Samples.Running();
+        Assert.Equal(0, await _adpm.RunAsync(string.Format(System.Globalization.CultureInfo.InvariantCulture, line, Id)));
+        var (id, control) = Assert.Single(_adpm.Cluster.Controls);
+        Assert.Equal((Id, verb, trial, settings), (id, control.Verb, control.Trial, string.Join(", ", control.Settings.Select(setting => $"{setting.Key} {setting.Value}"))));
+    }
+
+    [Theory]
+    [InlineData("pause {0}/x", 2, "names no trial")]
+    [InlineData("pause /3", 2, "names no trial")]
+    [InlineData("pause {0}/-1", 2, "names no trial")]
+    [InlineData("retry {0}/99", 1, "has no trial 99")]
+    [InlineData("resume nothing", 1, "There is no experiment 'nothing'")]
+    [InlineData("edit {0}", 2, "--set")]
+    [InlineData("edit {0} --set maxTrials", 2, "is not path=value")]
+    [InlineData("edit {0} --set =3", 2, "is not path=value")]
+    public async Task Control_OfNothing_IsASentence(string line, int exitCode, string message)
+    {
+        _adpm.Cluster.Experiments[Id] = Samples.Running();
+        Assert.Equal(exitCode, await _adpm.RunAsync(string.Format(System.Globalization.CultureInfo.InvariantCulture, line, Id)));
+        Assert.Contains(message, _adpm.Error.ToString(), StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Cancel_RunningAndEnded()
     {
@@ -198,7 +233,8 @@ public sealed class CommandTests : IDisposable
         _adpm.Cluster.Experiments[Id] = Samples.Ended();
         Assert.Equal(0, await _adpm.RunAsync($"cancel {Id}"));
         Assert.Equal(0, await _adpm.RunAsync($"cancel {Id} --json"));
-        Assert.Equal([Id, Id, Id], _adpm.Cluster.Cancelled);
+        Assert.Equal(0, await _adpm.RunAsync($"cancel {Id}/3"));
+        Assert.Equal([(Id, null), (Id, null), (Id, null), (Id, 3)], _adpm.Cluster.Controls.Select(one => (one.Id, one.Control.Trial)));
         Verified.Equal(_adpm.Out.ToString(), "cancel");
     }
 

@@ -10,7 +10,7 @@ public sealed class CompletionCommandTests : IDisposable
 
     /// <summary>The script in a real shell, with the program beside these tests.</summary>
     [Theory]
-    [InlineData("adpm re", "replay report")]
+    [InlineData("adpm re", "replay report resume retry")]
     [InlineData("adpm workers d", "drain")]
     [InlineData("adpm run x.yaml --si", "--silos")]
     public async Task Bash_Completes(string line, string expected)

@@ -28,8 +28,6 @@ internal sealed class FakeCluster : IClusterConnection
     /// <summary>Whether state is asked in vain.</summary>
     public bool Gone { get; set; }
 
-    public List<string> Cancelled { get; } = [];
-
     public Task<SubmitReceipt> SubmitAsync(string id, ExperimentSubmission submission, CancellationToken cancellationToken)
     {
         (LastSpec, LastSha) = (submission.SpecJson, submission.SpecSha256);
@@ -44,10 +42,14 @@ internal sealed class FakeCluster : IClusterConnection
     public Task<IReadOnlyList<TrialSnapshot>> GetTrialsAsync(string id, int skip, int take, CancellationToken cancellationToken) =>
         Task.FromResult<IReadOnlyList<TrialSnapshot>>([.. Experiments[id].Trials.Skip(skip).Take(take)]);
 
-    public Task<bool> CancelAsync(string id, CancellationToken cancellationToken)
+    public List<(string Id, ExperimentControl Control)> Controls { get; } = [];
+
+    public Task<ControlReceipt> ControlAsync(string id, ExperimentControl control, CancellationToken cancellationToken)
     {
-        Cancelled.Add(id);
-        return Task.FromResult(!Words.Ended(Experiments[id].Summary.State));
+        Controls.Add((id, control));
+        if (control.Trial > 9) throw new ArgumentException($"'{id}' has no trial {control.Trial}: its 10 trials are counted from 0.");
+        var ended = Words.Ended(Experiments[id].Summary.State);
+        return Task.FromResult(new ControlReceipt(!ended, ended ? $"It had ended already: {Words.State(Experiments[id].Summary.State)}." : "Its trials stop after the step in hand."));
     }
 
     public async IAsyncEnumerable<ExperimentEvent> WatchAsync(string id, long afterSequence, [EnumeratorCancellation] CancellationToken cancellationToken)

@@ -13,6 +13,8 @@ public sealed class HuggingFaceCacheTests : IDisposable
 
     [Theory]
     [InlineData("HF_HUB_CACHE=/a;HF_HOME=/b;XDG_CACHE_HOME=/c", "/a")]
+    [InlineData("HF_HUB_CACHE=/a;HUGGINGFACE_HUB_CACHE=/d", "/a")]
+    [InlineData("HUGGINGFACE_HUB_CACHE=/d;HF_HOME=/b", "/d")]
     [InlineData("HF_HOME=/b;XDG_CACHE_HOME=/c", "/b/hub")]
     [InlineData("XDG_CACHE_HOME=/c", "/c/huggingface/hub")]
     [InlineData("HF_HUB_CACHE=", "~/.cache/huggingface/hub")]
@@ -72,6 +74,14 @@ public sealed class HuggingFaceCacheTests : IDisposable
         Assert.Equal(["org/sd", "org/sd@fp16"], models.Select(m => m.Name));
         Assert.Equal(["fp16", "refs/pr/3"], models[1].References);
         Assert.Empty(HuggingFaceCache.At(Path.Combine(_folder, "none")).List());
+    }
+
+    [Fact]
+    public void List_ModelWithoutOrganisation_IsNamedByItsFolder()
+    {
+        var snapshot = Directory.CreateDirectory(Path.Combine(_folder, "models--gpt2", "snapshots", One)).FullName;
+        var model = Assert.Single(HuggingFaceCache.At(_folder).List());
+        Assert.Equal(("gpt2", snapshot), (model.Id, model.Name));
     }
 
     /// <summary>The variable belongs to the process; no other test names a model.</summary>

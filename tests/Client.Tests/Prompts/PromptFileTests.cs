@@ -20,6 +20,8 @@ public sealed class PromptFileTests : IDisposable
     [InlineData("a.json", "[{\"text\": \"cat\", \"image\": \"x.png\"}, {\"caption\": \"a dog, running\", \"tags\": []}]")]
     [InlineData("b.json", "{\"prompts\": [\"cat\", \"a dog, running\"]}")]
     [InlineData("a.yaml", "- cat\n- \"a dog, running\"\n")]
+    [InlineData("a.toml", "[prompt]\nwidth = 512\n\n[[prompt.subset]]\nprompt = \"cat\"\n[[prompt.subset]]\nprompt = \"a dog, running\"\n")]
+    [InlineData("b.toml", "[prompt]\nsubset = [{ prompt = 'cat' }, { prompt = 'a dog, running' }]\n")]
     [InlineData("a.yml", "prompts:\n- prompt: cat\n- {prompt: \"a dog, running\"}\n")]
     public void Read_EveryForm_GivesTheTexts(string name, string text) => Assert.Equal(["cat", "a dog, running"], PromptFile.Read(Write(name, text)).Select(p => p.Text));
 
@@ -30,6 +32,12 @@ public sealed class PromptFileTests : IDisposable
         Assert.Equal(new Prompt("a fox") { Negative = "blurry, low quality", Width = 512, Height = 768, Seed = 7, Guidance = 7.5, Steps = 20 }, prompts[0]);
         Assert.Equal(new Prompt("plain"), prompts[1]);
     }
+
+    [Fact]
+    public void Read_TomlOfSdScripts_HasWhatAllShare_AndWhatEachSays() =>
+        Assert.Equal(
+            [new Prompt("a fox") { Negative = "blurry", Width = 512, Height = 768, Guidance = 7.5, Steps = 20, Seed = 7 }, new Prompt("an owl") { Negative = "blurry", Width = 640, Height = 768, Guidance = 4, Steps = 20 }],
+            PromptFile.Read(Write("a.toml", "# of all\n[prompt]\nwidth = 512\nheight = 768\nscale = 7.5\nsample_steps = 20\nnegative_prompt = \"blurry\"\n\n[[prompt.subset]]\nprompt = \"a fox\"\nseed = 7\n\n[[prompt.subset]]\nprompt = \"an owl\"\nwidth = 640\nscale = 4\n")));
 
     [Fact]
     public void Read_Tables_HaveColumnsByAnyOfTheirNames() =>
@@ -57,6 +65,12 @@ public sealed class PromptFileTests : IDisposable
 
     [Theory]
     [InlineData("a.txt", "cat\na dog --ar 16:9\n", "a.txt:2: the line has an option '--ar'. Known are --n negative, --w width, --h height, --d seed, --l guidance and --s steps.")]
+    [InlineData("a.toml", "[prompt]\nwidth = \n", "a.toml:2: the line is no TOML")]
+    [InlineData("a.toml", "width = 3\n", "a.toml: has no table [prompt]. Write what all share under [prompt], and each behind [[prompt.subset]].")]
+    [InlineData("a.toml", "[prompt]\nprompt = \"x\"\n", "a.toml: [prompt] has no subset. Write what all share")]
+    [InlineData("a.toml", "[prompt]\n[[prompt.subset]]\nseed = 3\n", "a.toml: subset 1 has no prompt, text or caption, but seed. Name the one with the texts 'prompt'.")]
+    [InlineData("a.toml", "[prompt]\nsubset = []\n", "a.toml: holds no prompt.")]
+    [InlineData("a.toml", "[prompt]\n[[prompt.subset]]\nprompt = \"x\"\nsample_steps = 0\n", "a.toml: subset 1 has a steps of '0'; it is a whole number from 1 to 1000.")]
     [InlineData("a.txt", "cat --s many\n", "a.txt:1: the line has a steps of 'many'; it is a whole number from 1 to 1000.")]
     [InlineData("a.txt", "cat --l nan\n", "a.txt:1: the line has a guidance of 'nan'; it is a number.")]
     [InlineData("a.txt", "# nothing\n", "a.txt: holds no prompt.")]
@@ -68,7 +82,7 @@ public sealed class PromptFileTests : IDisposable
     [InlineData("a.json", "3", "a.json: is no list of prompts, but Number.")]
     [InlineData("a.yaml", "cat\n", "a.yaml: is no list of prompts. Write each on a line of its own behind '- '.")]
     [InlineData("a.yaml", "- cat\n- [dog]\n", "a.yaml:2: the line is a list in a list.")]
-    [InlineData("a.docx", "cat", "a.docx: files of prompts end in .txt, .csv, .tsv, .jsonl, .json, .yaml, .yml, .parquet, not in '.docx'.")]
+    [InlineData("a.docx", "cat", "a.docx: files of prompts end in .txt, .csv, .tsv, .jsonl, .json, .yaml, .yml, .toml, .parquet, not in '.docx'.")]
     public void Read_WhatIsWrong_HasItsLine(string name, string text, string expected) =>
         Assert.StartsWith(expected, Assert.Throws<InvalidDataException>(() => PromptFile.Read(Write(name, text))).Message.Replace(_folder.Folder + "/", "", StringComparison.Ordinal));
 

@@ -39,9 +39,10 @@ public sealed class LearningSearchTests
         Assert.InRange(Empty(AlgorithmName.Random), 70, 120);
     }
 
+    /// <summary>Upper quartiles of Optuna's samplers on the same function, bench/results/search.md; of CMA-ES a bound of our own.</summary>
     [Theory]
-    [InlineData(AlgorithmName.Tpe, 0.5)]
-    [InlineData(AlgorithmName.Gp, 0.001)]
+    [InlineData(AlgorithmName.Tpe, 0.169)]
+    [InlineData(AlgorithmName.Gp, 6.1e-5)]
     [InlineData(AlgorithmName.CmaEs, 0.2)]
     public void Branin_In100Trials_IsBelow(AlgorithmName name, double regret)
     {
@@ -54,24 +55,29 @@ public sealed class LearningSearchTests
     [InlineData(AlgorithmName.Gp)]
     public void ListedValuesAndFailures_AreLearntFrom(AlgorithmName name)
     {
-        var spec = Spec(name, 60, 3) with
+        var (lateBest, lateFailed) = (0, 0);
+        for (var seed = 1; seed <= 3; seed++)
         {
-            Parameters = new Dictionary<string, ParameterSpec>
+            var spec = Spec(name, 60, seed) with
             {
-                ["sample.solver"] = new() { Values = ["ddim", "heun", "rk4", "midpoint"] },
-                ["training.shards"] = new() { Distribution = Distribution.IntUniform, Min = 1, Max = 20 },
-                ["optimizer.learningRate"] = new() { Distribution = Distribution.LogUniform, Min = 1e-6, Max = 1 },
-            },
-        };
-        // One solver always fails; of the others rk4 is the best.
-        var results = Run(spec, values => values["sample.solver"] == "heun" ? null
-            : (values["sample.solver"] == "rk4" ? 0 : 3) + Math.Abs(int.Parse(values["training.shards"], CultureInfo.InvariantCulture) - 7) / 4.0 + Math.Abs(Math.Log10(double.Parse(values["optimizer.learningRate"], CultureInfo.InvariantCulture)) + 3));
-        var late = results.Skip(30).ToList();
-        // Draws would have it in a quarter of them.
-        Assert.InRange(late.Count(result => result.Values["sample.solver"] == "rk4"), 13, 30);
-        Assert.InRange(late.Count(result => result.Values["sample.solver"] == "heun"), 0, 6);
-        Assert.True(results.Min(result => result.Value) < 0.7);
-        Assert.All(results, result => Assert.InRange(int.Parse(result.Values["training.shards"], CultureInfo.InvariantCulture), 1, 20));
+                Parameters = new Dictionary<string, ParameterSpec>
+                {
+                    ["sample.solver"] = new() { Values = ["ddim", "heun", "rk4", "midpoint"] },
+                    ["training.shards"] = new() { Distribution = Distribution.IntUniform, Min = 1, Max = 20 },
+                    ["optimizer.learningRate"] = new() { Distribution = Distribution.LogUniform, Min = 1e-6, Max = 1 },
+                },
+            };
+            // One solver always fails; of the others rk4 is the best.
+            var results = Run(spec, values => values["sample.solver"] == "heun" ? null
+                : (values["sample.solver"] == "rk4" ? 0 : 3) + Math.Abs(int.Parse(values["training.shards"], CultureInfo.InvariantCulture) - 7) / 4.0 + Math.Abs(Math.Log10(double.Parse(values["optimizer.learningRate"], CultureInfo.InvariantCulture)) + 3));
+            lateBest += results.Skip(30).Count(result => result.Values["sample.solver"] == "rk4");
+            lateFailed += results.Skip(30).Count(result => result.Values["sample.solver"] == "heun");
+            Assert.True(results.Min(result => result.Value) < 0.7);
+            Assert.All(results, result => Assert.InRange(int.Parse(result.Values["training.shards"], CultureInfo.InvariantCulture), 1, 20));
+        }
+        // Draws would have each in a quarter of the ninety.
+        Assert.InRange(lateBest, 39, 90);
+        Assert.InRange(lateFailed, 0, 18);
     }
 
     [Theory]
@@ -123,7 +129,7 @@ public sealed class LearningSearchTests
         var results = new List<(IReadOnlyDictionary<string, string> Values, double? Value)>();
         for (var trial = 0; trial < search.Trials; trial++)
         {
-            var values = search.Suggest(trial, earlier => results[earlier].Values, earlier => results[earlier].Value);
+            var values = search.Learns ? search.Suggest(trial, earlier => results[earlier].Values, earlier => results[earlier].Value) : search.ValuesOf(trial);
             results.Add((values, objective(values)));
         }
         return results;

@@ -96,6 +96,18 @@ internal sealed class SimGrains(Silo from) : IGrainFactory
             trial.Cancel();
             return Task.FromResult(true);
         });
+
+        public Task PauseAsync() => from.World.CallAsync<TrialRun, bool>(from, "trial/" + key, trial =>
+        {
+            trial.Pause();
+            return Task.FromResult(true);
+        });
+
+        public Task StopAsync(string reason) => from.World.CallAsync<TrialRun, bool>(from, "trial/" + key, trial =>
+        {
+            trial.Stop(reason);
+            return Task.FromResult(true);
+        });
     }
 
     private sealed class Reports(Silo from, string key) : ITrialReportsGrain

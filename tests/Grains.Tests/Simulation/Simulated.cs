@@ -31,6 +31,18 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
         MaxConcurrentTrials = 2,
     };
 
+    /// <summary>Nine trials that learn from each other, of which two in three end early.</summary>
+    public static ExperimentSpec Halving { get; } = Single with
+    {
+        Training = new TrainingSpec { Steps = 4, Shards = 2, SamplesPerShard = 2 },
+        Algorithm = new AlgorithmSpec { Name = AlgorithmName.Tpe, Seed = 3 },
+        EarlyStopping = new EarlyStoppingSpec { Name = EarlyStoppingName.Asha, ReductionFactor = 2 },
+        Objective = new ObjectiveSpec { Metric = "heldOut.loss.after" },
+        Parameters = new Dictionary<string, ParameterSpec> { ["optimizer.learningRate"] = new() { Min = 0.001, Max = 0.5, Distribution = Distribution.LogUniform } },
+        MaxTrials = 14,
+        MaxConcurrentTrials = 3,
+    };
+
     /// <summary>Runs an experiment through a plan of faults.</summary>
     /// <param name="seed">Decides everything.</param>
     /// <param name="spec">Experiment.</param>
@@ -97,7 +109,7 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
             violations.Add($"trial {trial.Index} was lost: it has no state");
             return;
         }
-        if (root.GetProperty("state").GetString() is not ("succeeded" or "failed" or "cancelled") and var running)
+        if (root.GetProperty("state").GetString() is not ("succeeded" or "failed" or "cancelled" or "stopped") and var running)
             violations.Add($"trial {trial.Index} is a zombie: its state is {running} after the experiment's end");
         var folder = world.Folders.TrialWork(Id, trial.Index);
         var files = world.Disk.List(Path.Combine(folder, RunFolder.LedgerFolder)).Select(path => new LedgerFile(Path.GetFileName(path), RunFolder.LinesOf(world.Disk.Read(path)))).ToList();

@@ -9,7 +9,7 @@ namespace AdjointDpm.Grains.Tests.Simulation;
 /// </summary>
 public sealed class SimulationTests
 {
-    private static readonly Lazy<string> CalmSingle = new(() => Calm(Simulated.Single)), CalmSearch = new(() => Calm(Simulated.Search));
+    private static readonly Lazy<string> CalmSingle = new(() => Calm(Simulated.Single)), CalmSearch = new(() => Calm(Simulated.Search)), CalmHalving = new(() => Calm(Simulated.Halving));
 
     private static int Runs(int standard) => Variable("RUNS") ?? standard;
 
@@ -26,6 +26,12 @@ public sealed class SimulationTests
     public void AnyScheduleOfFaults_GivesTheUndisturbedRun() =>
         Check("random", Runs(400), seed => (Simulated.Search, FaultPlan.Random(seed), CalmSearch.Value),
             ["kills at an await", "silos killed", "messages lost", "answers lost", "messages delayed", "messages sent twice", "slow shards", "stuck shards", "writes failed", "writes done but said to have failed", "takeovers", "silos cut off", "silos stalled", "stands still at an await", "messages overtaken by later ones", "two coordinators at once"]);
+
+    /// <summary>Coordinators die while trials of an ASHA sweep with TPE rest, go on and end: the table of trials is the undisturbed one.</summary>
+    [Fact]
+    public void EarlyStopping_UnderAnyScheduleOfFaults_GivesTheUndisturbedTable() =>
+        Check("halving", Runs(60), seed => (Simulated.Halving, FaultPlan.Random(seed), CalmHalving.Value),
+            ["kills at an await", "silos killed", "messages lost", "messages delayed", "messages sent twice", "writes failed", "takeovers", "silos cut off", "silos stalled"]);
 
     /// <summary>Two faults at every phase in every run, so that each meets the others' aftermath.</summary>
     [Fact]

@@ -37,6 +37,7 @@ public sealed class SolveMethodsTests
     [InlineData(GradientName.Discrete, true)]
     [InlineData(GradientName.StoreAll, true)]
     [InlineData(GradientName.Checkpointed, true)]
+    [InlineData(GradientName.Offloaded, true)]
     [InlineData(GradientName.Reversible, true)]
     [InlineData(GradientName.Continuous, false)]
     [InlineData(GradientName.Truncated, false)]

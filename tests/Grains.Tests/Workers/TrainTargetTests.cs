@@ -103,6 +103,9 @@ public sealed class TrainTargetTests : IDisposable
         Assert.Equal(0, sums["audit.eligible"] % 2);
         Assert.Equal(0, sums["audit.success"] % 2);
         Assert.True(sums["audit.success"] <= sums["audit.eligible"]);
+        Assert.InRange(sums["audit.recognised"], 0, sums["audit.success"]);
+        Assert.Equal(0, sums["audit.random"] % 2);
+        Assert.InRange(sums["audit.random"], 0, sums["audit.eligible"]);
         Assert.True(sums["noise.l2"] > 1);
         Assert.Equal(sums.Keys.Order(), _engine.Evaluate(plan, Version(Start(plan)), 4, 4, CancellationToken.None).Sums.Keys.Order());
     }

@@ -32,18 +32,7 @@ public sealed class ClipTextModel : nn.Module<Tensor, Tensor>
     public static ClipTextModel Load(string folder)
     {
         var config = ClipTextConfig.Read(Path.Combine(folder, "config.json"));
-        var model = Layers.Blank(ScalarType.Float32, () => new ClipTextModel(config));
-        try
-        {
-            ModuleWeights.Load(model, WeightFiles.Find(folder, "model", null), name =>
-                name.StartsWith("vision_model.", StringComparison.Ordinal) || name is "visual_projection.weight" or "logit_scale" ? null : ClipNames.Current(name));
-            return Layers.Constant(model);
-        }
-        catch
-        {
-            model.Dispose();
-            throw;
-        }
+        return ClipNames.Tower(folder, () => new ClipTextModel(config), other: "visual");
     }
 
     /// <summary>The table of token embeddings, [vocabulary, width].</summary>

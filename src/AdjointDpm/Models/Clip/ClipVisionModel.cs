@@ -11,6 +11,8 @@ public sealed class ClipVisionModel : nn.Module<Tensor, Tensor>
     // Of the pictures that CLIP was trained on; OpenCLIP's are the same.
     private static readonly float[] Mean = [0.48145466f, 0.4578275f, 0.40821073f], Deviation = [0.26862954f, 0.26130258f, 0.27577711f];
 
+    private const string OpenClipFile = "open_clip_model.safetensors";
+
     private readonly VisionTransformer vision_model;
     private readonly Linear visual_projection;
 
@@ -28,17 +30,32 @@ public sealed class ClipVisionModel : nn.Module<Tensor, Tensor>
     /// <summary>What the network was built from.</summary>
     public ClipVisionConfig Config { get; }
 
-    /// <summary>Loads a folder's <c>config.json</c> and <c>model.safetensors</c>, in float32 on the CPU, without gradients of its own. Tensors of CLIP's text part are passed over.</summary>
+    /// <summary>Loads a folder's <c>config.json</c> and <c>model.safetensors</c>, or <c>open_clip_model.safetensors</c> under OpenCLIP's names where that alone is there, in float32 on the CPU, without gradients of its own. Tensors of CLIP's text part are passed over.</summary>
     /// <exception cref="ModelConfigException">The configuration is missing, malformed or for another model.</exception>
     /// <exception cref="SafetensorsException">The weights are missing or do not fit. Nothing stays loaded.</exception>
     public static ClipVisionModel Load(string folder)
     {
         var config = ClipVisionConfig.Read(Path.Combine(folder, "config.json"));
+        var open = Path.Combine(folder, OpenClipFile);
+        if (File.Exists(open) && !Directory.EnumerateFiles(folder, "model*.safetensors*").Any())
+            return LoadOpenClip(open, config);
+        return ClipNames.Tower(folder, () => new ClipVisionModel(config), other: "text");
+    }
+
+    /// <summary>Loads the vision tower of a file under OpenCLIP's names, such as H/14's or bigG/14's, in float32 on the CPU, without gradients of its own.</summary>
+    /// <param name="path">The file, of a whole model or its <c>visual.</c> part; queries, keys and values may be one projection, as they are there.</param>
+    /// <param name="config">What the tower is built from; OpenCLIP's files do not say.</param>
+    /// <exception cref="ModelConfigException">The configuration contradicts itself.</exception>
+    /// <exception cref="SafetensorsException">The weights are missing or do not fit. Nothing stays loaded.</exception>
+    public static ClipVisionModel LoadOpenClip(string path, ClipVisionConfig config)
+    {
+        using var file = WeightFiles.Open(path);
         var model = Layers.Blank(ScalarType.Float32, () => new ClipVisionModel(config));
         try
         {
-            ModuleWeights.Load(model, WeightFiles.Find(folder, "model", null), name =>
-                name.StartsWith("text_model.", StringComparison.Ordinal) || name is "text_projection.weight" or "logit_scale" ? null : ClipNames.Current(name));
+            var map = new WeightMap(model, OpenClipVisionNames.Of);
+            map.Check(file, OpenClipVisionNames.Prefix, _ => false);
+            map.Fill(file);
             return Layers.Constant(model);
         }
         catch

@@ -1,6 +1,7 @@
 using System.Globalization;
 using AdjointDpm.Formats;
 using AdjointDpm.Models.StableDiffusion;
+using AdjointDpm.Models.Transformers;
 
 namespace AdjointDpm.Models.Files;
 
@@ -14,8 +15,10 @@ public static class ModelFile
     /// <exception cref="InvalidDataException">The picture is damaged.</exception>
     public static ModelFileReport Inspect(string path)
     {
-        if (File.Exists(Path.Combine(path, "adapter_config.json")))
+        if (File.Exists(Path.Combine(path, PeftConfig.File)))
             return OfPeft(path);
+        if (File.Exists(Path.Combine(path, "model_index.json")) && Directory.Exists(Path.Combine(path, "transformer")))
+            return OfStableDiffusion3(path);
         if (Directory.Exists(path))
             return File.Exists(Path.Combine(path, "model_index.json")) && DiffusersFolder.Open(path).UnetClass == "UNet2DConditionModel" ? OfPipeline(path) : OfNetwork(path);
         if (Path.GetExtension(path).Equals(".png", StringComparison.OrdinalIgnoreCase) && File.Exists(path))
@@ -25,11 +28,15 @@ public static class ModelFile
         }
 
         using var file = SafetensorsFile.Open(path);
-        var tensors = file.Names.Select(n => new TensorReport(n, SafetensorsHeader.Spell(file.Dtype(n))!, file.Shape(n))).ToList();
+        var tensors = Tensors(file);
         var (kind, facts) = Known(path, file, tensors);
         facts.AddRange(Sizes(tensors));
         return new(path, kind, facts, file.Metadata, tensors);
     }
+
+    internal static List<TensorReport> Tensors(SafetensorsFile file) => [.. file.Names.Select(n => new TensorReport(n, SafetensorsHeader.Spell(file.Dtype(n))!, file.Shape(n)))];
+
+    internal static long Count(IEnumerable<long> shape) => shape.Aggregate(1L, (a, b) => a * b);
 
     internal static bool IsLora(IEnumerable<string> names) => names.Any(n => LoraWeights.IsPart(n));
 
@@ -50,7 +57,7 @@ public static class ModelFile
         {
             try
             {
-                return ("single-file checkpoint", [new("model", SingleFileCheckpoint.Detect(path).Called())]);
+                return ("single-file checkpoint", [new("model", SingleFileCheckpoint.Detect(path, file.Names).Called())]);
             }
             catch (SafetensorsException e)
             {
@@ -84,8 +91,8 @@ public static class ModelFile
     private static ModelFileReport OfPeft(string path)
     {
         var config = PeftConfig.Read(path);
-        using var file = SafetensorsFile.Open(Path.Combine(path, "adapter_model.safetensors"));
-        var tensors = file.Names.Select(n => new TensorReport(n, SafetensorsHeader.Spell(file.Dtype(n))!, file.Shape(n))).ToList();
+        using var file = SafetensorsFile.Open(Path.Combine(path, PeftConfig.WeightsFile));
+        var tensors = Tensors(file);
         return new(path, "PEFT LoRA", [new("layers", Number(file.Names.Count(LoraWeights.IsDown))), new("rank", Number(config.Rank)), new("alpha", config.Alpha.ToString("R", CultureInfo.InvariantCulture)), .. Sizes(tensors)], file.Metadata, tensors);
     }
 
@@ -112,6 +119,21 @@ public static class ModelFile
         return new(path, "diffusers folder", facts, new Dictionary<string, string>(), []);
     }
 
+    private static ModelFileReport OfStableDiffusion3(string path)
+    {
+        var folder = StableDiffusion3Folder.Open(path);
+        var (config, scheduler) = (folder.ReadConfig(), folder.ReadScheduler());
+        using var weights = WeightFiles.Open(folder.WeightsFile());
+        return new(path, "diffusers folder", [
+            new("model", config.QkNorm is null ? "Stable Diffusion 3" : "Stable Diffusion 3.5"),
+            new("prediction", scheduler.IsFlow ? "flow" : scheduler.PredictionType),
+            new("scheduler", scheduler.ClassName),
+            new("blocks", FormattableString.Invariant($"{config.NumLayers} of {config.NumAttentionHeads} heads, {config.Width} wide")),
+            new("text width", Number(config.JointAttentionDim)),
+            new("transformer", $"{weights.Names.Count()} tensors, {Number(weights.Names.Sum(n => Count(weights.Shape(n))))} parameters"),
+        ], new Dictionary<string, string>(), []);
+    }
+
     private static ModelFileReport OfNetwork(string path)
     {
         var folder = DiffusersFolder.Open(path);
@@ -125,8 +147,6 @@ public static class ModelFile
         yield return new("parameters", Number(tensors.Sum(t => Count(t.Shape))));
         yield return new("dtypes", string.Join(", ", tensors.GroupBy(t => t.Dtype).OrderByDescending(g => g.Count()).Select(g => $"{g.Key} × {g.Count()}")));
     }
-
-    private static long Count(IEnumerable<long> shape) => shape.Aggregate(1L, (a, b) => a * b);
 
     private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
 }

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using AdjointDpm.Formats;
+using AdjointDpm.Models.StableDiffusion;
 
 namespace AdjointDpm.Models.Files;
 
@@ -18,7 +19,7 @@ public static class ModelList
     /// <summary>Folders in a folder that are looked through: interfaces sort their models two or three deep.</summary>
     private const int MostDeep = 4;
 
-    private static readonly string[] Indices = ["model_index.json", "adapter_config.json", "config.json"];
+    private static readonly string[] Indices = ["model_index.json", PeftConfig.File, "config.json"];
 
     /// <summary>All models in a folder and the folders in it; the folder itself when it is one. A file or folder inside a model is part of it.</summary>
     /// <param name="folder">The folder.</param>
@@ -60,9 +61,9 @@ public static class ModelList
         try
         {
             var report = ModelFile.Inspect(path);
-            return new(path, report.Kind, Fact(report, "model"), bytes, Precisions([path]), Fact(report, "because"));
+            return new(path, report.Kind, Fact(report, "model"), bytes, Precisions(report.Tensors), Fact(report, "because"));
         }
-        catch (SafetensorsException e)
+        catch (Exception e) when (e is SafetensorsException or IOException or UnauthorizedAccessException)
         {
             return new(path, "unreadable", null, bytes, [], e.Message);
         }
@@ -70,22 +71,42 @@ public static class ModelList
 
     private static ListedModel OfFolder(string folder)
     {
-        var files = Directory.GetFiles(folder, "*", SearchOption.AllDirectories);
-        var bytes = files.Sum(Length);
+        var files = new List<string>();
+        var unread = AddFiles(folder, files);
         var (kind, model, problem) = Said(folder);
+        var bytes = 0L;
         try
         {
+            bytes = files.Sum(Length);
             if (kind == "diffusers folder")
             {
                 var report = ModelFile.Inspect(folder);
                 model = Fact(report, "model") ?? Fact(report, "network");
             }
 
-            return new(folder, kind, model, bytes, Precisions(files.Where(IsWeights)), problem);
+            return new(folder, kind, model, bytes, Precisions(files.Where(IsWeights).SelectMany(TensorsOf)), problem ?? unread);
         }
-        catch (Exception e) when (e is SafetensorsException or ModelConfigException)
+        catch (Exception e) when (e is SafetensorsException or ModelConfigException or IOException or UnauthorizedAccessException)
         {
-            return new(folder, kind, model, bytes, [], e.Message);
+            return new(folder, kind, model, bytes, [], unread ?? e.Message);
+        }
+    }
+
+    /// <summary>All files in a folder and those in it; links to folders are not followed, since they may lead back.</summary>
+    /// <returns>Why some could not be looked at; null when all were.</returns>
+    private static string? AddFiles(string folder, List<string> files)
+    {
+        try
+        {
+            files.AddRange(Directory.GetFiles(folder));
+            string? problem = null;
+            foreach (var next in Directory.GetDirectories(folder).Where(f => new DirectoryInfo(f).LinkTarget is null))
+                problem = AddFiles(next, files) ?? problem;
+            return problem;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return e.Message;
         }
     }
 
@@ -96,14 +117,15 @@ public static class ModelList
         try
         {
             using var json = JsonDocument.Parse(File.ReadAllBytes(index));
-            var its = Text(json.RootElement, "_class_name");
+            var its = ModelConfig.Text(json.RootElement, "_class_name");
             return Path.GetFileName(index) switch
             {
                 "model_index.json" when its is "StableDiffusionPipeline" or "StableDiffusionXLPipeline" or "DDIMPipeline" or "DDPMPipeline" => ("diffusers folder", its, null),
+                "model_index.json" when its is "StableDiffusion3Pipeline" => ("diffusers folder", its, "Its transformer and autoencoder are read by the library alone: no command encodes its texts."),
                 "model_index.json" => ("diffusers folder of another kind", its, $"Pipelines of class {its ?? "unknown"} are not read."),
-                "adapter_config.json" => (Text(json.RootElement, "peft_type") is "LORA" ? "PEFT LoRA" : "PEFT adapter", Text(json.RootElement, "base_model_name_or_path"), null),
+                PeftConfig.File => (ModelConfig.Text(json.RootElement, "peft_type") is "LORA" ? "PEFT LoRA" : "PEFT adapter", ModelConfig.Text(json.RootElement, "base_model_name_or_path"), null),
                 _ when its is "UNet2DModel" or "UNet2DConditionModel" => ("diffusers folder", its, null),
-                _ => ("other", its ?? (json.RootElement.TryGetProperty("architectures", out var all) && all.ValueKind == JsonValueKind.Array && all.GetArrayLength() > 0 ? all[0].ToString() : Text(json.RootElement, "model_type")), null),
+                _ => ("other", its ?? (json.RootElement.TryGetProperty("architectures", out var all) && all.ValueKind == JsonValueKind.Array && all.GetArrayLength() > 0 ? all[0].ToString() : ModelConfig.Text(json.RootElement, "model_type")), null),
             };
         }
         catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException or InvalidOperationException)
@@ -112,17 +134,19 @@ public static class ModelList
         }
     }
 
-    private static List<string> Precisions(IEnumerable<string> files)
+    private static List<TensorReport> TensorsOf(string path)
+    {
+        using var file = SafetensorsFile.Open(path);
+        return ModelFile.Tensors(file);
+    }
+
+    private static List<string> Precisions(IEnumerable<TensorReport> tensors)
     {
         var bytes = new Dictionary<string, long>(StringComparer.Ordinal);
-        foreach (var path in files)
+        foreach (var tensor in tensors)
         {
-            using var file = SafetensorsFile.Open(path);
-            foreach (var name in file.Names)
-            {
-                var type = file.Dtype(name).ToString().ToLowerInvariant();
-                bytes[type] = bytes.GetValueOrDefault(type) + (file.Shape(name).Aggregate(1L, (a, b) => a * b) * SafetensorsHeader.SizeOf(SafetensorsHeader.Spell(file.Dtype(name))!));
-            }
+            var type = SafetensorsHeader.TypeOf(tensor.Dtype).ToString().ToLowerInvariant();
+            bytes[type] = bytes.GetValueOrDefault(type) + (ModelFile.Count(tensor.Shape) * SafetensorsHeader.SizeOf(tensor.Dtype));
         }
 
         // Counters and positions are no weights.
@@ -137,8 +161,6 @@ public static class ModelList
         var file = new FileInfo(path);
         return file.LinkTarget is null ? file.Length : file.ResolveLinkTarget(returnFinalTarget: true) is FileInfo { Exists: true } target ? target.Length : 0;
     }
-
-    private static string? Text(JsonElement json, string name) => json.ValueKind == JsonValueKind.Object && json.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
 
     private static string? Fact(ModelFileReport report, string name) => report.Facts.Where(f => f.Key == name).Select(f => f.Value).FirstOrDefault();
 }

@@ -82,7 +82,7 @@ public sealed record StableDiffusionMemory
         // Graphs of the steps before are there when the last one's peak comes.
         var all = way.Unrolled ? ((long)Steps * terms - 1) * unet.Graph : 0;
         var product = Math.Max(unet.Forward, unet.Backward);
-        var states = way.Unrolled ? 4 * state : (Steps + 4L) * state;
+        var states = (way switch { { Unrolled: true } => 4, { Offloaded: true } => 5, _ => Steps + 4L }) * state;
         var loss = Loss(way, h, w);
         var atLoss = new MemoryEstimate(way, states, way.Unrolled ? all + unet.Graph : 0, loss, 0, Evaluations(way));
         var onTheWay = new MemoryEstimate(way, states, all + product, 0, weights.GradientBytes, Evaluations(way));
@@ -99,6 +99,7 @@ public sealed record StableDiffusionMemory
         if (tile >= 8 * Config.Autoencoder.Reduction && (Height > tile || Width > tile))
             ways.Add(new(Checkpointing: true, Slicing: Batch > 1, Tile: tile));
         ways.Add(ways[^1] with { Fused = true });
+        ways.Add(ways[^1] with { Offloaded = true });
         return ways;
     }
 
@@ -116,10 +117,9 @@ public sealed record StableDiffusionMemory
     // Each sample's gradient takes a forward evaluation and one with its product; recomputed blocks run once more.
     private int Evaluations(MemoryWay way) => Steps * ((way.Unrolled ? 1 : 2) + (way.Checkpointing ? 1 : 0));
 
-    private int Element(bool IsVae) => Dtype switch
+    private int Element(bool IsVae) => (IsVae ? Config.Autoencoder.DtypeFor(Dtype) : Dtype) switch
     {
         ScalarType.Float64 => 8,
-        ScalarType.Float16 when IsVae && Config.Autoencoder.ForceUpcast => 4,
         ScalarType.Float16 or ScalarType.BFloat16 => 2,
         _ => 4,
     };
@@ -147,10 +147,11 @@ public sealed record StableDiffusionMemory
 /// <param name="Slicing">The autoencoder decodes one sample after the other. Default: false.</param>
 /// <param name="Tile">Side of the tiles that it decodes, in pixels; null for whole pictures. Default: null.</param>
 /// <param name="Fused">The network's attention is the fused kernel. Default: false.</param>
-public sealed record MemoryWay(bool Unrolled = false, bool Checkpointing = false, bool Slicing = false, int? Tile = null, bool Fused = false)
+/// <param name="Offloaded">Stored states lie in main memory, one on the device. Not with <paramref name="Unrolled"/>. Default: false.</param>
+public sealed record MemoryWay(bool Unrolled = false, bool Checkpointing = false, bool Slicing = false, int? Tile = null, bool Fused = false, bool Offloaded = false)
 {
     /// <summary>As specs have it: the method, then what is set of the model.</summary>
-    public override string ToString() => string.Join(" + ", new[] { Unrolled ? "store-all" : "discrete", Checkpointing ? "checkpointing" : null, Slicing ? "slices" : null, Tile is { } side ? FormattableString.Invariant($"tiles {side}") : null, Fused ? "fused attention" : null }.Where(part => part is not null));
+    public override string ToString() => string.Join(" + ", new[] { Unrolled ? "store-all" : Offloaded ? "offloaded" : "discrete", Checkpointing ? "checkpointing" : null, Slicing ? "slices" : null, Tile is { } side ? FormattableString.Invariant($"tiles {side}") : null, Fused ? "fused attention" : null }.Where(part => part is not null));
 }
 
 /// <summary>What is held throughout.</summary>

@@ -4,7 +4,7 @@ namespace AdjointDpm.Models.StableDiffusion;
 
 public sealed partial class LoraWeights
 {
-    private const string PeftWeights = "adapter_model.safetensors", PeftLevel = "base_model.model.";
+    private const string PeftLevel = "base_model.model.";
 
     /// <summary>Writes what PEFT's <c>PeftModel.from_pretrained</c> loads: for each network a folder with <c>adapter_config.json</c> and <c>adapter_model.safetensors</c>, read back and compared.</summary>
     /// <param name="folder">The folder; made when missing. Adapters of one network lie in it, those of several in folders in it, named unet, text_encoder and text_encoder_2.</param>
@@ -25,7 +25,7 @@ public sealed partial class LoraWeights
             foreach (var component in components)
             {
                 var place = components.Count == 1 ? folder : Path.Combine(folder, component.Key);
-                files.AddRange([Path.Combine(place, PeftConfig.File), Path.Combine(place, PeftWeights)]);
+                files.AddRange([Path.Combine(place, PeftConfig.File), Path.Combine(place, PeftConfig.WeightsFile)]);
                 List<LoraLayer> layers = [.. component];
                 PeftConfig.Write(place, layers, names.Networks[component.Key].GetType().Name, baseModel);
                 SafetensorsWriter.Write(
@@ -70,7 +70,7 @@ public sealed partial class LoraWeights
     {
         var config = PeftConfig.Read(folder);
         var pickled = Path.Combine(folder, "adapter_model.bin");
-        var weights = Path.Combine(folder, PeftWeights);
+        var weights = Path.Combine(folder, PeftConfig.WeightsFile);
         if (!File.Exists(weights) && File.Exists(pickled))
             throw new SafetensorsException(weights, null, "there is no such file, only the pickled 'adapter_model.bin', which can run any code and is not read. Save it with safe_serialization.");
         return Read(weights, model, component, config.AlphaOf);
@@ -79,8 +79,8 @@ public sealed partial class LoraWeights
     /// <summary>The network that a folder's layers belong to: the configuration tells its class at most, and both of SDXL's texts have the same.</summary>
     private static string ComponentOf(string folder, LoraNames names)
     {
-        using var file = SafetensorsFile.Open(Path.Combine(folder, PeftWeights));
-        var layers = file.Names.Where(IsDown).Select(n => (Name: n, Module: Split(n)!.Value.Layer is var layer && layer.StartsWith(PeftLevel, StringComparison.Ordinal) ? layer[PeftLevel.Length..] : Split(n)!.Value.Layer)).ToList();
+        using var file = SafetensorsFile.Open(Path.Combine(folder, PeftConfig.WeightsFile));
+        var layers = file.Names.Where(IsDown).Select(n => (Name: n, Module: WithoutLevel(Split(n)!.Value.Layer))).ToList();
         var fitting = names.Networks.Keys.Where(c => layers.Count > 0 && layers.All(l => names.Knows(c, l.Module) && file.Shape(l.Name).Skip(1).Aggregate(1L, (a, b) => a * b) == names.Weight(c, l.Module).shape[1..].Aggregate(1L, (a, b) => a * b))).ToList();
         return fitting.Count switch
         {
@@ -89,4 +89,7 @@ public sealed partial class LoraWeights
             _ => throw new SafetensorsException(file.Path, null, $"fits {string.Join(" and ", fitting)} alike. Put its folder into one of that name and point to the folder around it."),
         };
     }
+
+    /// <summary>A layer's path without the network around it that PEFT puts there.</summary>
+    private static string WithoutLevel(string layer) => layer.Replace(PeftLevel, "", StringComparison.Ordinal);
 }

@@ -243,16 +243,11 @@ public sealed partial class LoraWeights : IDisposable
 
     private static (string Component, string Module)? Resolve(string layer, LoraNames names, string? fixedComponent)
     {
+        layer = WithoutLevel(layer);
         if (fixedComponent is not null)
-        {
-            const string Level = "base_model.model.";
-            var path = layer.StartsWith(Level, StringComparison.Ordinal) ? layer[Level.Length..] : layer;
-            return names.Knows(fixedComponent, path) ? (fixedComponent, path) : null;
-        }
-
+            return names.Knows(fixedComponent, layer) ? (fixedComponent, layer) : null;
         if (layer.StartsWith("lora_", StringComparison.Ordinal))
             return names.FromKohya(layer);
-        layer = layer.Replace("base_model.model.", "", StringComparison.Ordinal);
         var component = names.Networks.Keys.FirstOrDefault(c => layer.StartsWith(c + ".", StringComparison.Ordinal));
         var module = component is null ? layer : layer[(component.Length + 1)..];
         component ??= LoraNames.Unet;

@@ -8,7 +8,7 @@ namespace AdjointDpm.Models.StableDiffusion;
 /// <remarks>Fields of PEFT's <c>LoraConfig</c>. Those that change what an adapter adds and are not computed here are refused by name, not passed over.</remarks>
 internal sealed record PeftConfig
 {
-    public const string File = "adapter_config.json";
+    public const string File = "adapter_config.json", WeightsFile = "adapter_model.safetensors";
 
     private static readonly TimeSpan MatchWithin = TimeSpan.FromSeconds(1);
 
@@ -29,22 +29,22 @@ internal sealed record PeftConfig
     {
         var path = System.IO.Path.Combine(folder, File);
         if (!System.IO.File.Exists(path))
-            throw new ModelConfigException($"{path}: there is no such file. A folder of PEFT holds {File} beside adapter_model.safetensors.");
+            throw new ModelConfigException($"{path}: there is no such file. A folder of PEFT holds {File} beside {WeightsFile}.");
         try
         {
             using var json = JsonDocument.Parse(System.IO.File.ReadAllBytes(path));
             var root = json.RootElement;
-            if (Text(root, "peft_type") is not "LORA")
-                throw Refused(path, "peft_type", Text(root, "peft_type") ?? "absent", "LORA is read");
+            if (ModelConfig.Text(root, "peft_type") is not "LORA")
+                throw Refused(path, "peft_type", ModelConfig.Text(root, "peft_type") ?? "absent", "LORA is read");
             foreach (var field in new[] { "use_dora", "fan_in_fan_out", "lora_bias", "use_qalora" })
                 if (root.TryGetProperty(field, out var flag) && flag.ValueKind == JsonValueKind.True)
                     throw Refused(path, field, "true", "false is read");
-            if (Text(root, "bias") is { } bias && bias != "none")
+            if (ModelConfig.Text(root, "bias") is { } bias && bias != "none")
                 throw Refused(path, "bias", bias, "none is read");
             if (root.TryGetProperty("modules_to_save", out var saved) && saved.ValueKind == JsonValueKind.Array && saved.GetArrayLength() > 0)
                 throw Refused(path, "modules_to_save", saved.ToString(), "adapters without whole layers beside them are read");
             // These begin by changing the base weights, which the released model does not have.
-            if (Text(root, "init_lora_weights") is { } begun && (begun.StartsWith("pissa", StringComparison.Ordinal) || begun is "olora" or "corda" or "loftq"))
+            if (ModelConfig.Text(root, "init_lora_weights") is { } begun && (begun.StartsWith("pissa", StringComparison.Ordinal) || begun is "olora" or "corda" or "loftq"))
                 throw Refused(path, "init_lora_weights", begun, "adapters that leave the base weights as they are are read; save it converted (path_initial_model_for_weight_conversion)");
             return new(path)
             {
@@ -109,6 +109,4 @@ internal sealed record PeftConfig
     }
 
     private static ModelConfigException Refused(string path, string field, string value, string instead) => new($"{path}: {field} is {value}; {instead}. Merge the adapter into its model with PEFT first.");
-
-    private static string? Text(JsonElement json, string name) => json.ValueKind == JsonValueKind.Object && json.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
 }

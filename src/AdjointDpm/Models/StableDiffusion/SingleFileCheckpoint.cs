@@ -31,7 +31,7 @@ public static class SingleFileCheckpoint
     public static SingleFileKind Detect(string path)
     {
         using var file = WeightFiles.Open(path);
-        return Detect(file);
+        return Detect(path, [.. file.Names]);
     }
 
     /// <summary>Loads a checkpoint on the CPU, without gradients of its own.</summary>
@@ -43,16 +43,16 @@ public static class SingleFileCheckpoint
     public static StableDiffusionModel Load(string path, IReadOnlyList<ClipTokenizer> tokenizers, StableDiffusionConfig? config = null, ScalarType dtype = ScalarType.Float32)
     {
         using var file = WeightFiles.Open(path);
-        var kind = Detect(file);
+        var kind = Detect(file.Path, [.. file.Names]);
         config ??= kind switch { SingleFileKind.Sd1 => StableDiffusionConfig.Sd1, SingleFileKind.Sd2 => StableDiffusionConfig.Sd2, _ => StableDiffusionConfig.Xl };
         var parts = new List<nn.Module>();
         try
         {
             var unet = Made(() => new UNet2DConditionModel(config.Unet), dtype);
-            var autoencoder = Made(() => new AutoencoderKL(config.Autoencoder), dtype == ScalarType.Float16 && config.Autoencoder.ForceUpcast ? ScalarType.Float32 : dtype);
+            var autoencoder = Made(() => new AutoencoderKL(config.Autoencoder), config.Autoencoder.DtypeFor(dtype));
             var encoders = config.TextEncoders.Select(c => Made(() => new ClipTextModel(c), dtype)).ToArray();
             // Merges made with old versions of transformers lack a level in the names of Stable Diffusion 1's texts.
-            var level = kind == SingleFileKind.Sd1 && !Has(file, FirstText + TextLevel) ? "" : TextLevel;
+            var level = kind == SingleFileKind.Sd1 && !Has(file.Names, FirstText + TextLevel) ? "" : TextLevel;
             var maps = Maps(kind, encoders, unet, autoencoder, Prefix(file), level).ToList();
             // All are checked before the first is filled.
             foreach (var (map, prefix, unused) in maps)
@@ -113,24 +113,24 @@ public static class SingleFileCheckpoint
             yield return (new WeightMap(encoder, n => open ? SingleFileNames.OfOpenClip(n, prefix) : new(n, n.StartsWith(TextLevel, StringComparison.Ordinal) ? prefix + textLevel + n[TextLevel.Length..] : prefix + n, WeightForm.Same)), prefix, n => SingleFileNames.UnusedText(n, encoder.Config));
     }
 
-    internal static string Prefix(WeightFiles file) => Has(file, SingleFileNames.Autoencoder) ? SingleFileNames.Autoencoder : SingleFileNames.AutoencoderAlone;
+    internal static string Prefix(WeightFiles file) => Has(file.Names, SingleFileNames.Autoencoder) ? SingleFileNames.Autoencoder : SingleFileNames.AutoencoderAlone;
 
-    private static SingleFileKind Detect(WeightFiles file)
+    internal static SingleFileKind Detect(string path, IReadOnlyCollection<string> names)
     {
-        string? other = Has(file, "model.diffusion_model.joint_blocks.") || Has(file, "joint_blocks.") ? "Stable Diffusion 3"
-            : Has(file, "model.diffusion_model.double_blocks.") || Has(file, "double_blocks.") ? "FLUX"
-            : Has(file, "conditioner.embedders.0.model.") ? "the refiner of Stable Diffusion XL"
-            : Has(file, "lora_") || file.Names.Any(n => n.EndsWith(".lora_A.weight", StringComparison.Ordinal)) ? "a LoRA"
+        string? other = Has(names, "model.diffusion_model.joint_blocks.") || Has(names, "joint_blocks.") ? "Stable Diffusion 3"
+            : Has(names, "model.diffusion_model.double_blocks.") || Has(names, "double_blocks.") ? "FLUX"
+            : Has(names, "conditioner.embedders.0.model.") ? "the refiner of Stable Diffusion XL"
+            : Has(names, "lora_") || names.Any(n => n.EndsWith(".lora_A.weight", StringComparison.Ordinal)) ? "a LoRA"
             : null;
         if (other is not null)
-            throw new SafetensorsException(file.Path, null, $"holds {other}. Whole checkpoints of Stable Diffusion 1, 2 and XL (base) are read.");
-        if (!Has(file, SingleFileNames.Unet))
-            throw new SafetensorsException(file.Path, null, $"holds no tensor '{SingleFileNames.Unet}…', so it is no single-file checkpoint of Stable Diffusion. For a diffusers folder open the folder.");
-        return Has(file, "conditioner.embedders.1.model.") ? SingleFileKind.Xl
-            : Has(file, "cond_stage_model.model.") ? SingleFileKind.Sd2
-            : Has(file, FirstText) ? SingleFileKind.Sd1
-            : throw new SafetensorsException(file.Path, null, "holds a diffusion network without its text encoder. Use a whole checkpoint, or a diffusers folder with all parts.");
+            throw new SafetensorsException(path, null, $"holds {other}. Whole checkpoints of Stable Diffusion 1, 2 and XL (base) are read.");
+        if (!Has(names, SingleFileNames.Unet))
+            throw new SafetensorsException(path, null, $"holds no tensor '{SingleFileNames.Unet}…', so it is no single-file checkpoint of Stable Diffusion. For a diffusers folder open the folder.");
+        return Has(names, "conditioner.embedders.1.model.") ? SingleFileKind.Xl
+            : Has(names, "cond_stage_model.model.") ? SingleFileKind.Sd2
+            : Has(names, FirstText) ? SingleFileKind.Sd1
+            : throw new SafetensorsException(path, null, "holds a diffusion network without its text encoder. Use a whole checkpoint, or a diffusers folder with all parts.");
     }
 
-    private static bool Has(WeightFiles file, string prefix) => file.Names.Any(n => n.StartsWith(prefix, StringComparison.Ordinal));
+    private static bool Has(IEnumerable<string> names, string prefix) => names.Any(n => n.StartsWith(prefix, StringComparison.Ordinal));
 }

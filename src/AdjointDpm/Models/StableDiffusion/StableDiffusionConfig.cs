@@ -59,6 +59,19 @@ public sealed record StableDiffusionConfig(IReadOnlyList<ClipTextConfig> TextEnc
     /// <summary>Which of the released models this has the parts of.</summary>
     public SingleFileKind Kind => Unet.AdditionEmbedType == "text_time" ? SingleFileKind.Xl : Unet.UseLinearProjection ? SingleFileKind.Sd2 : SingleFileKind.Sd1;
 
+    /// <summary>Size of pictures in pixels: what is asked for, else what the network was trained on.</summary>
+    /// <param name="height">Height asked for; null for none.</param>
+    /// <param name="width">Width asked for; null for none.</param>
+    /// <param name="advice">How the user gives a size, for the error.</param>
+    /// <exception cref="ModelConfigException">None is asked for, and the network's configuration has no <c>sample_size</c>.</exception>
+    public (int Height, int Width) SizeOr(int? height, int? width, string advice)
+    {
+        var trained = Unet.SampleSize?.Values;
+        return (height ?? Side(0), width ?? Side(^1));
+
+        int Side(Index at) => Autoencoder.Reduction * (trained?[at] ?? throw new ModelConfigException($"The network's configuration does not say its sample_size. {advice}"));
+    }
+
     /// <summary>The configurations of a loaded model.</summary>
     public static StableDiffusionConfig Of(StableDiffusionModel model)
     {

@@ -42,7 +42,7 @@ public sealed class StableDiffusionFolder
     public static StableDiffusionFolder Open(string path, string? variant = null)
     {
         if (!Directory.Exists(path))
-            throw new ModelConfigException($"{path}: there is no such folder.");
+            throw DiffusersFolder.Missing(path);
         var index = System.IO.Path.Combine(path, "model_index.json");
         var fields = ModelConfig.Read<Dictionary<string, JsonElement>>(index);
         var parts = new Dictionary<string, string>(StringComparer.Ordinal);
@@ -94,7 +94,7 @@ public sealed class StableDiffusionFolder
     public UNet2DConditionModel LoadUnet() => LoadUnet(ScalarType.Float32);
 
     /// <summary>Loads the autoencoder, in float32 on the CPU, without gradients of its own.</summary>
-    public AutoencoderKL LoadAutoencoder() => LoadAutoencoder(dtype: null);
+    public AutoencoderKL LoadAutoencoder() => LoadAutoencoder(ScalarType.Float32);
 
     /// <summary>Loads everything.</summary>
     /// <param name="device">Where to. Default: the CPU.</param>
@@ -186,28 +186,12 @@ public sealed class StableDiffusionFolder
         return Fill(() => new UNet2DConditionModel(config), dtype, UnetPart, DiffusersStem, AttentionNames.Current);
     }
 
-    private AutoencoderKL LoadAutoencoder(ScalarType? dtype)
+    private AutoencoderKL LoadAutoencoder(ScalarType dtype)
     {
         var config = AutoencoderKLConfig.Read(In(VaePart, ConfigFile));
-        var its = dtype is null || (dtype == ScalarType.Float16 && config.ForceUpcast) ? ScalarType.Float32 : dtype.Value;
-        return Fill(() => new AutoencoderKL(config), its, VaePart, DiffusersStem, AttentionNames.Current);
+        return Fill(() => new AutoencoderKL(config), config.DtypeFor(dtype), VaePart, DiffusersStem, AttentionNames.Current);
     }
 
     private T Fill<T>(Func<T> make, ScalarType dtype, string part, string stem, Func<string, string?> rename)
-        where T : nn.Module
-    {
-        var network = Layers.Blank(dtype, make);
-        try
-        {
-            ModuleWeights.Load(network, WeightFiles.Find(In(part), stem, _variant), rename);
-            // What was not made in it: normalisations.
-            network.to(dtype);
-            return Layers.Constant(network);
-        }
-        catch
-        {
-            network.Dispose();
-            throw;
-        }
-    }
+        where T : nn.Module => Layers.Constant(ModuleWeights.Loaded(make, WeightFiles.Find(In(part), stem, _variant), rename, dtype));
 }

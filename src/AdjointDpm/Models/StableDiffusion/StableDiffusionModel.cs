@@ -31,6 +31,8 @@ public sealed class StableDiffusionModel : IDisposable
         var width = textEncoders.Sum(e => e.Config.HiddenSize);
         if (unet.Config.CrossAttentionDim.Values.Any(d => d != width))
             throw new ModelConfigException($"The text's states are {width} wide, but the network's cross_attention_dim is {string.Join(", ", unet.Config.CrossAttentionDim.Values)}. The parts belong to different models.");
+        if (unet.Config.HasClasses)
+            throw new ModelConfigException("The network is told classes besides the text (num_class_embeds or class_embed_type), as upscalers and image variations are. Models that draw from text alone are supported; in the library use the network by itself.");
         if (unet.Config.InChannels != autoencoder.Config.LatentChannels)
             throw new ModelConfigException($"The network's in_channels is {unet.Config.InChannels}, but latents have {autoencoder.Config.LatentChannels}. Networks for inpainting or editing, which see more, are not supported.");
         foreach (var (encoder, tokenizer) in textEncoders.Zip(tokenizers))

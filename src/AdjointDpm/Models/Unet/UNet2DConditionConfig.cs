@@ -9,8 +9,8 @@ public sealed record UNet2DConditionConfig
     // Fields that change the network and are not supported, with the value that turns each off.
     private static readonly (string Field, string? Off)[] Unsupported =
     [
-        ("dual_cross_attention", "false"), ("encoder_hid_dim", null), ("encoder_hid_dim_type", null), ("class_embed_type", null),
-        ("num_class_embeds", null), ("time_embedding_dim", null), ("time_embedding_act_fn", null), ("timestep_post_act", null), ("time_cond_proj_dim", null),
+        ("dual_cross_attention", "false"), ("encoder_hid_dim", null), ("encoder_hid_dim_type", null),
+        ("time_embedding_dim", null), ("time_embedding_act_fn", null), ("timestep_post_act", null), ("time_cond_proj_dim", null),
         ("resnet_skip_time_act", "false"), ("cross_attention_norm", null), ("mid_block_only_cross_attention", null), ("class_embeddings_concat", "false"),
         ("reverse_transformer_layers_per_block", null), ("attention_type", "\"default\""), ("time_embedding_type", "\"positional\""), ("resnet_out_scale_factor", "1"),
     ];
@@ -100,7 +100,13 @@ public sealed record UNet2DConditionConfig
     /// <summary>Width of the embedding of one of SDXL's six numbers. Default: null.</summary>
     public int? AdditionTimeEmbedDim { get; init; }
 
-    /// <summary>Width of SDXL's pooled text and embedded numbers together. Default: null.</summary>
+    /// <summary>How class labels enter: null (a table when <see cref="NumClassEmbeds"/> is set), <c>timestep</c>, <c>identity</c>, <c>projection</c> or <c>simple_projection</c>. Default: null.</summary>
+    public string? ClassEmbedType { get; init; }
+
+    /// <summary>Rows of the table of classes. Default: null, no classes.</summary>
+    public int? NumClassEmbeds { get; init; }
+
+    /// <summary>Width of SDXL's pooled text and embedded numbers together; of the vectors that are projected for <see cref="ClassEmbedType"/>. Default: null.</summary>
     public int? ProjectionClassEmbeddingsInputDim { get; init; }
 
     /// <summary>Kernel of the first convolution. Default: 3.</summary>
@@ -112,6 +118,10 @@ public sealed record UNet2DConditionConfig
     /// <summary>Fields of the file that have no property here; kept so that a written file has what the read one had.</summary>
     [JsonExtensionData]
     public IDictionary<string, JsonElement> Other { get; init; } = new Dictionary<string, JsonElement>();
+
+    /// <summary>Whether the network is told classes, or vectors in their place, besides the text.</summary>
+    [JsonIgnore]
+    public bool HasClasses => ClassEmbedType is not null || NumClassEmbeds is not null;
 
     /// <summary>Reads a <c>config.json</c>; missing fields keep their defaults.</summary>
     /// <exception cref="ModelConfigException">The file is missing, malformed, for another class, or asks for what is not supported.</exception>

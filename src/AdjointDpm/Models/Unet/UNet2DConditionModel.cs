@@ -20,6 +20,7 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
     private readonly TimeEmbedding time_embedding;
     private readonly SinusoidalTimes? add_time_proj;
     private readonly TimeEmbedding? add_embedding;
+    private readonly nn.Module<Tensor, Tensor>? class_embedding;
     private readonly ModuleList<DownStage> down_blocks;
     private readonly MiddleStage? mid_block;
     private readonly ModuleList<UpStage> up_blocks;
@@ -57,6 +58,16 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
                 throw new ModelConfigException($"addition_embed_type is '{other}'. Supported: null, and text_time with addition_time_embed_dim and projection_class_embeddings_input_dim.");
         }
 
+        class_embedding = config switch
+        {
+            { ClassEmbedType: null, NumClassEmbeds: null } => null,
+            { ClassEmbedType: null, NumClassEmbeds: { } rows } => Layers.Embedding(rows, width),
+            { ClassEmbedType: "timestep" } => new TimeEmbedding(channels[0], width, config.ActFn),
+            { ClassEmbedType: "identity" } => nn.Identity(),
+            { ClassEmbedType: "projection", ProjectionClassEmbeddingsInputDim: { } vector } => new TimeEmbedding(vector, width, "silu"),
+            { ClassEmbedType: "simple_projection", ProjectionClassEmbeddingsInputDim: { } vector } => Layers.Linear(vector, width),
+            _ => throw new ModelConfigException($"class_embed_type is '{config.ClassEmbedType}'. Supported: null, timestep, identity, and projection and simple_projection with projection_class_embeddings_input_dim."),
+        };
         down_blocks = nn.ModuleList([.. Enumerable.Range(0, stages).Select(i => Down(config, options, i))]);
         mid_block = config.MidBlockType switch
         {
@@ -77,6 +88,7 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
     public UNet2DConditionConfig Config { get; }
 
     /// <summary>Keeps of every block only what goes into it, and computes the block again when the gradient passes it: memory for one evaluation more. The same gradient, bit for bit. Second derivatives are refused. Default: false.</summary>
+    /// <remarks>Differentiate by <see cref="Gradients.Vjp"/>, which throws what goes wrong on the way back. Autograd's own <c>backward()</c> cannot: gradients are NaN then, and the next evaluation on the thread throws the reason.</remarks>
     public bool Checkpointing { get; set; }
 
     /// <summary>Computes attention by libtorch's fused kernel, which keeps no weights of pixels by pixels for the way back: less memory, the same gradient to rounding, other bits. Second derivatives are not offered by it. Default: false.</summary>
@@ -100,8 +112,25 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
     /// <param name="added">What SDXL adds to the time; null for other networks.</param>
     /// <returns>The prediction [B, C', H, W], in the current dispose scope.</returns>
     /// <exception cref="ArgumentException">The network needs added conditioning and none is given, or the reverse.</exception>
-    public Tensor forward(Tensor sample, Tensor timestep, Tensor encoderHiddenStates, AddedConditioning? added)
+    public Tensor forward(Tensor sample, Tensor timestep, Tensor encoderHiddenStates, AddedConditioning? added) => forward(sample, timestep, encoderHiddenStates, added, null);
+
+    /// <summary>Predicts with classes.</summary>
+    /// <param name="sample">Noisy sample [B, C, H, W], in the network's dtype.</param>
+    /// <param name="timestep">Times, [B] or a single number, in trained steps.</param>
+    /// <param name="encoderHiddenStates">Conditioning [B, N, D], in the network's dtype.</param>
+    /// <param name="added">What SDXL adds to the time; null for other networks.</param>
+    /// <param name="classes">Of a network that has them, int64 [B]; noise levels [B] for <c>timestep</c>; vectors [B, width] for the other kinds. Null otherwise.</param>
+    /// <returns>The prediction [B, C', H, W], in the current dispose scope.</returns>
+    /// <exception cref="ArgumentException">The network needs added conditioning or classes and they are not given, or the reverse.</exception>
+    public Tensor forward(Tensor sample, Tensor timestep, Tensor encoderHiddenStates, AddedConditioning? added, Tensor? classes)
     {
+        if (class_embedding is null != classes is null)
+        {
+            throw new ArgumentException(classes is null
+                ? "This network was trained with classes (num_class_embeds or class_embed_type is set). Pass one for each sample."
+                : "This network has no classes. Pass null.", nameof(classes));
+        }
+
         if (add_embedding is null != added is null)
         {
             throw new ArgumentException(added is null
@@ -119,6 +148,8 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
             time = time.Plus(add_embedding!.call(cat([added.TextEmbeds.to(sample.dtype), numbers.to(sample.dtype)], -1)));
         }
 
+        if (class_embedding is not null)
+            time = time.Plus(class_embedding.call(Config.ClassEmbedType is null ? classes! : (Config.ClassEmbedType == "timestep" ? time_proj.call(classes!) : classes!).to(sample.dtype)));
         x = conv_in.call(x);
         using var recomputed = Recomputed.Use(Checkpointing);
         var skips = new Stack<Tensor>([x]);

@@ -39,11 +39,12 @@ public static class UnetFields
     /// <param name="guidance">Weight w of ε(x, empty) + w (ε(x, c) − ε(x, empty)). Default: 1, no guidance and one evaluation.</param>
     /// <param name="added">SDXL's added conditioning. Default: none.</param>
     /// <param name="unconditionalAdded">SDXL's added conditioning of the empty or negative prompt. Default: <paramref name="added"/>.</param>
+    /// <param name="classes">Classes, or vectors in their place, of a network that has them; the same with and without prompt. Default: none.</param>
     /// <exception cref="ArgumentException">Guidance is asked for without <paramref name="unconditional"/>.</exception>
-    public static NoiseField Field(this UNet2DConditionModel model, Tensor conditioning, Tensor? unconditional = null, double guidance = 1, AddedConditioning? added = null, AddedConditioning? unconditionalAdded = null)
+    public static NoiseField Field(this UNet2DConditionModel model, Tensor conditioning, Tensor? unconditional = null, double guidance = 1, AddedConditioning? added = null, AddedConditioning? unconditionalAdded = null, Tensor? classes = null)
     {
         var dtype = model.Dtype();
-        Tensor Predict(Tensor x, double time, Tensor context, AddedConditioning? more) => model.forward(x.to(dtype), Time(time, x), context.to(dtype), more);
+        Tensor Predict(Tensor x, double time, Tensor context, AddedConditioning? more) => model.forward(x.to(dtype), Time(time, x), context.to(dtype), more, classes);
         if (guidance == 1)
             return NoiseField.From((x, time) => Predict(x, time, conditioning, added)).Knowing("unet", model);
         if (unconditional is null)

@@ -52,6 +52,7 @@ public sealed class AutoencoderKL : nn.Module<Tensor, Tensor>
     public DecodeTiles? Tiles { get; set; }
 
     /// <summary>Keeps of every block only what goes into it, and computes the block again when the gradient passes it: memory for one evaluation more. The same gradient, bit for bit. Second derivatives are refused. Default: false.</summary>
+    /// <remarks>Differentiate by <see cref="Gradients.Vjp"/>, which throws what goes wrong on the way back. Autograd's own <c>backward()</c> cannot: gradients are NaN then, and the next evaluation on the thread throws the reason.</remarks>
     public bool Checkpointing { get; set; }
 
     /// <summary>The same as <see cref="Decode"/>.</summary>

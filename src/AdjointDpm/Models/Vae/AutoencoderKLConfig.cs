@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using static TorchSharp.torch;
 
 namespace AdjointDpm.Models.Vae;
 
@@ -65,6 +66,9 @@ public sealed record AutoencoderKLConfig
     /// <summary>How many pixels one latent pixel stands for, along a side.</summary>
     [JsonIgnore]
     public int Reduction => 1 << (BlockOutChannels.Count - 1);
+
+    /// <summary>The dtype that this autoencoder computes in where networks are asked to compute in another: one that overflows in float16 stays in float32.</summary>
+    internal ScalarType DtypeFor(ScalarType asked) => asked == ScalarType.Float16 && ForceUpcast ? ScalarType.Float32 : asked;
 
     /// <summary>Reads a <c>config.json</c>; missing fields keep their defaults.</summary>
     /// <exception cref="ModelConfigException">The file is missing, malformed, or for another class.</exception>

@@ -65,7 +65,7 @@ internal sealed class CovarianceAdaptation : ILearner
     {
         // A trial that failed is worse than any other; when all did, nothing is known.
         var ranked = trials.Select((trial, i) => (trial, i)).OrderBy(pair => pair.trial.Loss).ThenBy(pair => pair.i).Take(_weights.Length).ToArray();
-        if (double.IsInfinity(ranked[0].trial.Loss))
+        if (ranked.Length == 0 || double.IsInfinity(ranked[0].trial.Loss))
             return state;
         var steps = ranked.Select(pair => (Vector<double>.Build.DenseOfArray(pair.trial.Point) - state.Mean) / state.Sigma).ToArray();
         var mean = Vector<double>.Build.Dense(_n);

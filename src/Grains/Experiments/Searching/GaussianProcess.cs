@@ -24,22 +24,16 @@ internal sealed class GaussianProcess(SearchSpace space, int seed, int concurren
         var draws = new SearchDraws(seed, trial);
         var ended = known.Where(observation => double.IsFinite(observation.Loss)).ToList();
         if (trial < Startup || ended.Count < 2)
-            return [.. Enumerable.Range(0, _n).Select(d => Even(trial, d, new SearchDraws(seed, 0)))];
+            return Sobol.Even(seed, trial, _n);
+        known = [.. known.Select(observation => observation with { Point = space.Filled(observation.Point) })];
         var best = ended.MinBy(observation => observation.Loss).Loss;
         var worst = ended.Max(observation => observation.Loss);
         // A trial that failed says: not here.
         var seen = Chosen([.. known.Select(observation => double.IsFinite(observation.Loss) ? observation : observation with { Loss = worst })]);
         var model = Model.Fit(space, seen);
         foreach (var point in pending)
-            model = model.With(point);
+            model = model.With(space.Filled(point));
         return Best(model, model.Scaled(best), seen, draws, trial);
-    }
-
-    private double Even(int trial, int d, SearchDraws shift)
-    {
-        for (var skipped = 0; skipped < d; skipped++)
-            shift.Uniform();
-        return d < Sobol.MostDimensions ? Sobol.At(trial, d, (ulong)(shift.Uniform() * ulong.MaxValue)) : new SearchDraws(seed, trial + (d << 20)).Uniform();
     }
 
     private static List<Observation> Chosen(List<Observation> known)
@@ -56,11 +50,11 @@ internal sealed class GaussianProcess(SearchSpace space, int seed, int concurren
         var shift = new SearchDraws(seed, trial);
         var shifts = Enumerable.Range(0, _n).Select(_ => (ulong)(shift.Uniform() * ulong.MaxValue)).ToArray();
         var candidates = Enumerable.Range(0, Spread)
-            .Select(i => Enumerable.Range(0, _n).Select(d => Coordinate(d, d < Sobol.MostDimensions ? Sobol.At(i, d, shifts[d]) : draws.Uniform())).ToArray()).ToList();
+            .Select(i => space.Filled([.. Enumerable.Range(0, _n).Select(d => Coordinate(d, d < Sobol.MostDimensions ? Sobol.At(i, d, shifts[d]) : draws.Uniform()))])).ToList();
         foreach (var observation in seen.OrderBy(observation => observation.Loss).Take(Near))
             for (var scale = 0.2; scale > 0.001; scale /= 2)
                 for (var repeat = 0; repeat < 4; repeat++)
-                    candidates.Add([.. observation.Point.Select((x, d) => space.Dimensions[d].Choices > 0 ? x : Math.Clamp(x + scale * draws.Normal(), 0, 1))]);
+                    candidates.Add(space.Filled([.. observation.Point.Select((x, d) => space.Dimensions[d].Choices > 0 ? x : Math.Clamp(x + scale * draws.Normal(), 0, 1))]));
         var (best, score) = (candidates[0], double.NegativeInfinity);
         foreach (var start in candidates.Select((x, i) => (x, i, Score: model.LogImprovement(x, incumbent))).OrderByDescending(candidate => candidate.Score).ThenBy(candidate => candidate.i).Take(4))
         {
@@ -86,6 +80,7 @@ internal sealed class GaussianProcess(SearchSpace space, int seed, int concurren
                 {
                     var other = (double[])x.Clone();
                     other[d] = move;
+                    other = space.Filled(other);
                     var height = model.LogImprovement(other, incumbent);
                     if (height > score)
                         (x, score) = (other, height);

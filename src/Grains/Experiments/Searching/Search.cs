@@ -13,86 +13,80 @@ namespace AdjointDpm.Grains.Experiments.Searching;
 /// </remarks>
 internal sealed class Search
 {
-    private readonly ExperimentSpec _spec;
-    private readonly SearchSpace _space;
-    private readonly ILearner? _learner;
-    private readonly List<double[]> _points = [];
+    private readonly List<SearchEra> _eras = [];
 
-    public Search(ExperimentSpec spec)
-    {
-        _spec = spec;
-        _space = new SearchSpace(spec.Parameters);
-        Trials = Count();
-        _learner = spec.Algorithm.Name switch
-        {
-            AlgorithmName.Tpe => new TreeParzen(_space, spec.Algorithm.Seed, spec.MaxConcurrentTrials),
-            AlgorithmName.Gp => new GaussianProcess(_space, spec.Algorithm.Seed, spec.MaxConcurrentTrials),
-            AlgorithmName.CmaEs => new CovarianceAdaptation(_space, spec.Algorithm.Seed, spec.MaxConcurrentTrials),
-            _ => null,
-        };
-    }
+    public Search(ExperimentSpec spec) => Revise(spec, 0, _ => throw new InvalidOperationException("There is no earlier trial."));
 
     /// <summary>Number of trials.</summary>
-    public int Trials { get; }
+    public int Trials { get; private set; }
 
     /// <summary>Whether values depend on results.</summary>
-    public bool Learns => _learner is not null;
+    public bool Learns => _eras[0].Learner is not null;
+
+    /// <summary>From a trial on the search is that of another spec.</summary>
+    /// <param name="spec">The edited spec, of the same algorithm.</param>
+    /// <param name="from">Index of the first trial that has no values yet.</param>
+    /// <param name="valuesOf">Values of any trial before it.</param>
+    public void Revise(ExperimentSpec spec, int from, Func<int, IReadOnlyDictionary<string, string>> valuesOf)
+    {
+        var era = new SearchEra(spec, from, Math.Max(1, _eras.Count == 0 ? spec.MaxConcurrentTrials : _eras[0].Spec.MaxConcurrentTrials), valuesOf);
+        _eras.RemoveAll(other => other.From >= from);
+        _eras.Add(era);
+        Trials = era.Trials;
+    }
 
     /// <summary>A trial's values can be told when all trials with a lower index than this have ended.</summary>
-    public int Needs(int trial) => Math.Clamp(_learner?.Needs(trial) ?? 0, 0, trial);
+    public int Needs(int trial) => Math.Clamp(EraOf(trial).Learner?.Needs(trial) ?? 0, 0, trial);
 
-    /// <summary>Values of the searched parameters of a trial, by path, in the order of the spec. Empty for a search that learns: see <see cref="Suggest"/>.</summary>
+    /// <summary>Values of the searched parameters of a trial, by path, in the order of the spec. Empty for a search that learns: see <see cref="Suggest(int, Func{int, IReadOnlyDictionary{string, string}}, Func{int, double?})"/>.</summary>
     public IReadOnlyDictionary<string, string> ValuesOf(int trial)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(trial);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(trial, Trials);
-        return _spec.Algorithm.Name switch
+        var era = EraOf(trial);
+        var (space, seed) = (era.Space, era.Spec.Algorithm.Seed);
+        return era.Spec.Algorithm.Name switch
         {
-            AlgorithmName.Grid => GridPoint(trial),
-            AlgorithmName.Random => _space.ValuesAt([.. _space.Dimensions.Select(dimension => Uniform(_spec.Algorithm.Seed, trial, dimension.Path))]),
+            AlgorithmName.Grid => era.Grid!.At(trial - era.From),
+            AlgorithmName.Random => space.ValuesAt([.. space.Dimensions.Select(dimension => Uniform(seed, trial, dimension.Path))]),
             // The shift makes the points of a seed its own, and keeps what makes them even.
-            AlgorithmName.Sobol => _space.ValuesAt([.. _space.Dimensions.Select((dimension, d) => Sobol.At(trial, d, Bits(_spec.Algorithm.Seed, "shift", dimension.Path)))]),
+            AlgorithmName.Sobol => space.ValuesAt([.. space.Dimensions.Select((dimension, d) => Sobol.At(trial, d, Bits(seed, "shift", dimension.Path)))]),
             _ => new Dictionary<string, string>(),
         };
     }
 
-    /// <summary>Values of a trial of a search that learns.</summary>
+    /// <summary>Values of a trial of a search that learns from one objective.</summary>
     /// <param name="trial">Index.</param>
     /// <param name="valuesOf">Values of any earlier trial.</param>
     /// <param name="objectiveOf">The objective's number of an ended trial; null when it failed or has none.</param>
-    public IReadOnlyDictionary<string, string> Suggest(int trial, Func<int, IReadOnlyDictionary<string, string>> valuesOf, Func<int, double?> objectiveOf)
+    public IReadOnlyDictionary<string, string> Suggest(int trial, Func<int, IReadOnlyDictionary<string, string>> valuesOf, Func<int, double?> objectiveOf) =>
+        Suggest(trial, valuesOf, earlier => objectiveOf(earlier) is { } value ? [value] : null);
+
+    /// <summary>As the other form, with the numbers of all objectives in the order of the spec.</summary>
+    public IReadOnlyDictionary<string, string> Suggest(int trial, Func<int, IReadOnlyDictionary<string, string>> valuesOf, Func<int, IReadOnlyList<double>?> objectivesOf)
     {
-        var sign = _spec.Objective.Goal == Goal.Minimize ? 1 : -1;
-        for (var earlier = _points.Count; earlier < trial; earlier++)
-            _points.Add(_space.PointOf(valuesOf(earlier)));
-        var known = Enumerable.Range(0, Needs(trial)).Select(earlier => new Observation(_points[earlier], objectiveOf(earlier) is { } value && double.IsFinite(value) ? sign * value : double.PositiveInfinity));
-        return _space.ValuesAt(_learner!.Suggest(trial, [.. known], _points[Needs(trial)..trial]));
+        var era = EraOf(trial);
+        var needs = Needs(trial);
+        return era.Space.ValuesAt(era.Learner!.Suggest(trial, era.Observed(Enumerable.Range(0, needs), valuesOf, objectivesOf), era.Points(Enumerable.Range(needs, trial - needs), valuesOf)));
     }
 
-    private int Count()
+    /// <summary>Values of a trial that begins when certain others have a result of equal worth and others have none yet.</summary>
+    public IReadOnlyDictionary<string, string> Suggest(int trial, IReadOnlyDictionary<int, double> known, IEnumerable<int> pending, Func<int, IReadOnlyDictionary<string, string>> valuesOf)
     {
-        var name = ExperimentSpecJson.NameOf(_spec.Algorithm.Name);
-        if (_spec.Algorithm.Name != AlgorithmName.Grid)
-            return _spec.MaxTrials ?? (_space.Dimensions.Count == 0 ? 1 : throw new InvalidOperationException($"A {name} search needs maxTrials: it would never end."));
-        if (_space.Dimensions.Count == 0)
-            return 1;
-        var points = 1L;
-        foreach (var dimension in _space.Dimensions)
-            points = Math.Min(int.MaxValue, points * (dimension.Choices > 0 ? dimension.Choices : throw new InvalidOperationException($"'{dimension.Path}' is an interval, but a grid needs values.")));
-        return (int)Math.Min(points, _spec.MaxTrials ?? 100_000);
+        var era = EraOf(trial);
+        return era.Space.ValuesAt(era.Learner!.Suggest(trial, era.Observed(known.Keys.Order(), valuesOf, earlier => [known[earlier]]), era.Points(pending, valuesOf)));
     }
 
-    private Dictionary<string, string> GridPoint(int trial)
+    /// <summary>The trial whose trained parameters a trial begins with; null: the model's own.</summary>
+    public int? ParentOf(int trial, Func<int, IReadOnlyDictionary<string, string>> valuesOf, Func<int, double?> objectiveOf)
     {
-        var values = new string[_space.Dimensions.Count];
-        // The last parameter runs fastest, so it takes the lowest digit of the index.
-        for (var d = values.Length - 1; d >= 0; d--)
-        {
-            (trial, var digit) = Math.DivRem(trial, _space.Dimensions[d].Choices);
-            values[d] = _spec.Parameters[_space.Dimensions[d].Path].Values![digit];
-        }
-        return values.Select((value, d) => (_space.Dimensions[d].Path, value)).ToDictionary(pair => pair.Path, pair => pair.value);
+        var (era, needs) = (EraOf(trial), Needs(trial));
+        return era.Learner is PopulationTraining pbt && needs > 0
+            ? pbt.ParentOf(trial, era.Observed(Enumerable.Range(0, needs), valuesOf, earlier => objectiveOf(earlier) is { } value ? [value] : null))
+            : null;
     }
+
+    private SearchEra EraOf(int trial) => _eras.FindLast(era => era.From <= trial)!;
 
     // Keyed, not drawn in sequence: a trial's values do not depend on how many trials or parameters stand before it.
     private static double Uniform(int seed, int trial, string path) => (Bits(seed, trial.ToString(CultureInfo.InvariantCulture), path) >> 11) * (1.0 / (1UL << 53));
@@ -107,8 +101,12 @@ internal sealed class Search
 
 /// <summary>An ended trial as a search sees it.</summary>
 /// <param name="Point">Coordinates (<see cref="SearchSpace.PointOf"/>).</param>
-/// <param name="Loss">Smaller is better; infinite when the trial failed.</param>
-internal readonly record struct Observation(double[] Point, double Loss);
+/// <param name="Loss">Smaller is better; infinite when the trial failed. With several objectives the first one's.</param>
+internal readonly record struct Observation(double[] Point, double Loss)
+{
+    /// <summary>One for each objective.</summary>
+    public IReadOnlyList<double> Losses { get => field ?? [Loss]; init; }
+}
 
 /// <summary>A search that learns from results.</summary>
 internal interface ILearner

@@ -34,6 +34,17 @@ internal static class Sobol
         return x / (double)(1UL << Bits);
     }
 
+    /// <summary>A whole point of the sequence that is a seed's own; beyond the tables draws.</summary>
+    public static double[] Even(int seed, int point, int dimensions)
+    {
+        var shift = new SearchDraws(seed, 0);
+        return [.. Enumerable.Range(0, dimensions).Select(d =>
+        {
+            var bits = (ulong)(shift.Uniform() * ulong.MaxValue);
+            return d < MostDimensions ? At(point, d, bits) : new SearchDraws(seed, point + (d << 20)).Uniform();
+        })];
+    }
+
     private static uint[] DirectionsOf(int dimension)
     {
         var v = new uint[Bits];

@@ -3,7 +3,8 @@ namespace AdjointDpm.Grains.Experiments.Searching;
 /// <summary>Tree-structured Parzen estimator, multivariate: the candidate of the good trials' density at which it is largest beside that of the others.</summary>
 /// <remarks>
 /// Bergstra et al. 2011; kernels over all parameters at once as Falkner et al. 2018 (BOHB); bandwidths, weights and the number of good trials
-/// are those of Optuna 3.1 (<c>TPESampler(multivariate=True, constant_liar=True)</c>). Trials under way count among the others.
+/// are those of Optuna 3.1 (<c>TPESampler(multivariate=True, constant_liar=True)</c>), the first trials points of a Sobol sequence. Trials
+/// under way count among the others. Where a parameter is not searched it says nothing: kernels of such trials are wide in it.
 /// </remarks>
 internal sealed class TreeParzen(SearchSpace space, int seed, int concurrent) : ILearner
 {
@@ -18,8 +19,8 @@ internal sealed class TreeParzen(SearchSpace space, int seed, int concurrent) : 
     public double[] Suggest(int trial, IReadOnlyList<Observation> known, IReadOnlyList<double[]> pending)
     {
         var draws = new SearchDraws(seed, trial);
-        if (trial < Startup || known.Count == 0)
-            return [.. space.Dimensions.Select(_ => draws.Uniform())];
+        if (trial < Startup || !known.Any(observation => double.IsFinite(observation.Loss)))
+            return Sobol.Even(seed, trial, space.Dimensions.Count);
         // Ties go to the earlier trial, and everything stays in the order of the trials: weights depend on it.
         var ranked = Enumerable.Range(0, known.Count).Where(i => double.IsFinite(known[i].Loss)).OrderBy(i => known[i].Loss).ThenBy(i => i);
         var good = ranked.Take(Math.Min((int)Math.Ceiling(0.1 * known.Count), FullWeight)).ToHashSet();
@@ -28,13 +29,13 @@ internal sealed class TreeParzen(SearchSpace space, int seed, int concurrent) : 
         var (best, bestScore) = (Array.Empty<double>(), double.NegativeInfinity);
         for (var c = 0; c < Candidates; c++)
         {
-            var candidate = below.Draw(draws);
+            var candidate = space.Masked(below.Draw(draws));
             var score = below.Log(candidate) - above.Log(candidate);
             if (score > bestScore || best.Length == 0)
                 (best, bestScore) = (candidate, score);
         }
         // The middle of the part of [0, 1] that stands for a listed value.
-        return [.. best.Select((x, d) => space.Dimensions[d].Choices is > 0 and var n ? (x + 0.5) / n : x)];
+        return [.. best.Select((x, d) => double.IsNaN(x) ? 0.5 : space.Dimensions[d].Choices is > 0 and var n ? (x + 0.5) / n : x)];
     }
 
     /// <summary>A mixture of one kernel for each point and a wide one, all of the same bandwidth, cut off at the ends of [0, 1].</summary>
@@ -44,6 +45,7 @@ internal sealed class TreeParzen(SearchSpace space, int seed, int concurrent) : 
         private readonly double[][] _points;
         private readonly double[] _weights;
         private readonly double[] _logs;
+        private readonly double[][]? _cuts;
         private readonly double _sigma;
         private readonly double _choicePrior;
 
@@ -58,6 +60,7 @@ internal sealed class TreeParzen(SearchSpace space, int seed, int concurrent) : 
             _weights = [.. Enumerable.Range(0, n).Select(i => n < FullWeight || i >= n - FullWeight ? 1 : Ramp(i, n)), 1];
             var total = _weights.Sum();
             _logs = new double[n + 1];
+            _cuts = space.IsConditional ? [.. Enumerable.Range(0, n + 1).Select(_ => new double[dimensions])] : null;
             for (var k = 0; k <= n; k++)
             {
                 var log = Math.Log(_weights[k] / total);
@@ -68,7 +71,11 @@ internal sealed class TreeParzen(SearchSpace space, int seed, int concurrent) : 
                     var (mean, sigma) = Kernel(k, d);
                     // As in Optuna 3.1 the narrow kernels are not made higher: the wide one counts for more in the comparison, which
                     // on functions of four parameters and more comes nearer to the minimum (docs/search.md).
-                    log -= Math.Log(Gaussian.Cdf((1 - mean) / sigma) - Gaussian.Cdf(-mean / sigma));
+                    var cut = Math.Log(Gaussian.Cdf((1 - mean) / sigma) - Gaussian.Cdf(-mean / sigma));
+                    if (_cuts is null)
+                        log -= cut;
+                    else
+                        _cuts[k][d] = cut;
                 }
                 _logs[k] = log;
             }
@@ -101,6 +108,12 @@ internal sealed class TreeParzen(SearchSpace space, int seed, int concurrent) : 
                 var log = _logs[k];
                 for (var d = 0; d < x.Length; d++)
                 {
+                    if (_cuts is not null)
+                    {
+                        if (double.IsNaN(x[d]))
+                            continue;
+                        log -= _cuts[k][d];
+                    }
                     if (_space.Dimensions[d].Choices is > 0 and var choices)
                     {
                         log += Math.Log(Mass(k, d, (int)x[d], choices));
@@ -119,11 +132,11 @@ internal sealed class TreeParzen(SearchSpace space, int seed, int concurrent) : 
             return largest + Math.Log(sum);
         }
 
-        private (double Mean, double Sigma) Kernel(int k, int d) => k < _points.Length ? (_points[k][d], _sigma) : (0.5, 1);
+        private (double Mean, double Sigma) Kernel(int k, int d) => k < _points.Length && !double.IsNaN(_points[k][d]) ? (_points[k][d], _sigma) : (0.5, 1);
 
         /// <summary>Probability of a listed value: its own trial's, and a part of the wide kernel's for all.</summary>
         private double Mass(int k, int d, int choice, int choices) =>
-            k < _points.Length ? (_choicePrior + ((int)_points[k][d] == choice ? 1 : 0)) / (1 + choices * _choicePrior) : 1.0 / choices;
+            k < _points.Length && !double.IsNaN(_points[k][d]) ? (_choicePrior + ((int)_points[k][d] == choice ? 1 : 0)) / (1 + choices * _choicePrior) : 1.0 / choices;
 
         private static double Ramp(int i, int n) => n == FullWeight + 1 ? 1.0 / n : 1.0 / n + (1 - 1.0 / n) * i / (n - FullWeight - 1);
     }

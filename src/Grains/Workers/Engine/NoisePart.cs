@@ -34,9 +34,17 @@ internal sealed class NoisePart : TrainedPart
 
     public override bool ChangesModel => false;
 
-    /// <summary>x_T of some samples of a shard, as they are now or as they began, in the current dispose scope.</summary>
-    public Tensor Of(int shard, int from, int count, bool start = false) =>
-        (start ? _start : _noise).narrow(0, (long)shard * _spec.Training.SamplesPerShard + from, count).to(_dtype, _device);
+    /// <summary>x_T of some samples of a shard, as they are now, in the current dispose scope.</summary>
+    public Tensor Of(int shard, int from, int count) =>
+        _noise.narrow(0, (long)shard * _spec.Training.SamplesPerShard + from, count).to(_dtype, _device);
+
+    /// <summary>Random signs, -1 or 1, one for each value of x_T of some samples of a shard, in the current dispose scope.</summary>
+    public Tensor Signs(int shard, int from, int count)
+    {
+        // No step of a sampler draws with this number, nor do the starts in the box.
+        var key = new NoiseKey((ulong)_spec.Training.Seed, 0, (ushort)shard) with { Draw = ushort.MaxValue - 1 };
+        return CounterNoise.Normal(key, [_spec.Training.SamplesPerShard, .. _noise.shape[1..]]).narrow(0, from, count).sign().to(_dtype, _device);
+    }
 
     /// <summary>x_T of the noises themselves, that is of the first of each noise's starts.</summary>
     public Tensor Centre(int shard, int from, int count)

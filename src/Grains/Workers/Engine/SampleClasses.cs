@@ -5,6 +5,9 @@ namespace AdjointDpm.Grains.Workers.Engine;
 /// <summary>Which classes samples are asked to show.</summary>
 internal static class SampleClasses
 {
+    /// <summary>Whether a loss asks a classifier for classes.</summary>
+    public static bool IsSeenBy(LossSpec loss) => loss.Name is LossName.CrossEntropy or LossName.LogProbability or LossName.Margin;
+
     /// <param name="spec">Spec.</param>
     /// <param name="embeddings">Rows of the model's class table; null for a model without classes.</param>
     /// <param name="classesOf">Number of classes of a classifier folder.</param>
@@ -20,7 +23,7 @@ internal static class SampleClasses
         if (spec.Sample.Classes is { Count: > 0 } chosen)
             return chosen.All(c => c >= 0 && c < rows) ? [.. chosen] : throw new InvalidDataException($"sample.classes holds {chosen.First(c => c < 0 || c >= rows)}, but the model's classes are 0 to {rows - 1}.");
         var count = spec.Sample.Guidance == 1 ? rows : rows - 1;
-        foreach (var judge in spec.Losses.Where(loss => loss.Name is LossName.CrossEntropy or LossName.LogProbability or LossName.Margin).Select(loss => loss.Classifier).Append(spec.HeldOut?.Classifier))
+        foreach (var judge in spec.Losses.Where(IsSeenBy).Select(loss => loss.Classifier).Append(spec.HeldOut?.Classifier))
             if (judge is not null)
                 count = Math.Min(count, classesOf(judge));
         return [.. Enumerable.Range(0, count)];

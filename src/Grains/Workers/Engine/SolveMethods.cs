@@ -31,6 +31,7 @@ internal static class SolveMethods
         GradientName.StoreAll => GradientMethod.StoreAll,
         GradientName.Continuous => GradientMethod.Continuous(),
         GradientName.Checkpointed => GradientMethod.Checkpointed(gradient.Slots!.Value),
+        GradientName.Offloaded => GradientMethod.Offloaded,
         GradientName.Truncated => GradientMethod.Truncated(gradient.Last!.Value),
         GradientName.LowVariance => GradientMethod.LowVariance(gradient.Noisings ?? 2),
         GradientName.Reversible => GradientMethod.Reversible,

@@ -136,13 +136,10 @@ internal sealed class TextModel : SampledModel
 
     private (int Height, int Width) Size()
     {
-        var (r, known) = (_model.Autoencoder.Config.Reduction, Unet.Config.SampleSize?.Values);
-        var height = _sample.Height ?? r * (known?[0] ?? throw Unknown());
-        var width = _sample.Width ?? r * (known?[^1] ?? throw Unknown());
+        var r = _model.Autoencoder.Config.Reduction;
+        var (height, width) = StableDiffusionConfig.Of(_model).SizeOr(_sample.Height, _sample.Width, "Set sample.height and sample.width.");
         return height % r == 0 && width % r == 0 ? (height, width)
             : throw new InvalidDataException($"sample.height and sample.width are {height} and {width}; this model draws multiples of {r} pixels.");
-
-        ModelConfigException Unknown() => new($"'{_folder.Path}' does not say its sample_size. Set sample.height and sample.width.");
     }
 
     /// <summary>Each prompt alone, so that its bits do not depend on what it is drawn together with; kept.</summary>
