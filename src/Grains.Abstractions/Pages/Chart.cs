@@ -104,7 +104,7 @@ internal static class Chart
     {
         const double Names = 150, Bar = 22, Head = 26;
         var (height, most) = (Head + rows.Count * Bar + 30, rows.Count == 0 ? 1 : Math.Max(1e-9, rows.Max(row => row.Parts.Sum())));
-        double At(double value) => Names + value / most * (Width - Names - Right - 40);
+        double At(double value) => Names + value / most * (Width - Names - Right - 72);
         var legend = parts.Select((part, i) => new object[]
         {
             new XElement("rect", new XAttribute("class", $"part{i}"), new XAttribute("x", N(Names + i * 95)), new XAttribute("y", "4"), new XAttribute("width", "12"), new XAttribute("height", "12")),
@@ -188,6 +188,9 @@ internal static class Chart
             (least, most) = (least - (most - least) * 0.03, most + (most - least) * 0.03);
             var step = Math.Pow(10, Math.Floor(Math.Log10((most - least) / 4)));
             step *= (most - least) / step > 20 ? 5 : (most - least) / step > 8 ? 2 : 1;
+            // There is no step 1.5.
+            if (values.All(double.IsInteger))
+                step = Math.Max(1, step);
             var first = Math.Ceiling(least / step - 1e-9);
             return new Axis(value => (value - least) / (most - least),
                 [.. Enumerable.Range(0, (int)Math.Floor(most / step + 1e-9) - (int)first + 1).Select(i => (first + i) * step).Select(mark => ((mark - least) / (most - least), Label(Math.Abs(mark) < step / 1e6 ? 0 : mark)))]);

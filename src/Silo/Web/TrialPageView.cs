@@ -37,7 +37,7 @@ internal static class TrialPageView
                 .. trial.Parameters.Select(parameter => (parameter.Key, (object?)parameter.Value)),
                 ("time", trial.StartedAt is { } start ? ended && trial.EndedAt is { } end ? Words.Span(end - start) : Words.Span(TimeSpan.FromMinutes(Math.Floor((time.GetUtcNow() - start).TotalMinutes))) + " so far" : null),
                 ("shards reissued", trial.ShardsReissued > 0 ? trial.ShardsReissued : null),
-                ("gradient", trial.Proof is { } proof ? proof.Passed ? $"proven to {Words.Error(proof.RelativeError)}" : "NOT proven" : null),
+                ("gradient", trial.Proof is { } proof ? proof.Passed ? $"proven, error {Words.Error(proof.RelativeError)}" : "NOT proven" : null),
                 ("begun with", trial.BegunWith is { } origin ? $"the parameters of trial {origin}" : null),
             ]),
         trial.Reason is { Length: > 0 } reason ? new XElement("p", WebPage.Class("reason"), reason) : "",
@@ -53,7 +53,7 @@ internal static class TrialPageView
         // The loss first, then its parts and rewards; the gradient's norm has a place of its own.
         var names = taken.SelectMany(step => step.Metrics.Keys).Distinct().Where(name => name != "gradientNorm").OrderBy(name => name != "loss").ThenBy(name => name, StringComparer.Ordinal).ToList();
         // A loss of one part is that part.
-        names.RemoveAll(name => name != "loss" && taken.All(step => step.Metrics.GetValueOrDefault(name, double.NaN).Equals(step.Metrics.GetValueOrDefault("loss"))));
+        names.RemoveAll(name => name != "loss" && taken.All(step => Math.Abs(step.Metrics.GetValueOrDefault(name, double.NaN) - step.Metrics.GetValueOrDefault("loss")) <= 1e-6 * Math.Abs(step.Metrics.GetValueOrDefault("loss"))));
         names.AddRange(heldOut.SelectMany(step => step.Profile!.HeldOut!.Keys).Distinct().Except(names).Order(StringComparer.Ordinal));
         return new XElement("div", WebPage.Class("charts"), names.Take(MostMetrics).Select(name => new XElement("figure",
             Chart.Lines($"{name} by step", "step", [new ChartLine(name, Points(taken, name), Best: true)],
@@ -78,7 +78,7 @@ internal static class TrialPageView
                     Chart.Heat("Norm of the gradient at each point of the way from noise to sample, by step", "step",
                         [.. Chart.Thin(mapped, MostColumns).Select(step => (step.Step.ToString(CultureInfo.InvariantCulture), step.Profile!.AdjointNorms!))],
                         [.. Enumerable.Range(0, points).Select(point => point == 0 ? "noise" : point == points - 1 ? "sample" : string.Create(CultureInfo.InvariantCulture, $"{point}"))]),
-                    new XElement("figcaption", "Norm of ∂L/∂x at each denoising step, from noise at the top to the sample: darker is larger. Where it is pale the loss is not decided."))),
+                    new XElement("figcaption", "Norm of ∂L/∂x at each denoising step, from noise at the top to the sample: the fuller the colour, the larger. Where it is pale the loss is not decided."))),
         ];
     }
 
