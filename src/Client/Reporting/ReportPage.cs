@@ -98,9 +98,9 @@ internal static class ReportPage
             return [new XElement("p", "There are no pictures: no trial that succeeded has before.png and after.png in its folder.")];
         content.Insert(0, new XElement("p", $"Equal noise before and after, with fixed seeds: the first samples of each class, not chosen.{(left > 0 ? $" {Words.Count(left, "further trial")} that succeeded {(left == 1 ? "is" : "are")} left out to keep the page small." : "")}{(without > 0 ? $" {Words.Count(without, "trial")} left no pictures." : "")}"));
         return [.. content];
-
-        static XElement Picture(string title, byte[] png) => new("img", new XAttribute("alt", title), new XAttribute("title", title), new XAttribute("src", "data:image/png;base64," + Convert.ToBase64String(png)));
     }
+
+    private static XElement Picture(string title, byte[] png) => new("img", new XAttribute("alt", title), new XAttribute("title", title), new XAttribute("src", "data:image/png;base64," + Convert.ToBase64String(png)));
 
     private static object[] Curves(RecordedExperiment experiment)
     {
@@ -169,6 +169,7 @@ internal static class ReportPage
         var content = new List<object> { shown.Count > 12 ? new XElement("details", new XElement("summary", $"{Words.Count(trials.Count, "trial")}, best first"), table) : table };
         if (trials.Count > shown.Count)
             content.Add(new XElement("p", new XAttribute("class", "note"), $"{trials.Count - shown.Count} further trials are in report.json."));
+        content.AddRange(Fronts(experiment));
         var valued = trials.Where(trial => experiment.ObjectiveOf(trial) is not null && paths.All(trial.Parameters.ContainsKey)).ToList();
         if (valued.Count < 2 || paths.Count == 0)
             return [.. content];
@@ -182,6 +183,24 @@ internal static class ReportPage
         content.Add(new XElement("div", new XAttribute("class", "charts"), paths.Select((path, i) => Chart.Dots($"{metric} by {path}", path, [.. valued.Take(MostRows).Select(trial => new ChartDot($"Trial {trial.Index}: {Parameters(trial)}", Place(trial, path, axes[i].Words), experiment.ObjectiveOf(trial)!.Value, trial.Index == experiment.Best?.Index))], axes[i].Words))));
         content.Add(new XElement("p", new XAttribute("class", "note"), "Each dot is a trial; the other parameters differ as well, so this is a marginal view, not an effect."));
         return [.. content];
+    }
+
+    /// <summary>With several objectives: every other one by the first, and the trials that no other is better than in all.</summary>
+    private static IEnumerable<XElement> Fronts(RecordedExperiment experiment)
+    {
+        var (objectives, front) = (experiment.Objectives, (experiment.Report.Front ?? []).ToHashSet());
+        var trials = experiment.Report.Trials.Where(trial => trial.State == RunState.Succeeded && objectives.All(metric => double.IsFinite(trial.Metrics.GetValueOrDefault(metric, double.NaN)))).ToList();
+        if (objectives.Count < 2 || trials.Count == 0)
+            yield break;
+        yield return new XElement("h3", "Pareto front");
+        // Those of the front are never left out.
+        var shown = trials.OrderByDescending(trial => front.Contains(trial.Index)).Take(MostRows).ToList();
+        yield return new XElement("div", new XAttribute("class", "charts"), objectives.Skip(1).Select(other => Chart.Front(objectives[0], other,
+            [.. shown.Select(trial => new ChartDot($"Trial {trial.Index}: {Parameters(trial)}; {string.Join(", ", objectives.Select(metric => $"{metric} {Words.Number(trial.Metrics[metric])}"))}", trial.Metrics[objectives[0]], trial.Metrics[other], front.Contains(trial.Index)))],
+            connected: objectives.Count == 2)));
+        yield return Html.Table(["trial of the front", .. objectives], shown.Where(trial => front.Contains(trial.Index)).OrderBy(trial => trial.Metrics[objectives[0]]).Take(20)
+            .Select(trial => (object?[])[$"{trial.Index}: {Parameters(trial)}", .. objectives.Select(metric => Words.Number(trial.Metrics[metric]))]));
+        yield return new XElement("p", new XAttribute("class", "note"), $"Coloured: the {Words.Count(front.Count, "trial")} that no other trial is better than in all objectives. Which of them to take is not for a number to say.");
     }
 
     private static object[] Reproduction(ReportedExperiment experiment)
@@ -250,10 +269,32 @@ internal static class ReportPage
                 Row("got worse", experiment => string.Join(", ", experiment.Verdict.GotWorse.Select(change => change.Name))),
                 Row("parameters of the best", experiment => Hash(experiment.Recorded.Best?.ParametersSha256)),
             ]),
+            Overlay(experiments),
             new XElement("h2", "What their specs differ in"),
             differing.Count == 0 ? new XElement("p", "Nothing.") : Html.Table(["", .. experiments.Select(experiment => experiment.Recorded.Id)], differing.Select(path => (object[])[path, .. specs.Select(spec => spec.GetValueOrDefault(path, "–"))])));
 
         object[] Row(string name, Func<ReportedExperiment, string> value) => [name, .. experiments.Select(value)];
+    }
+
+    /// <summary>The best trial of each in one chart, and their samples beside each other.</summary>
+    private static object?[] Overlay(IReadOnlyList<ReportedExperiment> experiments)
+    {
+        var best = experiments.Where(experiment => experiment.Recorded.Best is { LossHistory.Count: > 0 }).Take(MostLines).ToList();
+        var after = experiments.Select(experiment => (experiment.Recorded.Id, Bytes: experiment.Recorded.Best is { } trial ? experiment.Recorded.Bytes(trial.Index, "after.png") : null)).Where(picture => picture.Bytes is { Length: < MostPictureBytes / MostPictures }).Take(MostPictures).ToList();
+        return
+        [
+            best.Count < 2 ? null : new object[]
+            {
+                new XElement("h2", "Training loss of the best trials"),
+                Chart.Lines("Training loss of the best trial of each experiment", "step", [.. best.Select((experiment, i) => new ChartLine($"{experiment.Recorded.Id}, trial {experiment.Recorded.Best!.Index}", Thinned(experiment.Recorded.Best!.LossHistory), Best: i == 0))], []),
+                new XElement("p", new XAttribute("class", "note"), $"Coloured: {best[0].Recorded.Id}. Losses are comparable where the specs below name the same losses and weights."),
+            },
+            after.Count < 2 ? null : new object[]
+            {
+                new XElement("h2", "Samples of the best trials"),
+                new XElement("div", new XAttribute("class", "charts"), after.Select(picture => new XElement("figure", new XElement("figcaption", picture.Id), new XElement("div", new XAttribute("class", "pair"), Picture($"After training, {picture.Id}", picture.Bytes!))))),
+            },
+        ];
     }
 
     /// <summary>Every value of a JSON tree with its path.</summary>
