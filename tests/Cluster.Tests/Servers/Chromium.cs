@@ -20,9 +20,9 @@ internal sealed class Chromium : IAsyncDisposable
             variables[name] = value;
         if (packages.Root is { } root)
         {
-            // Fonts are looked for where the machine would have them.
+            // Fonts are the machine's, or were unpacked too.
             var fonts = Path.Combine(Path.GetDirectoryName(root)!, "fonts.conf");
-            await File.WriteAllTextAsync(fonts, $"<?xml version=\"1.0\"?><!DOCTYPE fontconfig SYSTEM \"urn:fontconfig:fonts.dtd\"><fontconfig><dir>{root}/usr/share/fonts</dir><cachedir>{Path.GetDirectoryName(root)}/fonts</cachedir></fontconfig>", TestContext.Current.CancellationToken);
+            await File.WriteAllTextAsync(fonts, $"<?xml version=\"1.0\"?><!DOCTYPE fontconfig SYSTEM \"urn:fontconfig:fonts.dtd\"><fontconfig><dir>/usr/share/fonts</dir><dir>{root}/usr/share/fonts</dir><cachedir>{Path.GetDirectoryName(root)}/fonts</cachedir></fontconfig>", TestContext.Current.CancellationToken);
             variables["FONTCONFIG_FILE"] = fonts;
         }
         var playwright = await Playwright.CreateAsync();

@@ -61,7 +61,7 @@ internal sealed class DebianPackages
     /// <summary>What a program needs to find its libraries.</summary>
     public Dictionary<string, string> Variables => _root is null
         ? []
-        : new Dictionary<string, string> { ["LD_LIBRARY_PATH"] = string.Join(':', Directory.GetDirectories(Path.Combine(_root, "usr", "lib"), "*-linux-gnu*")) };
+        : new Dictionary<string, string> { ["LD_LIBRARY_PATH"] = string.Join(':', Directory.GetDirectories(Path.Combine(_root, "usr", "lib"), "*-linux-gnu*").SelectMany(folder => Directory.GetDirectories(folder).Prepend(folder))) };
 
     public static string[] AsNobody { get; } = ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
 
