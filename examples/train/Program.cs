@@ -79,7 +79,8 @@ var shape = new Command("shape-reference", "Draws the reference picture of the r
 shape.SetAction(p => Picture.Write(p.GetValue(picture)!, Shapes.Orange()));
 
 var label = new Option<long>("--label") { Description = "Class of the target.", DefaultValueFactory = _ => 8 };
-var target = new Command("inversion-target", "Draws the target picture of the inversion example.") { picture, model, label, seed };
-target.SetAction(p => InversionTarget.Write(p.GetValue(picture)!, p.GetValue(model)!, p.GetValue(label), (ulong)p.GetValue(seed)));
+var effect = new Option<string>("--effect") { Description = "What is done to the digit.", DefaultValueFactory = _ => "none" }.AcceptOnlyFromAmong([.. InversionTarget.Effects.Keys]);
+var target = new Command("inversion-target", "Draws the target picture of an inversion example.") { picture, model, label, seed, effect };
+target.SetAction(p => InversionTarget.Write(p.GetValue(picture)!, p.GetValue(model)!, p.GetValue(label), (ulong)p.GetValue(seed), p.GetValue(effect)!));
 
 return new RootCommand("Trains the models in examples/models.") { source, classifier, dpm, evaluate, reference, text, shape, target }.Parse(args).Invoke();
