@@ -7,6 +7,7 @@ using AdjointDpm.Silo;
 using AdjointDpm.Silo.Postgres;
 using AdjointDpm.Silo.S3;
 using AdjointDpm.Silo.Tools;
+using AdjointDpm.Silo.Web;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http.Features;
@@ -43,6 +44,7 @@ try
 
     await using var app = builder.Build();
     app.MapEndpoints();
+    app.MapWeb();
     if (native.Note is { } note)
         LogNative(app.Logger, note);
     await app.StartAsync();
