@@ -24,10 +24,16 @@ internal sealed class RealCluster : IAsyncDisposable
 
     public IReadOnlyList<SiloProcess> Silos => _silos;
 
+    /// <summary>What the client shows a secured cluster.</summary>
+    public (string? TlsFolder, string? TokenFile) Credentials { get; init; }
+
     /// <summary>Starts silos, each with these settings besides its own.</summary>
-    public static async Task<RealCluster> StartAsync(int silos, params string[] settings)
+    public static Task<RealCluster> StartAsync(int silos, params string[] settings) => StartAsync(silos, default, settings);
+
+    /// <summary>Starts silos, and shows them these credentials.</summary>
+    public static async Task<RealCluster> StartAsync(int silos, (string? TlsFolder, string? TokenFile) credentials, params string[] settings)
     {
-        var cluster = new RealCluster(Directory.CreateTempSubdirectory("adjointdpm-cluster-").FullName, settings);
+        var cluster = new RealCluster(Directory.CreateTempSubdirectory("adjointdpm-cluster-").FullName, settings) { Credentials = credentials };
         await cluster.AddAsync([.. Enumerable.Range(0, silos).Select(i => $"silo-{i}")]);
         return cluster;
     }
@@ -55,9 +61,9 @@ internal sealed class RealCluster : IAsyncDisposable
         {
             var builder = Host.CreateApplicationBuilder();
             builder.Logging.ClearProviders();
-            builder.UseOrleansClient(client => _ = _settings.Length == 0
+            builder.UseOrleansClient(client => (_settings.Length == 0
                 ? client.UseAdjointDpmDataFolder(Folder)
-                : client.UseAdjointDpmGateways([.. _silos.Select(silo => new IPEndPoint(IPAddress.Loopback, silo.Ready.GatewayPort))]));
+                : client.UseAdjointDpmGateways([.. _silos.Select(silo => new IPEndPoint(IPAddress.Loopback, silo.Ready.GatewayPort))])).UseAdjointDpmCredentials(Credentials.TlsFolder, Credentials.TokenFile));
             _client = builder.Build();
             await _client.StartAsync(TestContext.Current.CancellationToken);
         }
