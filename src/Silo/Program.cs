@@ -40,12 +40,13 @@ try
     builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(silo.ListenAddress, silo.HttpPort, port => port.UseSecurity()));
     builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromSeconds(60));
     builder.Services.AddPrometheusMetrics();
-    builder.AddSecurity(security);
+    builder.AddSecurity(security, silo);
     builder.AddSilo(silo, cluster, workers, bucket is null ? null : (bucket, new BucketOptions(artifacts.StagingFolder, TimeSpan.FromSeconds(artifacts.RetrySeconds))));
     if (silo.ParentProcessId is { } parent)
         builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<ParentWatch>(services, parent));
 
     await using var app = builder.Build();
+    app.UseSecurity();
     app.MapEndpoints();
     if (native.Note is { } note)
         LogNative(app.Logger, note);

@@ -7,6 +7,10 @@ namespace AdjointDpm.Grains.Security;
 internal static class ClusterCertificates
 {
     private const string AuthorityKeyFile = "ca.key";
+
+    /// <summary>Secret that silos know calls of each other by; the same for all silos.</summary>
+    public const string ClusterKeyFile = "cluster.key";
+
     private static readonly TimeSpan AuthorityLife = TimeSpan.FromDays(3650);
 
     /// <summary>Fills <c>authority</c>, <c>silo</c> and <c>client</c> below a folder; an authority that is there is used again.</summary>
@@ -30,6 +34,9 @@ internal static class ClusterCertificates
             Write(written, place, TlsFolder.KeyFile, key, secret: true);
             Write(written, place, TlsFolder.CertificateFile, certificate, secret: false);
         }
+        var clusterKey = Path.Combine(folder, TlsFolder.Silo, ClusterKeyFile);
+        if (!File.Exists(clusterKey))
+            Write(written, Path.Combine(folder, TlsFolder.Silo), ClusterKeyFile, Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(32)), secret: true);
         return written;
     }
 
@@ -62,19 +69,10 @@ internal static class ClusterCertificates
         return (certificate.ExportCertificatePem(), key.ExportPkcs8PrivateKeyPem());
     }
 
-    /// <summary>Writes beside the old file and then in its place, so that nobody reads half of it; a secret for the owner alone.</summary>
     private static void Write(List<string> written, string folder, string name, string text, bool secret)
     {
-        Directory.CreateDirectory(folder);
         var path = Path.Combine(folder, name);
-        var temporary = path + ".new";
-        File.Delete(temporary);
-        var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
-        if (secret && !OperatingSystem.IsWindows())
-            options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
-        using (var file = new StreamWriter(temporary, options))
-            file.Write(text + "\n");
-        File.Move(temporary, path, overwrite: true);
+        SecretFile.Write(path, text + "\n", secret);
         written.Add(path);
     }
 }

@@ -57,5 +57,18 @@ internal static class Greeting
         sentence.CopyTo(message, LengthBytes);
         await stream.WriteAsync(message, cancellationToken);
         await stream.FlushAsync(cancellationToken);
+        if (refusal is null)
+            return;
+        // Ending the connection with bytes unread could take the sentence with it, so the client ends it, or time does.
+        using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        patience.CancelAfter(TimeSpan.FromSeconds(2));
+        var rest = new byte[1024];
+        for (var read = 0; read < MostTokenBytes;)
+        {
+            var got = await stream.ReadAsync(rest, patience.Token);
+            if (got == 0)
+                return;
+            read += got;
+        }
     }
 }

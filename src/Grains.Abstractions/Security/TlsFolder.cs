@@ -10,7 +10,7 @@ namespace AdjointDpm.Grains.Security;
 /// The authority is the cluster's own: whoever holds a certificate of it is believed to be what the certificate's organizational unit
 /// says (<see cref="Silo"/> or <see cref="Client"/>), at whatever address. A public authority must not stand in <c>ca.crt</c>.
 /// </remarks>
-internal sealed partial class TlsFolder
+internal sealed class TlsFolder
 {
     public const string AuthorityFile = "ca.crt";
     public const string CertificateFile = "tls.crt";
@@ -24,23 +24,15 @@ internal sealed partial class TlsFolder
 
     private const string OrganizationalUnit = "2.5.4.11";
 
-    /// <summary>Files are looked at again after this time at the earliest.</summary>
-    private static readonly TimeSpan LookAgain = TimeSpan.FromSeconds(2);
-
     private readonly string _folder;
     private readonly bool _needsOwn;
     private readonly TimeProvider _time;
-    private readonly ILogger _logger;
-    private readonly Lock _gate = new();
-    private Loaded _loaded;
-    private string _seen;
-    private long _looked;
+    private readonly Reloaded<Loaded> _loaded;
 
     private TlsFolder(string folder, bool needsOwn, TimeProvider time, ILogger logger)
     {
-        (_folder, _needsOwn, _time, _logger) = (folder, needsOwn, time, logger);
-        (_loaded, _seen) = Load();
-        _looked = time.GetTimestamp();
+        (_folder, _needsOwn, _time) = (folder, needsOwn, time);
+        _loaded = new([.. new[] { AuthorityFile, CertificateFile, KeyFile }.Select(name => Path.Combine(folder, name))], Load, time, logger);
     }
 
     /// <summary>Reads the folder.</summary>
@@ -52,14 +44,14 @@ internal sealed partial class TlsFolder
     public static TlsFolder Open(string folder, bool needsOwn, TimeProvider time, ILogger logger) => new(Path.GetFullPath(folder), needsOwn, time, logger);
 
     /// <summary>Own certificate with the intermediate ones; null when this process shows none.</summary>
-    public SslStreamCertificateContext? Own => Current().Own;
+    public SslStreamCertificateContext? Own => _loaded.Value.Own;
 
     /// <summary>Why a certificate is refused; null when it is one of the cluster's, in force, and of one of these roles.</summary>
     public string? Refusal(X509Certificate? shown, params ReadOnlySpan<string> roles)
     {
         if (shown is null)
             return "it showed no certificate";
-        var loaded = Current();
+        var loaded = _loaded.Value;
         var certificate = shown as X509Certificate2 ?? X509CertificateLoader.LoadCertificate(shown.GetRawCertData());
         using var chain = new X509Chain();
         chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
@@ -117,48 +109,11 @@ internal sealed partial class TlsFolder
         return false;
     }
 
-    private Loaded Current()
+    private Loaded Load()
     {
-        lock (_gate)
-        {
-            if (_time.GetElapsedTime(_looked) < LookAgain)
-                return _loaded;
-            _looked = _time.GetTimestamp();
-            try
-            {
-                var seen = Fingerprint();
-                if (seen == _seen)
-                    return _loaded;
-                // What cannot be read is said once for the same contents: half of a change, or a mistake.
-                _seen = seen;
-                (_loaded, _seen) = Load();
-                LogReloaded(_logger, _folder);
-            }
-            catch (Exception e) when (e is InvalidDataException or IOException or UnauthorizedAccessException)
-            {
-                LogNotReloaded(_logger, _folder, e.Message);
-            }
-            return _loaded;
-        }
-    }
-
-    private string Fingerprint()
-    {
-        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        foreach (var name in (ReadOnlySpan<string>)[AuthorityFile, CertificateFile, KeyFile])
-        {
-            var path = Path.Combine(_folder, name);
-            hash.AppendData(File.Exists(path) ? SHA256.HashData(File.ReadAllBytes(path)) : [0]);
-        }
-        return Convert.ToHexString(hash.GetHashAndReset());
-    }
-
-    private (Loaded Loaded, string Seen) Load()
-    {
-        var seen = Fingerprint();
         var authorities = Certificates(AuthorityFile);
         if (!_needsOwn && !File.Exists(Path.Combine(_folder, CertificateFile)))
-            return (new Loaded(authorities, [], null), seen);
+            return new Loaded(authorities, [], null);
         var chain = Certificates(CertificateFile);
         X509Certificate2 own;
         try
@@ -170,7 +125,7 @@ internal sealed partial class TlsFolder
             throw new InvalidDataException($"'{Path.Combine(_folder, KeyFile)}' is not the private key of {CertificateFile} beside it: {e.Message}", e);
         }
         chain.RemoveAt(0);
-        return (new Loaded(authorities, chain, SslStreamCertificateContext.Create(own, chain, offline: true)), seen);
+        return new Loaded(authorities, chain, SslStreamCertificateContext.Create(own, chain, offline: true));
     }
 
     private X509Certificate2Collection Certificates(string name)
@@ -200,10 +155,4 @@ internal sealed partial class TlsFolder
     }
 
     private sealed record Loaded(X509Certificate2Collection Authorities, X509Certificate2Collection Intermediates, SslStreamCertificateContext? Own);
-
-    [LoggerMessage(Level = LogLevel.Information, Message = "The certificates in {Folder} have changed; new connections use the new ones.")]
-    private static partial void LogReloaded(ILogger logger, string folder);
-
-    [LoggerMessage(Level = LogLevel.Warning, Message = "The certificates in {Folder} have changed but cannot be used, and the old ones stay in force: {Reason}")]
-    private static partial void LogNotReloaded(ILogger logger, string folder, string reason);
 }
