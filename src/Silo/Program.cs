@@ -37,7 +37,11 @@ try
 
     // Standard output holds the ready line and nothing else.
     builder.Logging.AddConsole(console => console.LogToStandardErrorThreshold = LogLevel.Trace);
-    builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(silo.ListenAddress, silo.HttpPort, port => port.UseSecurity()));
+    builder.WebHost.ConfigureKestrel(kestrel =>
+    {
+        kestrel.AddServerHeader = false;
+        kestrel.Listen(silo.ListenAddress, silo.HttpPort, port => port.UseSecurity());
+    });
     builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromSeconds(60));
     builder.Services.AddPrometheusMetrics();
     builder.AddSecurity(security, silo);

@@ -46,6 +46,24 @@ internal sealed class RealCluster : IAsyncDisposable
             await ForgetClientAsync();
     }
 
+    /// <summary>Ends a silo as an orchestrator does, and starts it again under its name and ports.</summary>
+    /// <returns>How long it took to end.</returns>
+    public async Task<TimeSpan> RestartAsync(string name)
+    {
+        var silo = _silos.Single(silo => silo.Name == name);
+        var began = TimeProvider.System.GetTimestamp();
+        Assert.Equal(0, await silo.TerminateAsync());
+        var took = TimeProvider.System.GetElapsedTime(began);
+        _silos.Remove(silo);
+        await silo.DisposeAsync();
+        _silos.Add(await SiloProcess.StartAsync(name, Folder, silo.Ready, _settings));
+        return took;
+    }
+
+    /// <summary>Adds silos of another build.</summary>
+    public async Task AddOfAsync(string program, params string[] names) =>
+        _silos.AddRange(await Task.WhenAll(names.Select(name => SiloProcess.StartAsync(program, name, Folder, null, _settings))));
+
     public async Task KillAsync(string name)
     {
         var silo = _silos.Single(silo => silo.Name == name);
