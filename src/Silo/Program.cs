@@ -6,6 +6,7 @@ using AdjointDpm.Native;
 using AdjointDpm.Silo;
 using AdjointDpm.Silo.Postgres;
 using AdjointDpm.Silo.S3;
+using AdjointDpm.Silo.Security;
 using AdjointDpm.Silo.Tools;
 using AdjointDpm.Silo.Web;
 using Microsoft.AspNetCore.Hosting.Server;
@@ -24,6 +25,8 @@ try
     var cluster = builder.Configuration.Read<ClusterHostOptions>(ClusterHostOptions.Section);
     var workers = builder.Configuration.Read<WorkerOptions>(WorkerOptions.Section);
     var artifacts = builder.Configuration.Read<ArtifactsHostOptions>(ArtifactsHostOptions.Section);
+    var security = builder.Configuration.Read<SecurityHostOptions>(SecurityHostOptions.Section);
+    security.Demand(silo.ListenAddress);
     if (cluster.Provider == ClusterProvider.Postgres)
         await PostgresSchema.EnsureAsync(cluster.PostgresConnection!, CancellationToken.None);
     using var bucket = artifacts.Bucket is null ? null : await S3Bucket.OpenAsync(artifacts, TimeProvider.System, CancellationToken.None);
@@ -35,14 +38,20 @@ try
 
     // Standard output holds the ready line and nothing else.
     builder.Logging.AddConsole(console => console.LogToStandardErrorThreshold = LogLevel.Trace);
-    builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(silo.ListenAddress, silo.HttpPort));
+    builder.WebHost.ConfigureKestrel(kestrel =>
+    {
+        kestrel.AddServerHeader = false;
+        kestrel.Listen(silo.ListenAddress, silo.HttpPort, port => port.UseSecurity());
+    });
     builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromSeconds(60));
     builder.Services.AddPrometheusMetrics();
+    builder.AddSecurity(security, silo);
     builder.AddSilo(silo, cluster, workers, bucket is null ? null : (bucket, new BucketOptions(artifacts.StagingFolder, TimeSpan.FromSeconds(artifacts.RetrySeconds))));
     if (silo.ParentProcessId is { } parent)
         builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<ParentWatch>(services, parent));
 
     await using var app = builder.Build();
+    app.UseSecurity();
     app.MapEndpoints();
     app.MapWeb();
     if (native.Note is { } note)
@@ -57,7 +66,7 @@ try
     await app.WaitForShutdownAsync();
     return 0;
 }
-catch (Exception e) when (e is ValidationException or NativeLoadException or IOException or UnauthorizedAccessException)
+catch (Exception e) when (e is ValidationException or NativeLoadException or InvalidDataException or IOException or UnauthorizedAccessException)
 {
     await Console.Error.WriteLineAsync(e.Message);
     return 1;

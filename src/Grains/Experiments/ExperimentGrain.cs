@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Security;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Trials;
 using Microsoft.Extensions.Logging;
@@ -10,7 +11,7 @@ namespace AdjointDpm.Grains.Experiments;
 
 /// <summary>Where an <see cref="ExperimentRun"/> lives in a silo.</summary>
 [Reentrant]
-internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGrain, IDisposable
+internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGrain, IIncomingGrainCallFilter, IDisposable
 {
     private readonly ExperimentRun _run;
 
@@ -27,6 +28,12 @@ internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGr
     public override Task OnActivateAsync(CancellationToken cancellationToken) => _run.ActivateAsync();
 
     public void Dispose() => _run.Dispose();
+
+    public Task Invoke(IIncomingGrainCallContext context)
+    {
+        _run.Demand(Caller.Current);
+        return context.Invoke();
+    }
 
     public Task<SubmitReceipt> SubmitAsync(ExperimentSubmission submission, CancellationToken cancellationToken = default) => _run.SubmitAsync(submission);
 

@@ -4,6 +4,7 @@ using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments.Searching;
 using AdjointDpm.Grains.Experiments.Stopping;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Security;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Trials;
@@ -36,6 +37,7 @@ internal sealed partial class ExperimentRun(
     private ExperimentJournal? _journal;
     private IDisposable? _pump;
     private bool _ending;
+    private bool _submitting;
     private bool _listed;
 
     private ExperimentState State => storage.State;
@@ -94,15 +96,32 @@ internal sealed partial class ExperimentRun(
             // Of a kind that travels to clients.
             throw new ArgumentException(e.Message);
         }
-        (State.Submission, State.State, State.Epoch, State.SubmittedAt) = (submission, RunState.Running, 1, time.GetUtcNow());
+        var caller = Caller.Current;
+        // One at a time: what waits for the directory below must not be met by a second submission.
+        if (_submitting)
+            throw new ArgumentException($"Experiment '{Id}' is being submitted by another client. Try again.");
+        _submitting = true;
+        var reserved = false;
         try
         {
+            if (caller is { Project: not Caller.AllProjects })
+            {
+                await ReserveAsync(caller.Project, submission.Name, ExperimentSpecJson.Deserialize(submission.SpecJson).MaxConcurrentTrials);
+                reserved = true;
+            }
+            (State.Submission, State.State, State.Epoch, State.SubmittedAt, State.Project) = (submission, RunState.Running, 1, time.GetUtcNow(), caller?.Project);
             await WriteAsync();
         }
         catch
         {
             State.Submission = null;
+            if (reserved)
+                await Room.ForgetAsync(Id);
             throw;
+        }
+        finally
+        {
+            _submitting = false;
         }
         await LoadAsync();
         LogSubmitted(logger, Id, _trials!.Count);
@@ -112,6 +131,20 @@ internal sealed partial class ExperimentRun(
         await ListAsync();
         return new SubmitReceipt(Id, Existed: false, _trials.Count);
     }
+
+    /// <summary>Other projects' experiments are not there for a user.</summary>
+    /// <exception cref="UnauthorizedAccessException">This one is another project's.</exception>
+    public void Demand(Caller? caller)
+    {
+        if (caller is not null && State.Submission is not null && !caller.Sees(State.Project))
+            throw new UnauthorizedAccessException($"Project {caller.Project} has no experiment '{Id}'.");
+    }
+
+    private IExperimentRoomGrain Room => activation.Grains.GetGrain<IExperimentRoomGrain>(IExperimentDirectoryGrain.Key);
+
+    /// <summary>Takes of the project's quota what this experiment needs, or throws.</summary>
+    private Task ReserveAsync(string project, string name, int concurrent) =>
+        Room.ReserveAsync(new ExperimentSummary { Id = Id, Name = name, State = RunState.Running, Trials = 0, TrialsEnded = 0, SubmittedAt = time.GetUtcNow(), Project = project, Concurrent = concurrent });
 
     public ExperimentSnapshot? Snapshot() => _trials is null
         ? null
@@ -439,6 +472,8 @@ internal sealed partial class ExperimentRun(
         TrialsEnded = _trials.Ended,
         SubmittedAt = State.SubmittedAt,
         EndedAt = State.EndedAt,
+        Project = State.Project,
+        Concurrent = _spec?.MaxConcurrentTrials,
     };
 
     private static string Describe(IReadOnlyDictionary<string, string> values) =>

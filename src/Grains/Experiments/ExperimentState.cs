@@ -5,6 +5,9 @@ internal sealed class ExperimentState
 {
     public ExperimentSubmission? Submission { get; set; }
 
+    /// <summary>Project of the user who submitted it; null in a cluster without users.</summary>
+    public string? Project { get; set; }
+
     public RunState State { get; set; }
 
     public string? Reason { get; set; }
