@@ -32,11 +32,9 @@ try
     silo.GatewayPort = FreePort.Or(silo.GatewayPort, silo.ListenAddress);
     silo.TensorPort = FreePort.Or(silo.TensorPort, silo.ListenAddress);
 
-    // Standard output holds the ready line and nothing else.
-    builder.Logging.AddConsole(console => console.LogToStandardErrorThreshold = LogLevel.Trace);
+    builder.AddTelemetry(builder.Configuration.Read<TelemetryHostOptions>(TelemetryHostOptions.Section), silo.Name);
     builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(silo.ListenAddress, silo.HttpPort));
     builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromSeconds(60));
-    builder.Services.AddPrometheusMetrics();
     builder.AddSilo(silo, cluster, workers, bucket is null ? null : (bucket, new BucketOptions(artifacts.StagingFolder, TimeSpan.FromSeconds(artifacts.RetrySeconds))));
     if (silo.ParentProcessId is { } parent)
         builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<ParentWatch>(services, parent));
