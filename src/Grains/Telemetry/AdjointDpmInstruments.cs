@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics.Metrics;
 using AdjointDpm.Grains.Audit;
+using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Trials;
 using AdjointDpm.Grains.Workers;
 
@@ -74,6 +75,25 @@ internal sealed class AdjointDpmInstruments : IDisposable
         ]);
         ObserveExperiments();
         ObserveTrials();
+    }
+
+    /// <summary>Tells every counter's zero: from nothing to one Prometheus sees no increase, and the first event of a kind is the one to hear of.</summary>
+    public void Zero()
+    {
+        foreach (var counter in new[] { _steps, _vjps, _reissues, _expirations, _nonFinite, _recoveries, _gradientBytes, _gradientRawBytes, _streamedBytes })
+            counter.Add(0);
+        Each(_samples, "work", Enum.GetValues<WorkKind>().Select(KindOf).Distinct());
+        Each(_nfe, "phase", ["forward", "backward"]);
+        Each(_shards, "outcome", [.. Enum.GetNames<ContributionOutcome>(), "failed", "lost"]);
+        Each(_workFailures, "reason", ["memory", "permanent", "transient"]);
+        Each(_trialsEnded, "outcome", [nameof(RunState.Succeeded), nameof(RunState.Failed), nameof(RunState.Cancelled), nameof(RunState.Stopped)]);
+        Each(_trialRetries, "reason", Enum.GetNames<TrialRetry>());
+
+        static void Each(Counter<long> counter, string label, IEnumerable<string> values)
+        {
+            foreach (var value in values)
+                counter.Add(0, Label(label, value.ToLowerInvariant()));
+        }
     }
 
     public void WorkFinished(WorkKind kind, WorkStatistics statistics)

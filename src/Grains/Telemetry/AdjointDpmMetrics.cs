@@ -7,23 +7,22 @@ namespace AdjointDpm.Grains.Telemetry;
 internal static class AdjointDpmMetrics
 {
     private const string Gpu = "GPUs whose driver's libnvidia-ml.so.1 can be loaded";
-    private const string Events = "silos on which it has happened";
 
     public static readonly MetricDescription Steps = Counter("adjointdpm.steps", null, "Optimiser steps committed.");
     public static readonly MetricDescription Samples = Counter("adjointdpm.samples", null, "Samples drawn by workers, by work.", "work");
     public static readonly MetricDescription Nfe = Counter("adjointdpm.nfe", null, "Evaluations of the network, by phase.", "phase");
     public static readonly MetricDescription Vjps = Counter("adjointdpm.vjps", null, "Vector-Jacobian products of the network.");
     public static readonly MetricDescription Shards = Counter("adjointdpm.shards", null, "Contributions of shards as their coordinators saw them: accepted, duplicate, stale, mismatch, failed or lost.", "outcome");
-    public static readonly MetricDescription Reissues = Counter("adjointdpm.shard.reissues", null, "Shards given to another attempt.") with { EmptyWithout = Events };
-    public static readonly MetricDescription Expirations = Counter("adjointdpm.lease.expirations", null, "Leases that were not renewed in time.") with { EmptyWithout = Events };
-    public static readonly MetricDescription WorkFailures = Counter("adjointdpm.work.failures", null, "Pieces of work that failed on this silo's workers: permanent, transient or memory.", "reason") with { EmptyWithout = Events };
-    public static readonly MetricDescription NonFinite = Counter("adjointdpm.nonfinite", null, "Samples, losses or gradients that were not finite, and ended their trial.") with { EmptyWithout = Events };
+    public static readonly MetricDescription Reissues = Counter("adjointdpm.shard.reissues", null, "Shards given to another attempt.");
+    public static readonly MetricDescription Expirations = Counter("adjointdpm.lease.expirations", null, "Leases that were not renewed in time.");
+    public static readonly MetricDescription WorkFailures = Counter("adjointdpm.work.failures", null, "Pieces of work that failed on this silo's workers: permanent, transient or memory.", "reason");
+    public static readonly MetricDescription NonFinite = Counter("adjointdpm.nonfinite", null, "Samples, losses or gradients that were not finite, and ended their trial.");
     public static readonly MetricDescription TrialsEnded = Counter("adjointdpm.trials", null, "Trials that ended, by outcome.", "outcome");
-    public static readonly MetricDescription TrialRetries = Counter("adjointdpm.trial.retries", null, "Trials that began something anew: after an error, for want of memory, after a lost range of parameters, or because somebody asked.", "reason") with { EmptyWithout = Events };
-    public static readonly MetricDescription Recoveries = Counter("adjointdpm.coordinator.recoveries", null, "Coordinators that went on from a committed step.") with { EmptyWithout = Events };
+    public static readonly MetricDescription TrialRetries = Counter("adjointdpm.trial.retries", null, "Trials that began something anew: after an error, for want of memory, after a lost range of parameters, or because somebody asked.", "reason");
+    public static readonly MetricDescription Recoveries = Counter("adjointdpm.coordinator.recoveries", null, "Coordinators that went on from a committed step.");
     public static readonly MetricDescription Gradient = Counter("adjointdpm.gradient", "By", "Bytes of gradients received by coordinators and by owners of ranges.");
     public static readonly MetricDescription GradientRaw = Counter("adjointdpm.gradient.raw", "By", "Bytes that the same gradients have without encoding.");
-    public static readonly MetricDescription TensorStream = Counter("adjointdpm.tensor.stream", "By", "Bytes of tensors received over connections beside the messages.") with { EmptyWithout = "silos that received tensors of at least Workers:TensorStreamBytes" };
+    public static readonly MetricDescription TensorStream = Counter("adjointdpm.tensor.stream", "By", "Bytes of tensors received over connections beside the messages.");
     public static readonly MetricDescription StepDuration = Histogram("adjointdpm.step.duration", "Duration of a step, by phase: shards, reduce, optimize, commit.", "phase");
     public static readonly MetricDescription ShardDuration = Histogram("adjointdpm.shard.duration", "Duration of a shard on its worker, by phase (fetch, queue, forward, loss, backward, total) and work.", "phase", "work");
     public static readonly MetricDescription SuggestDuration = Histogram("adjointdpm.suggest.duration", "How long a search took to name a trial's values, by algorithm.", "algorithm");

@@ -12,26 +12,32 @@ internal sealed class SiloInstruments : IHostedService, IDisposable
 {
     private readonly Meter _meter;
     private readonly IGpus? _gpus;
+    private readonly Action _begin;
 
     public SiloInstruments(IMeterFactory meters, AdjointDpmInstruments instruments, WorkerOptions options, WorkerInventory inventory, ILocalSiloDetails silo, SiloFolders folders)
-        : this(meters, folders.Data, Nvml.TryOpen(), () => [.. options.EffectiveDevices.Select(device => $"{silo.Name}/{device}").Select(worker => (instruments.IsBusy(worker), inventory.IsCordoned(worker)))])
+        : this(meters, folders.Data, Nvml.TryOpen(), instruments.Zero, () => [.. options.EffectiveDevices.Select(device => $"{silo.Name}/{device}").Select(worker => (instruments.IsBusy(worker), inventory.IsCordoned(worker)))])
     {
     }
 
-    internal SiloInstruments(IMeterFactory meters, string dataFolder, IGpus? gpus, Func<IReadOnlyList<(bool Busy, bool Cordoned)>> workers)
+    internal SiloInstruments(IMeterFactory meters, string dataFolder, IGpus? gpus, Action begin, Func<IReadOnlyList<(bool Busy, bool Cordoned)>> workers)
     {
-        (_meter, _gpus) = (meters.Create(AdjointDpmInstruments.MeterName), gpus);
+        (_meter, _gpus, _begin) = (meters.Create(AdjointDpmInstruments.MeterName), gpus, begin);
         var version = typeof(SiloInstruments).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "unknown";
         AdjointDpmMetrics.Build.Observe(_meter, () => [new(1, Label("version", version))]);
         AdjointDpmMetrics.Workers.Observe(_meter, () => WorkersOf(workers()));
         AdjointDpmMetrics.LiveTensors.Observe(_meter, () => [new(torch.Tensor.TotalCount)]);
-        AdjointDpmMetrics.HostMemory.Observe(_meter, () => HostMemory.Read() is { } memory ? [new(memory.Used, Label("state", "used")), new(memory.Total, Label("state", "total"))] : []);
+        AdjointDpmMetrics.HostMemory.Observe(_meter, () => MemoryReading.Read() is { } memory ? [new(memory.Used, Label("state", "used")), new(memory.Total, Label("state", "total"))] : []);
         AdjointDpmMetrics.Disk.Observe(_meter, () => DiskOf(dataFolder));
         if (_gpus is not null)
             ObserveGpus(_gpus);
     }
 
-    public Task StartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+    public Task StartAsync(CancellationToken cancellationToken)
+    {
+        // Exporters listen from here on.
+        _begin();
+        return Task.CompletedTask;
+    }
 
     public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 

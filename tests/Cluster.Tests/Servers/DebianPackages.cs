@@ -45,13 +45,24 @@ internal sealed class DebianPackages
     public Process Start(string program, bool unprivileged, params string[] arguments)
     {
         var start = new ProcessStartInfo { RedirectStandardOutput = true, RedirectStandardError = true };
-        if (_root is not null)
+        if (_root is not null && Directory.Exists(Path.Combine(_root, "usr", "lib")))
             start.Environment["LD_LIBRARY_PATH"] = string.Join(':', Directory.GetDirectories(Path.Combine(_root, "usr", "lib"), "*-linux-gnu*"));
         string[] command = [.. unprivileged && Environment.IsPrivilegedProcess ? AsNobody : [], PathOf(program), .. arguments];
         start.FileName = command[0];
         foreach (var argument in command[1..])
             start.ArgumentList.Add(argument);
         return Process.Start(start)!;
+    }
+
+    /// <summary>Runs a program to its end, which must be a success.</summary>
+    /// <returns>What it printed.</returns>
+    public async Task<string> RunAsync(string program, params string[] arguments)
+    {
+        using var process = Start(program, unprivileged: false, arguments);
+        var (said, error) = (process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken), process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken));
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+        Assert.True(process.ExitCode == 0, $"{program} {string.Join(' ', arguments)} ended with code {process.ExitCode}:\n{await said}\n{await error}");
+        return await said;
     }
 
     public static string[] AsNobody { get; } = ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];

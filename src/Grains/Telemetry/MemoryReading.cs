@@ -3,16 +3,16 @@ using System.Globalization;
 namespace AdjointDpm.Grains.Telemetry;
 
 /// <summary>Memory of the machine, or of the container where that has a limit of its own.</summary>
-internal readonly record struct HostMemory(long Used, long Total)
+internal readonly record struct MemoryReading(long Used, long Total)
 {
     private const string Group = "/sys/fs/cgroup";
 
     /// <summary>Null on a system that does not tell.</summary>
-    public static HostMemory? Read() => Read("/proc/meminfo", Group);
+    public static MemoryReading? Read() => Read("/proc/meminfo", Group);
 
     /// <param name="meminfo">File with the machine's memory.</param>
     /// <param name="group">Folder of the process' control group, version 2.</param>
-    internal static HostMemory? Read(string meminfo, string group)
+    internal static MemoryReading? Read(string meminfo, string group)
     {
         try
         {
