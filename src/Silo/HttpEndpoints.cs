@@ -1,25 +1,23 @@
 using System.Text;
+using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Telemetry;
+using Microsoft.Net.Http.Headers;
 
 namespace AdjointDpm.Silo;
 
 /// <summary>Metrics and health over HTTP.</summary>
 internal static class HttpEndpoints
 {
-    public const string Metrics = "/metrics";
-    public const string Live = "/health/live";
-    public const string Ready = "/health/ready";
-
     public static void MapEndpoints(this WebApplication app)
     {
-        app.MapPrometheusScrapingEndpoint(Metrics).Add(endpoint =>
+        app.MapPrometheusScrapingEndpoint(AdjointDpmCluster.MetricsPath).Add(endpoint =>
         {
             var scrape = endpoint.RequestDelegate!;
             endpoint.RequestDelegate = context => WithLiveGaugesAsync(context, scrape);
         });
         // Answers as long as the process does: no grain calls, no storage, or a slow cluster would be restarted to death.
-        app.MapGet(Live, () => Results.Text("live\n"));
-        app.MapGet(Ready, (ISiloStatusOracle oracle, IHostApplicationLifetime lifetime) =>
+        app.MapGet(AdjointDpmCluster.LivePath, () => Results.Text("live\n"));
+        app.MapGet(AdjointDpmCluster.ReadyPath, (ISiloStatusOracle oracle, IHostApplicationLifetime lifetime) =>
             oracle.CurrentStatus == SiloStatus.Active && !lifetime.ApplicationStopping.IsCancellationRequested
                 ? Results.Text("ready\n")
                 : Results.Text($"not ready: {oracle.CurrentStatus}\n", statusCode: StatusCodes.Status503ServiceUnavailable));
@@ -31,6 +29,8 @@ internal static class HttpEndpoints
         var body = context.Response.Body;
         using var buffer = new MemoryStream();
         context.Response.Body = buffer;
+        // What follows could not be appended to compressed bytes; and a silo's processor is scarcer than the network.
+        context.Request.Headers.Remove(HeaderNames.AcceptEncoding);
         try
         {
             await scrape(context);

@@ -33,6 +33,9 @@ public sealed partial class ScrapeTests
 
         // Until the last scrape has seen the end, and the slowest rule what came before it.
         await RealCluster.RetryAsync(async () => Assert.Empty(await prometheus.RangeAsync($"{AdjointDpmMetrics.TrialStep.PrometheusName} or absent(nothing) * 0", TimeProvider.System.GetUtcNow()) is { } live ? live.Where(series => series!["metric"]!["trial"] is not null) : []));
+        var targets = (await prometheus.AskAsync("/api/v1/targets"))["activeTargets"]!.AsArray();
+        Assert.All(targets, target => Assert.Equal("", (string?)target!["lastError"]));
+        Assert.Empty((await prometheus.RangeAsync("up == 0", from)).Select(series => series!.ToJsonString()));
         var empty = new List<string>();
         foreach (var (place, query) in Boards.All.SelectMany(board => board.Panels.SelectMany(panel => panel.Queries.Select(query => ($"{board.Title}: {panel.Title}", query)))))
             if (query.EmptyWithout is null && (await prometheus.RangeAsync(Filled(query.Expression), from)).Count == 0)
