@@ -36,15 +36,13 @@ try
     silo.GatewayPort = FreePort.Or(silo.GatewayPort, silo.ListenAddress);
     silo.TensorPort = FreePort.Or(silo.TensorPort, silo.ListenAddress);
 
-    // Standard output holds the ready line and nothing else.
-    builder.Logging.AddConsole(console => console.LogToStandardErrorThreshold = LogLevel.Trace);
+    builder.AddTelemetry(builder.Configuration.Read<TelemetryHostOptions>(TelemetryHostOptions.Section), silo.Name);
     builder.WebHost.ConfigureKestrel(kestrel =>
     {
         kestrel.AddServerHeader = false;
         kestrel.Listen(silo.ListenAddress, silo.HttpPort, port => port.UseSecurity());
     });
     builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromSeconds(60));
-    builder.Services.AddPrometheusMetrics();
     builder.AddSecurity(security, silo);
     builder.AddSilo(silo, cluster, workers, bucket is null ? null : (bucket, new BucketOptions(artifacts.StagingFolder, TimeSpan.FromSeconds(artifacts.RetrySeconds))));
     if (silo.ParentProcessId is { } parent)

@@ -57,6 +57,8 @@ public static class AdjointDpmClientBuilderExtensions
         });
         // A gateway that hangs is left within seconds instead of minutes.
         client.Configure<GatewayOptions>(options => options.GatewayListRefreshPeriod = TimeSpan.FromSeconds(2));
+        // A program that is traced sees its experiments within its own trace.
+        client.AddActivityPropagation();
         client.Configure<ClientMessagingOptions>(options => options.ResponseTimeout = AdjointDpmCluster.ResponseTimeout);
         return client;
     }

@@ -3,6 +3,7 @@ using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Security;
 using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Trials;
 using Microsoft.Extensions.Logging;
 using Orleans.Concurrency;
@@ -22,8 +23,9 @@ internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGr
         IDisk disk,
         IArtifacts artifacts,
         TimeProvider time,
+        AdjointDpmInstruments instruments,
         ILogger<ExperimentGrain> logger) =>
-        _run = new ExperimentRun(new GrainActivation(this, grains), storage, folders, disk, artifacts, time, logger);
+        _run = new ExperimentRun(new GrainActivation(this, grains), storage, folders, disk, artifacts, time, instruments, logger);
 
     public override Task OnActivateAsync(CancellationToken cancellationToken) => _run.ActivateAsync();
 

@@ -7,6 +7,7 @@ using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Security;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Trials;
 using Microsoft.Extensions.Logging;
 using Orleans.Storage;
@@ -22,6 +23,7 @@ internal sealed partial class ExperimentRun(
     IDisk disk,
     IArtifacts artifacts,
     TimeProvider time,
+    AdjointDpmInstruments instruments,
     ILogger logger) : IDisposable
 {
     private readonly SemaphoreSlim _writing = new(1);
@@ -36,6 +38,11 @@ internal sealed partial class ExperimentRun(
     private TrialTable? _trials;
     private ExperimentJournal? _journal;
     private IDisposable? _pump;
+    private LiveExperiment? _live;
+
+    /// <summary>When a place last became free; null when that was under a former activation.</summary>
+    private DateTimeOffset? _freed;
+
     private bool _ending;
     private bool _submitting;
     private bool _listed;
@@ -72,6 +79,7 @@ internal sealed partial class ExperimentRun(
 
     public void Dispose()
     {
+        _live?.Dispose();
         _writing.Dispose();
     }
 
@@ -102,6 +110,7 @@ internal sealed partial class ExperimentRun(
             throw new ArgumentException($"Experiment '{Id}' is being submitted by another client. Try again.");
         _submitting = true;
         var reserved = false;
+        using var span = Traces.Start("submit")?.SetTag("adjointdpm.experiment", Id);
         try
         {
             if (caller is { Project: not Caller.AllProjects })
@@ -109,7 +118,7 @@ internal sealed partial class ExperimentRun(
                 await ReserveAsync(caller.Project, submission.Name, ExperimentSpecJson.Deserialize(submission.SpecJson).MaxConcurrentTrials);
                 reserved = true;
             }
-            (State.Submission, State.State, State.Epoch, State.SubmittedAt, State.Project) = (submission, RunState.Running, 1, time.GetUtcNow(), caller?.Project);
+            (State.Submission, State.State, State.Epoch, State.SubmittedAt, State.Project, State.Trace) = (submission, RunState.Running, 1, time.GetUtcNow(), caller?.Project, span?.Id);
             await WriteAsync();
         }
         catch
@@ -123,6 +132,7 @@ internal sealed partial class ExperimentRun(
         {
             _submitting = false;
         }
+        _freed = State.SubmittedAt;
         await LoadAsync();
         LogSubmitted(logger, Id, _trials!.Count);
         // Before anything else can fail: what is accepted must run, also when nobody submits it again.
@@ -238,6 +248,7 @@ internal sealed partial class ExperimentRun(
         {
             Emit(EventKind.TrialEnded, Ending(report.Snapshot), trial, report.Snapshot.Step, report.Snapshot.Metrics, report.Snapshot, report.Totals, durable: true);
             // Those that run already are awake; the pump asks after them now and then.
+            _freed = time.GetUtcNow();
             await AdvanceAsync(wakeAll: false);
         }
         return known;
@@ -270,11 +281,21 @@ internal sealed partial class ExperimentRun(
         _trialSpec = SpecOverrides.Apply(State.Submission.SpecJson, []);
     }
 
-    private void StartPump() =>
+    private void StartPump()
+    {
+        _live ??= instruments.ExperimentLives(Id);
         _pump ??= activation.Every(TimeSpan.Zero, TimeSpan.FromSeconds(2), PumpAsync);
+    }
 
     /// <summary>Makes what should be true true: running trials awake, free places filled, the end written. Safe to call at any time.</summary>
-    private Task PumpAsync() => AdvanceAsync(wakeAll: true);
+    private async Task PumpAsync()
+    {
+        await AdvanceAsync(wakeAll: true);
+        Show();
+    }
+
+    /// <summary>Where it stands, for whoever watches the metrics.</summary>
+    private void Show() => _live?.Show(new LiveExperimentValues(_trials!.Counts, _trials.Evaluations, _spec!.Ranked()[0].Metric, _trials.Best() is { } best ? _trials.ObjectiveOf(best) : null));
 
     private async Task AdvanceAsync(bool wakeAll)
     {
@@ -319,6 +340,8 @@ internal sealed partial class ExperimentRun(
                 Attempt = _trials.AttemptOf(trial),
                 Origin = OriginOf(trial),
                 KeepLast = _spec!.Algorithm.Name == AlgorithmName.Pbt,
+                Trace = State.Trace,
+                Since = _freed,
             });
             if (IsHalted || State.CancelledTrials.Contains(trial))
                 await grain.CancelAsync();
@@ -358,7 +381,8 @@ internal sealed partial class ExperimentRun(
                 throw;
             }
             _pump?.Dispose();
-            _pump = null;
+            _live?.Dispose();
+            (_pump, _live) = (null, null);
             EmitEnd();
             LogEnded(logger, Id, state, reason ?? "");
             await PutSummaryAsync();

@@ -30,5 +30,8 @@ internal sealed class ExperimentState
 
     public DateTimeOffset SubmittedAt { get; set; }
 
+    /// <summary>Span of the submission, as W3C writes it; null when nobody traced it.</summary>
+    public string? Trace { get; set; }
+
     public DateTimeOffset? EndedAt { get; set; }
 }

@@ -21,6 +21,9 @@ public static class AdjointDpmSiloBuilderExtensions
     /// <summary>Meter of everything that AdjointDpm counts.</summary>
     public const string MeterName = AdjointDpmInstruments.MeterName;
 
+    /// <summary>Source of AdjointDpm's spans.</summary>
+    public const string TraceSourceName = Traces.SourceName;
+
     /// <summary>Name of the grain storage that a provider must be registered under.</summary>
     public const string StateStorage = StorageNames.State;
 
@@ -50,6 +53,8 @@ public static class AdjointDpmSiloBuilderExtensions
         services.AddSingleton<TensorTransfer>();
         services.AddSingleton<IDevices, DeviceExecutors>();
         services.AddSingleton<AdjointDpmInstruments>();
+        services.AddSingleton<LiveGauges>();
+        services.AddHostedService<SiloInstruments>();
         services.AddSingleton<WorkerInventory>();
         services.AddSingleton<IWorkerInventory>(provider => provider.GetRequiredService<WorkerInventory>());
         services.AddHostedService<CordonWatch>();
