@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Globalization;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Json;
 using AdjointDpm.Grains.Experiments;
@@ -34,7 +33,7 @@ internal static class ControlCommands
     {
         var command = new Command(name, description);
         var id = trials
-            ? new Argument<string>("ID") { Description = "Id of the experiment, its name, or the beginning of either when that is clear; for one trial ID/TRIAL, such as lr-sweep-1a2b3c4d/3.", HelpName = "ID[/TRIAL]" }
+            ? TrialName.Argument()
             : SharedOptions.ExperimentId();
         command.Arguments.Add(id);
         if (set is not null) command.Options.Add(set);
@@ -43,7 +42,7 @@ internal static class ControlCommands
         command.Options.Add(json);
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var (text, trial) = trials ? Parse(parsed.GetRequiredValue(id)) : (parsed.GetRequiredValue(id), null);
+            var (text, trial) = trials ? TrialName.Parse(parsed.GetRequiredValue(id)) : (parsed.GetRequiredValue(id), null);
             var settings = set is null ? [] : parsed.GetRequiredValue(set).Select(SpecFile.Setting).ToList();
             var (cluster, where) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
@@ -60,14 +59,5 @@ internal static class ControlCommands
             }
         });
         return command;
-    }
-
-    private static (string Id, int? Trial) Parse(string text)
-    {
-        var slash = text.LastIndexOf('/');
-        if (slash < 0) return (text, null);
-        return int.TryParse(text[(slash + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out var trial) && slash > 0
-            ? (text[..slash], trial)
-            : throw new CommandFailure(ExitCodes.Invalid, $"'{text}' names no trial.", "Write ID/TRIAL, such as lr-sweep-1a2b3c4d/3; trials are counted from 0.");
     }
 }

@@ -15,15 +15,17 @@ internal static class ListCommand
         var json = SharedOptions.Json();
         command.Options.Add(limit);
         command.Options.Add(json);
+        var form = Listing.Option();
+        command.Options.Add(form);
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var (cluster, _) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {
                 var experiments = await cluster.ListAsync(0, parsed.GetValue(limit), cancellationToken);
-                if (parsed.GetValue(json)) context.Terminal.WriteRaw(ClientJson.Text(new ExperimentsDocument([.. experiments.Select(ExperimentLine.Of)])));
-                else if (experiments.Count == 0) context.Terminal.Note("No experiments yet. Start one with 'adpm submit FILE'.");
-                else context.Terminal.Write(ExperimentView.List(experiments, context.Time));
+                if (parsed.GetValue(json) || parsed.GetValue(form) == ListFormat.Json) context.Terminal.WriteRaw(ClientJson.Text(new ExperimentsDocument([.. experiments.Select(ExperimentLine.Of)])));
+                else if (experiments.Count == 0 && parsed.GetValue(form) is ListFormat.Table or ListFormat.Wide) context.Terminal.Note("No experiments yet. Start one with 'adpm submit FILE'.");
+                else Listing.Write(context.Terminal, parsed.GetValue(form), experiments, ExperimentView.Columns(context.Time), experiment => experiment.Id);
                 return ExitCodes.Ok;
             }
         });

@@ -12,8 +12,8 @@ internal static class ShowCommand
 {
     public static Command Create(ClientContext context)
     {
-        var command = new Command("show", "Show an experiment and its trials.");
-        var id = SharedOptions.ExperimentId();
+        var command = new Command("show", "Show an experiment and its trials, or one trial with its curves and pictures.");
+        var id = TrialName.Argument();
         command.Arguments.Add(id);
         var target = new TargetOptions(command);
         var skip = new Option<int>("--skip") { Description = "Show trials from this index on.", HelpName = "n" }.Within(0);
@@ -24,10 +24,20 @@ internal static class ShowCommand
         command.Options.Add(json);
         command.SetAction(async (parsed, cancellationToken) =>
         {
+            var (text, trial) = TrialName.Parse(parsed.GetRequiredValue(id));
             var (cluster, _) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {
-                var experiment = await ExperimentLookup.FindAsync(cluster, parsed.GetRequiredValue(id), cancellationToken);
+                var experiment = await ExperimentLookup.FindAsync(cluster, text, cancellationToken);
+                if (trial is { } index)
+                {
+                    if (await cluster.GetTrialsAsync(experiment.Summary.Id, index, 1, cancellationToken) is not [var one])
+                        throw new CommandFailure(ExitCodes.Failed, $"'{experiment.Summary.Id}' has no trial {index}.", "List them with 'adpm trials ID'.");
+                    if (parsed.GetValue(json)) context.Terminal.WriteRaw(ClientJson.Text(new TrialsDocument(experiment.Summary.Id, 1, [TrialDocument.Of(one)])));
+                    else TrialView.Show(context, experiment, one, await cluster.GetStepsAsync(experiment.Summary.Id, index, cancellationToken));
+                    return ExitCodes.Ok;
+                }
+
                 if (parsed.GetValue(limit) is not null || parsed.GetValue(skip) > 0)
                     experiment = experiment with { Trials = await PageAsync(cluster, experiment.Summary.Id, parsed.GetValue(skip), parsed.GetValue(limit) ?? int.MaxValue, cancellationToken) };
                 if (parsed.GetValue(json))

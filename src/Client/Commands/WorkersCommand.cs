@@ -18,15 +18,18 @@ internal static class WorkersCommand
         var command = new Command("workers", "List the cluster's workers, one for each device of each silo, and what they do; cordon and drain them for maintenance.");
         var (target, json) = (new TargetOptions(command), SharedOptions.Json());
         command.Options.Add(json);
+        var form = Listing.Option();
+        command.Options.Add(form);
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var (cluster, _) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {
                 var workers = await cluster.ListWorkersAsync(cancellationToken);
-                if (parsed.GetValue(json)) context.Terminal.WriteRaw(ClientJson.Text(new WorkersDocument(workers)));
+                if (parsed.GetValue(json) || parsed.GetValue(form) == ListFormat.Json) context.Terminal.WriteRaw(ClientJson.Text(new WorkersDocument(workers)));
                 else if (workers.Count == 0) context.Terminal.Note("The cluster has no workers. Every silo brings one for each of its devices: start a silo, or look again when it has joined.");
-                else WorkersView.List(context.Terminal, workers, context.Time.LocalTimeZone);
+                else if (parsed.GetValue(form) == ListFormat.Table) WorkersView.List(context.Terminal, workers, context.Time.LocalTimeZone);
+                else Listing.Write(context.Terminal, parsed.GetValue(form), workers, WorkersView.Columns(context.Time.LocalTimeZone), worker => worker.Name);
                 return ExitCodes.Ok;
             }
         });

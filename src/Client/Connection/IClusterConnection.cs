@@ -13,6 +13,14 @@ internal interface IClusterConnection : IAsyncDisposable
 
     Task<IReadOnlyList<TrialSnapshot>> GetTrialsAsync(string id, int skip, int take, CancellationToken cancellationToken);
 
+    /// <summary>Trials that meet conditions; null when there is no such experiment. Throws <see cref="ArgumentException"/> when the query is none.</summary>
+    Task<TrialPage?> FindTrialsAsync(string id, TrialQuery query, CancellationToken cancellationToken);
+
+    Task<IReadOnlyList<TrialStep>> GetStepsAsync(string id, int trial, CancellationToken cancellationToken);
+
+    /// <summary>Events, the newest first.</summary>
+    Task<IReadOnlyList<ExperimentEvent>> GetEventsAsync(string id, int? trial, int skip, int take, CancellationToken cancellationToken);
+
     /// <summary>Asks something of an experiment. Throws <see cref="ArgumentException"/> with what to do when that cannot be.</summary>
     Task<ControlReceipt> ControlAsync(string id, ExperimentControl control, CancellationToken cancellationToken);
 

@@ -69,6 +69,15 @@ internal sealed class OrleansConnection : IClusterConnection
     public Task<IReadOnlyList<TrialSnapshot>> GetTrialsAsync(string id, int skip, int take, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetTrialsAsync(skip, take, cancellationToken));
 
+    public Task<TrialPage?> FindTrialsAsync(string id, TrialQuery query, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).FindTrialsAsync(query, cancellationToken));
+
+    public Task<IReadOnlyList<TrialStep>> GetStepsAsync(string id, int trial, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetStepsAsync(trial, cancellationToken));
+
+    public Task<IReadOnlyList<ExperimentEvent>> GetEventsAsync(string id, int? trial, int skip, int take, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetEventsAsync(trial, skip, take, cancellationToken));
+
     public Task<ControlReceipt> ControlAsync(string id, ExperimentControl control, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentGrain>(id).ControlAsync(control, cancellationToken));
 

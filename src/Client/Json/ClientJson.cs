@@ -47,4 +47,6 @@ internal static class ClientJson
 [JsonSerializable(typeof(RewardsDocument))]
 [JsonSerializable(typeof(ModelsDocument))]
 [JsonSerializable(typeof(WorkersDocument))]
+[JsonSerializable(typeof(TrialsDocument))]
+[JsonSerializable(typeof(DiffDocument))]
 internal sealed partial class ClientJsonContext : JsonSerializerContext;

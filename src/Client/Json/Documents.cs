@@ -40,6 +40,22 @@ internal sealed record TrialDocument(
         t.Index, t.State, t.Reason, t.Parameters, t.Step, t.Steps, t.Phase, t.Metrics, t.LossHistory, t.ParametersSha256, t.StartedAt, t.EndedAt, t.ArtifactFolder, t.ShardsReissued, t.Proof);
 }
 
+internal sealed record TrialsDocument(string Experiment, int Matched, IReadOnlyList<TrialDocument> Trials)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/trials/v1";
+}
+
+internal sealed record DiffDocument(string A, string B, bool SameParameters, IReadOnlyList<DifferenceDocument> Spec, IReadOnlyList<MetricDifferenceDocument> Metrics)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/diff/v1";
+}
+
+internal sealed record DifferenceDocument(string Path, string A, string B);
+
+internal sealed record MetricDifferenceDocument(string Name, double? A, double? B);
+
 internal sealed record ReceiptDocument(string Id, bool Existed, int Trials, string SpecSha256)
 {
     [JsonPropertyOrder(-1)]

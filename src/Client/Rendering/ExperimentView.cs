@@ -1,3 +1,4 @@
+using System.Globalization;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
 using Spectre.Console;
@@ -25,24 +26,17 @@ internal static class ExperimentView
             terminal.Line($"[yellow]![/] A worker ran out of memory in trial {trial.Index}: from step {trial.LeanFrom} on its gradients were computed one sample at a time");
     }
 
-    /// <summary>Experiments, one a row.</summary>
-    public static Table List(IReadOnlyList<ExperimentSummary> experiments, TimeProvider time)
-    {
-        var table = TrialTable.Plain();
-        TrialTable.Add(table, "ID", "NAME", "STATE", "TRIALS", "SUBMITTED", "TIME");
-        foreach (var experiment in experiments)
-        {
-            table.AddRow(
-                new Markup(Markup.Escape(experiment.Id)),
-                new Markup(Markup.Escape(experiment.Name)),
-                new Markup(Words.StateMarkup(experiment.State)),
-                new Markup($"{experiment.TrialsEnded}/{experiment.Trials}"),
-                new Markup(Words.Time(experiment.SubmittedAt, time.LocalTimeZone)),
-                new Markup(Words.Span((experiment.EndedAt ?? time.GetUtcNow()) - experiment.SubmittedAt)));
-        }
-
-        return table;
-    }
+    /// <summary>Columns of a list of experiments.</summary>
+    public static IReadOnlyList<ListColumn<ExperimentSummary>> Columns(TimeProvider time) =>
+    [
+        new("ID", experiment => experiment.Id),
+        new("NAME", experiment => experiment.Name),
+        new("STATE", experiment => Words.State(experiment.State), experiment => Words.StateMarkup(experiment.State)),
+        new("TRIALS", experiment => $"{experiment.TrialsEnded}/{experiment.Trials}"),
+        new("SUBMITTED", experiment => experiment.SubmittedAt.ToString("o", CultureInfo.InvariantCulture), experiment => Words.Time(experiment.SubmittedAt, time.LocalTimeZone)),
+        new("ENDED", experiment => experiment.EndedAt?.ToString("o", CultureInfo.InvariantCulture) ?? "", experiment => experiment.EndedAt is { } end ? Words.Time(end, time.LocalTimeZone) : "", Wide: true),
+        new("TIME", experiment => ((experiment.EndedAt ?? time.GetUtcNow()) - experiment.SubmittedAt).TotalSeconds.ToString("0.###", CultureInfo.InvariantCulture), experiment => Words.Span((experiment.EndedAt ?? time.GetUtcNow()) - experiment.SubmittedAt)),
+    ];
 
     private static void Reasons(Terminal terminal, ExperimentSnapshot experiment)
     {
@@ -60,7 +54,7 @@ internal static class ExperimentView
     private static void Best(Terminal terminal, ExperimentSnapshot experiment)
     {
         if (experiment.BestTrial is not { } index || experiment.Trials.FirstOrDefault(trial => trial.Index == index) is not { } best) return;
-        var objective = Objective(experiment.SpecJson);
+        var objective = Objectives(experiment.SpecJson) is [var first, ..] ? first : null;
         var value = objective is not null && best.Metrics.TryGetValue(objective, out var number) ? $", {objective} {Words.Number(number)}" : "";
         var parameters = best.Parameters.Count == 0 ? "" : " with " + string.Join(", ", best.Parameters.Select(parameter => $"{parameter.Key}={parameter.Value}"));
         terminal.Line();
@@ -69,15 +63,16 @@ internal static class ExperimentView
             terminal.Line($"  No trial is better in all objectives than any of {string.Join(", ", front)} (the Pareto front)");
     }
 
-    private static string? Objective(string specJson)
+    /// <summary>Metrics of the objectives, the first first; none for a spec of another version.</summary>
+    public static IReadOnlyList<string> Objectives(string specJson)
     {
         try
         {
-            return ExperimentSpecJson.Deserialize(specJson).Ranked()[0].Metric;
+            return [.. ExperimentSpecJson.Deserialize(specJson).Ranked().Select(objective => objective.Metric)];
         }
         catch (SpecException)
         {
-            return null; // submitted by another version; the table says enough
+            return []; // submitted by another version; the table says enough
         }
     }
 }

@@ -12,6 +12,9 @@ internal sealed class Outlet(IAnsiConsole console, TextWriter writer, bool termi
 
     public IAnsiConsole Console => console;
 
+    /// <summary>Whether cells can have colours of their own.</summary>
+    public bool ShowsPictures => terminal && console.Profile.Capabilities.ColorSystem is ColorSystem.EightBit or ColorSystem.TrueColor;
+
     public int Width => console.Profile.Width;
 
     public static Outlet Open(TextWriter writer, bool terminal, bool color, int? width = null)

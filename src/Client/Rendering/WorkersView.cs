@@ -30,6 +30,20 @@ internal static class WorkersView
         }
     }
 
+    /// <summary>Columns of a list of workers.</summary>
+    public static IReadOnlyList<ListColumn<WorkerDescription>> Columns(TimeZoneInfo zone) =>
+    [
+        new("WORKER", worker => worker.Name),
+        new("SILO", worker => worker.Silo, Wide: true),
+        new("DEVICE", worker => worker.Device, Wide: true),
+        new("STATE", worker => worker.State.ToString().ToLowerInvariant(), StateMarkup),
+        new("CORDONED", worker => worker.Cordoned ? "yes" : "no", Wide: true),
+        new("DONE", Done),
+        new("WORK", Work),
+        new("HELD", worker => worker.Work.Count.ToString(CultureInfo.InvariantCulture), Wide: true),
+        new("LAST FAILURE", worker => Failure(worker, zone)),
+    ];
+
     /// <summary>What became of a worker that was cordoned or uncordoned.</summary>
     public static string Cordoned(WorkerDescription worker) => worker switch
     {

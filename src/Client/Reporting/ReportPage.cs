@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text.Json;
-using System.Text.Json.Nodes;
 using System.Xml.Linq;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
@@ -253,7 +252,7 @@ internal static class ReportPage
 
     private static XElement Comparison(IReadOnlyList<ReportedExperiment> experiments)
     {
-        var specs = experiments.Select(experiment => Leaves(experiment.Recorded.Report.Spec, "").ToDictionary(leaf => leaf.Path, leaf => leaf.Value)).ToList();
+        var specs = experiments.Select(experiment => SpecLeaves.Of(experiment.Recorded.Report.Spec).ToDictionary(leaf => leaf.Path, leaf => leaf.Value)).ToList();
         var differing = specs.SelectMany(spec => spec.Keys).Distinct().Where(path => specs.Select(spec => spec.GetValueOrDefault(path, "–")).Distinct().Count() > 1).Order(StringComparer.Ordinal).ToList();
         return new XElement("section",
             new XElement("h1", $"{experiments.Count} experiments compared"),
@@ -296,14 +295,6 @@ internal static class ReportPage
             },
         ];
     }
-
-    /// <summary>Every value of a JSON tree with its path.</summary>
-    private static IEnumerable<(string Path, string Value)> Leaves(JsonNode? node, string path) => node switch
-    {
-        JsonObject map when map.Count > 0 => map.SelectMany(pair => Leaves(pair.Value, path.Length == 0 ? pair.Key : $"{path}.{pair.Key}")),
-        JsonArray list when list.Any(item => item is JsonObject) => list.SelectMany((item, i) => Leaves(item, string.Create(CultureInfo.InvariantCulture, $"{path}[{i}]"))),
-        _ => [(path, node?.ToJsonString(ExperimentSpecJson.Options) ?? "null")],
-    };
 
     /// <summary>Best first; then those without a value.</summary>
     private static IEnumerable<RecordedTrial> Ranked(RecordedExperiment experiment) =>

@@ -41,6 +41,22 @@ internal sealed class FakeCluster : IClusterConnection
     public Task<IReadOnlyList<TrialSnapshot>> GetTrialsAsync(string id, int skip, int take, CancellationToken cancellationToken) =>
         Task.FromResult<IReadOnlyList<TrialSnapshot>>([.. Experiments[id].Trials.Skip(skip).Take(take)]);
 
+    public Task<TrialPage?> FindTrialsAsync(string id, TrialQuery query, CancellationToken cancellationToken)
+    {
+        var (page, matched) = query.Of(Experiments[id].Trials);
+        return Task.FromResult<TrialPage?>(new TrialPage(page, matched));
+    }
+
+    /// <summary>How many of the events had happened when somebody asks for them.</summary>
+    public int Happened { get; set; } = int.MaxValue;
+
+    public List<TrialStep> Steps { get; } = [];
+
+    public Task<IReadOnlyList<TrialStep>> GetStepsAsync(string id, int trial, CancellationToken cancellationToken) => Task.FromResult<IReadOnlyList<TrialStep>>([.. Steps]);
+
+    public Task<IReadOnlyList<ExperimentEvent>> GetEventsAsync(string id, int? trial, int skip, int take, CancellationToken cancellationToken) =>
+        Task.FromResult<IReadOnlyList<ExperimentEvent>>([.. Events.Take(Happened).Reverse().Where(happened => trial is null || happened.Trial == trial).Skip(skip).Take(take)]);
+
     public List<(string Id, ExperimentControl Control)> Controls { get; } = [];
 
     public Task<ControlReceipt> ControlAsync(string id, ExperimentControl control, CancellationToken cancellationToken)

@@ -114,7 +114,7 @@ public sealed class RenderingTests
         var outlet = new Outlet(console, TextWriter.Null, terminal: true);
         outlet.Line("[bold]one[/]");
         outlet.Line("");
-        outlet.Write(ExperimentView.List([Samples.Summary("a-00000000", RunState.Running, 1, 0, 1)], _time));
+        outlet.Write(Listing.Table([Samples.Summary("a-00000000", RunState.Running, 1, 0, 1)], ExperimentView.Columns(_time), wide: false));
         outlet.Line("two");
         Assert.Equal(["one", "", "ID          NAME  STATE    TRIALS  SUBMITTED         TIME", "a-00000000  a     running  0/1     2026-07-22 11:59  1m00s", "two"], console.Lines.Select(line => line.TrimEnd()));
     }
