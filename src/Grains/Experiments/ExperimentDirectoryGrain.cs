@@ -7,6 +7,7 @@ internal sealed class DirectoryState
     public Dictionary<string, ExperimentSummary> Experiments { get; set; } = [];
 }
 
+[CoordinatorPlacement]
 internal sealed class ExperimentDirectoryGrain([PersistentState("directory", StorageNames.State)] IPersistentState<DirectoryState> storage) : Grain, IExperimentDirectoryGrain
 {
     public Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken = default) =>
