@@ -57,7 +57,7 @@ try
     await app.StartAsync();
 
     silo.HttpPort = new Uri(app.Services.GetRequiredService<IServer>().Features.GetRequiredFeature<IServerAddressesFeature>().Addresses.First()).Port;
-    var devices = string.Join(", ", workers.EffectiveDevices);
+    var devices = workers.EffectiveDevices is { Count: > 0 } own ? string.Join(", ", own) : WorkerOptions.None;
     LogReady(app.Logger, silo.Name, silo.SiloPort, silo.GatewayPort, silo.TensorPort, silo.AdvertisedAddress, silo.HttpPort, devices, silo.DataFolder);
     await Console.Out.WriteLineAsync(new SiloReady(true, silo.Name, Environment.ProcessId, silo.AdvertisedAddress, silo.SiloPort, silo.GatewayPort, silo.HttpPort, silo.DataFolder, silo.TensorPort).ToLine());
     await Console.Out.FlushAsync();

@@ -109,7 +109,7 @@ public sealed class RunTests
     {
         var (code, error) = await SiloProcess.FailAsync("--Workers:Devices:0=gpu7");
         Assert.Equal(1, code);
-        Assert.Equal("Workers:Devices holds 'gpu7'. Write a device as cpu:0 or cuda:0.", error.Trim());
+        Assert.Equal("Workers:Devices holds 'gpu7'. Write a device as cpu:0 or cuda:0, or none alone for a silo that only coordinates.", error.Trim());
     }
 
     private static void Copy(string from, string to)

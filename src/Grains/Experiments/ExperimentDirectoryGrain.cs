@@ -22,6 +22,7 @@ internal interface IExperimentRoomGrain : IGrainWithStringKey
     Task ForgetAsync(string id);
 }
 
+[CoordinatorPlacement]
 internal sealed class ExperimentDirectoryGrain([PersistentState("directory", StorageNames.State)] IPersistentState<DirectoryState> storage, UsersFile? users = null) : Grain, IExperimentDirectoryGrain, IExperimentRoomGrain
 {
     public Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken = default) =>

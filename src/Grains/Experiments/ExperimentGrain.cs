@@ -12,6 +12,7 @@ namespace AdjointDpm.Grains.Experiments;
 
 /// <summary>Where an <see cref="ExperimentRun"/> lives in a silo.</summary>
 [Reentrant]
+[CoordinatorPlacement]
 internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGrain, IIncomingGrainCallFilter, IDisposable
 {
     private readonly ExperimentRun _run;

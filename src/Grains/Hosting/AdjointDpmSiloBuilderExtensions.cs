@@ -9,6 +9,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Logging;
 using Orleans.Configuration;
+using Orleans.Placement;
 using Orleans.Runtime.Hosting;
 using Orleans.Runtime.MembershipService.SiloMetadata;
 using Orleans.Storage;
@@ -60,6 +61,7 @@ public static class AdjointDpmSiloBuilderExtensions
         services.AddHostedService<CordonWatch>();
         services.AddHostedService<ExperimentWatchdog>();
         services.AddPlacementDirector<NamedSiloPlacement, NamedSiloPlacementDirector>();
+        services.AddPlacementFilter<CoordinatorPlacement, CoordinatorPlacementDirector>(ServiceLifetime.Singleton);
         silo.UseSiloMetadata(new Dictionary<string, string> { [WorkerInventory.MetadataKey] = string.Join(',', workers.EffectiveDevices) });
         // A silo that crashed or hangs is out within seconds; safe because no message is over 1 MB and engines yield to the runtime.
         silo.Configure<ClusterMembershipOptions>(options =>

@@ -22,8 +22,8 @@ public sealed partial class ScrapeTests
         await using var prometheus = await PrometheusServer.StartAsync(cluster.Silos.Select(silo => silo.Ready.HttpPort));
         var spec = DigitsSpecs.Small with
         {
-            Parameters = new Dictionary<string, ParameterSpec> { ["optimizer.learningRate"] = new() { Values = ["0.001", "0.002", "0.003"] } },
-            Training = DigitsSpecs.Small.Training with { Steps = 12 },
+            Parameters = new Dictionary<string, ParameterSpec> { ["optimizer.learningRate"] = new() { Values = ["0.001", "0.002"] } },
+            Training = DigitsSpecs.Small.Training with { Steps = 6 },
             HeldOut = DigitsSpecs.Small.HeldOut! with { Every = 3 },
             Objective = new ObjectiveSpec { Metric = "heldOut.loss.after" },
             MaxConcurrentTrials = 1,
