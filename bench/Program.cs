@@ -6,6 +6,7 @@
 // dotnet run --project bench -c Release -- trials [number [at once]]               what a trial costs the cluster that computes nothing; default: 10000 8
 // dotnet run --project bench -c Release -- transport [workers,… [megabytes,…]]     gradients of several processes to their mean, and a step's overhead; default: 2,4 1,4,25,100; "transport steps": the overhead alone; "transport tls": the same without and with mutual TLS
 // dotnet run --project bench -c Release -- applications [folder [pictures [recipe …]]]    the tables and pictures of docs/applications.md; default: runs/applications docs/images
+// dotnet run --project bench -c Release -- audit [noises [radius [budgets]]]       success of an audit by the gradient it climbs, for equal evaluations; default: 100 0.2 160,320
 // dotnet run --project bench -c Release -- search [seeds [trials [names]]]          regret of the searches, beside Optuna where PYTHON has it; default: 21 100
 // dotnet run --project bench -c Release -- failover [rounds]                       how long a run stands still for when a silo is lost; default: 9
 using System.Globalization;
@@ -72,6 +73,12 @@ set_num_threads(1);
 if (args is ["loading", ..])
 {
     Loading.Run(args.Length > 1 ? args[1] : Path.Combine(Path.GetTempPath(), "adjointdpm-loading"));
+    return;
+}
+
+if (args is ["audit", ..])
+{
+    AuditGradients.Run(args.Length > 1 ? int.Parse(args[1]) : 100, args.Length > 2 ? double.Parse(args[2]) : 0.2, args.Length > 3 ? [.. args[3].Split(',').Select(int.Parse)] : [160, 320]);
     return;
 }
 

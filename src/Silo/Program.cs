@@ -8,6 +8,7 @@ using AdjointDpm.Silo.Postgres;
 using AdjointDpm.Silo.S3;
 using AdjointDpm.Silo.Security;
 using AdjointDpm.Silo.Tools;
+using AdjointDpm.Silo.Web;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http.Features;
@@ -52,6 +53,7 @@ try
     await using var app = builder.Build();
     app.UseSecurity();
     app.MapEndpoints();
+    app.MapWeb();
     if (native.Note is { } note)
         LogNative(app.Logger, note);
     await app.StartAsync();

@@ -20,6 +20,9 @@ public sealed record Objective
     /// <summary>Whether to keep ∂L/∂x at every grid point: the gradients of <see cref="SampleRequest.Controls"/>, and where on the way the loss is decided. Default: false.</summary>
     public bool KeepStateGradients { get; init; }
 
+    /// <summary>Told of ∂L/∂x at every grid point that the way back comes to, with the point. The tensor is the solve's own: read it and let go. Default: null.</summary>
+    public Action<int, Tensor>? OnStateGradient { get; init; }
+
     internal void Validate(SampleRequest request)
     {
         if (OnSample is null && OnStates.IsEmpty)

@@ -26,7 +26,7 @@ internal sealed partial class Solve
     }
 
     /// <summary>Whether the way back has to stop at a point of the grid that is walked.</summary>
-    public bool IsMet(int n) => Objective is { } o && (o.KeepStateGradients || (Requested(n) is { } point && o.OnStates.ContainsKey(point)));
+    public bool IsMet(int n) => Objective is { } o && (o.KeepStateGradients || o.OnStateGradient is not null || (Requested(n) is { } point && o.OnStates.ContainsKey(point)));
 
     /// <summary>The way back has come to a point: its loss enters, and the state's gradient is kept if asked for.</summary>
     /// <param name="n">Point of the grid that is walked.</param>
@@ -58,10 +58,13 @@ internal sealed partial class Solve
     public Tensor? OwnGradient(int point, Tensor x)
         => Objective!.OnStates.TryGetValue(point, out var loss) ? LossGradient(loss, x) : null;
 
-    /// <summary>Keeps ∂L/∂x at a requested point, if asked for.</summary>
+    /// <summary>Tells of ∂L/∂x at a requested point and keeps it, if asked for.</summary>
     public void KeepStateGradient(int point, Tensor? gradient)
     {
-        if (Objective is { KeepStateGradients: true } && gradient is not null)
+        if (gradient is null)
+            return;
+        Objective?.OnStateGradient?.Invoke(point, gradient);
+        if (Objective is { KeepStateGradients: true })
             _ofStates[point] = gradient.alias().DetachFromDisposeScope();
     }
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Connection;
 using AdjointDpm.Client.Json;
@@ -64,6 +65,8 @@ internal sealed class LocalRun(ClientContext context)
                 var receipt = await cluster.SubmitAsync(Id, Submission, cancellationToken);
                 var before = await cluster.GetSnapshotAsync(receipt.ExperimentId, cancellationToken);
                 Resumed(receipt, before);
+                if (silos.HttpPort is { } port)
+                    context.Terminal.Note(string.Create(CultureInfo.InvariantCulture, $"In a browser: http://127.0.0.1:{port}/experiments/{Id}"));
                 await WorkersCommand.WarnAsync(context, cluster, cancellationToken);
                 ExperimentSnapshot ended;
                 await using (report = context.Terminal.Live ? new LiveProgress(context.Terminal, context.Time) : new LineProgress(context.Terminal, context.Time))

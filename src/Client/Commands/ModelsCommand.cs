@@ -1,7 +1,6 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Json;
-using AdjointDpm.Client.Rendering;
 using AdjointDpm.Client.Tools;
 using AdjointDpm.Grains.Models;
 using AdjointDpm.Grains.Tools;

@@ -2,7 +2,6 @@ using System.CommandLine;
 using System.Globalization;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Json;
-using AdjointDpm.Client.Rendering;
 using AdjointDpm.Client.Tools;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tools;

@@ -1,7 +1,6 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Json;
-using AdjointDpm.Client.Rendering;
 
 namespace AdjointDpm.Client.Commands;
 

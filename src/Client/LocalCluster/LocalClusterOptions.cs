@@ -51,6 +51,9 @@ internal interface ILocalCluster : IAsyncDisposable
 {
     IReadOnlyList<int> ProcessIds { get; }
 
+    /// <summary>Port of the pages for a browser, once all silos have started; null when none says it.</summary>
+    int? HttpPort { get; }
+
     /// <summary>Ends in failure when no silo is left that could go on; never otherwise.</summary>
     Task Lost { get; }
 

@@ -23,6 +23,14 @@ internal sealed class SiloProcesses(LocalClusterOptions options) : ILocalCluster
         }
     }
 
+    public int? HttpPort
+    {
+        get
+        {
+            lock (_lock) return _current.Values.Where(silo => silo.Ready.IsCompletedSuccessfully).Select(silo => (int?)silo.Ready.Result.HttpPort).FirstOrDefault();
+        }
+    }
+
     public async Task StartAsync(CancellationToken cancellationToken)
     {
         var names = Enumerable.Range(0, options.Silos).Select(i => FormattableString.Invariant($"silo-{i}")).ToList();

@@ -1,5 +1,4 @@
 using AdjointDpm.Client.Connection;
-using AdjointDpm.Client.Rendering;
 using AdjointDpm.Grains.Experiments;
 
 namespace AdjointDpm.Client.Progress;

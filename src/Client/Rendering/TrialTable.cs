@@ -13,7 +13,7 @@ internal static class TrialTable
         var pairs = Pairs(experiment.Trials);
         var table = Plain();
         Add(table, "", "TRIAL");
-        foreach (var parameter in parameters) Add(table, Spaced(Short(parameter, parameters)).ToUpperInvariant());
+        foreach (var parameter in parameters) Add(table, Spaced(Words.Short(parameter, parameters)).ToUpperInvariant());
         Add(table, "LOSS\nfirst → last");
         foreach (var pair in pairs) Add(table, Title(pair).ToUpperInvariant() + "\nbefore → after");
         Add(table, "STEPS", "TIME", "SHA-256", "STATE");
@@ -39,15 +39,6 @@ internal static class TrialTable
     {
         foreach (var title in titles)
             table.AddColumn(new TableColumn(new Markup($"[bold]{Markup.Escape(title)}[/]")) { NoWrap = true, Padding = new Padding(0, 0, 2, 0) });
-    }
-
-    /// <summary>The last part of a parameter's path, or all of it when two would look alike.</summary>
-    public static string Short(string parameter, IReadOnlyCollection<string> all)
-    {
-        var last = Last(parameter);
-        return all.Count(other => Last(other) == last) == 1 ? last : parameter;
-
-        static string Last(string path) => path[(path.LastIndexOf('.') + 1)..];
     }
 
     /// <summary>The same, a few lines a trial, for terminals that the table does not fit.</summary>

@@ -38,6 +38,11 @@ internal sealed class RecordedExperiment
 
     public RecordedTrial? Best => Report.Objective.BestTrial is { } best ? Report.Trials.FirstOrDefault(trial => trial.Index == best) : null;
 
+    /// <summary>Metrics of all objectives, the first first.</summary>
+    public IReadOnlyList<string> Objectives => Report.Spec["objectives"] is JsonArray { Count: > 0 } several
+        ? [.. several.Select(objective => objective?["metric"]?.GetValueKind() == JsonValueKind.String ? (string)objective["metric"]! : "").Where(metric => metric.Length > 0)]
+        : [Report.Objective.Metric];
+
     /// <summary>Whether a smaller objective is better.</summary>
     public bool Minimizes => Report.Objective.Goal != "maximize";
 
@@ -74,6 +79,7 @@ internal sealed record RecordedReport
     public required JsonObject Spec { get; init; }
     public string SpecSha256 { get; init; } = "";
     public required RecordedObjective Objective { get; init; }
+    public IReadOnlyList<int>? Front { get; init; }
     public IReadOnlyDictionary<string, long?> Seeds { get; init; } = new Dictionary<string, long?>();
     public IReadOnlyDictionary<string, JsonElement> Resources { get; init; } = new Dictionary<string, JsonElement>();
     public string? ModelSha256 { get; init; }

@@ -2,7 +2,6 @@ using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Xml.Linq;
-using AdjointDpm.Client.Rendering;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
@@ -41,7 +40,7 @@ internal static class ReportPage
                         : new XElement("details", i == 0 ? new XAttribute("open", "open") : null, new XElement("summary", experiment.Recorded.Id), Sections(experiment, $"{i}-", ref room)))),
                 new XElement("footer", $"Written {written.UtcDateTime.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture)} UTC by adpm report. The numbers are in the JSON file beside it."),
                 new XElement("script", Script)));
-        return "<!doctype html>\n" + page.ToString(SaveOptions.DisableFormatting) + "\n";
+        return Html.Text(page);
     }
 
     private static object[] Sections(ReportedExperiment experiment, string prefix, ref int room) =>
@@ -99,9 +98,9 @@ internal static class ReportPage
             return [new XElement("p", "There are no pictures: no trial that succeeded has before.png and after.png in its folder.")];
         content.Insert(0, new XElement("p", $"Equal noise before and after, with fixed seeds: the first samples of each class, not chosen.{(left > 0 ? $" {Words.Count(left, "further trial")} that succeeded {(left == 1 ? "is" : "are")} left out to keep the page small." : "")}{(without > 0 ? $" {Words.Count(without, "trial")} left no pictures." : "")}"));
         return [.. content];
-
-        static XElement Picture(string title, byte[] png) => new("img", new XAttribute("alt", title), new XAttribute("title", title), new XAttribute("src", "data:image/png;base64," + Convert.ToBase64String(png)));
     }
+
+    private static XElement Picture(string title, byte[] png) => new("img", new XAttribute("alt", title), new XAttribute("title", title), new XAttribute("src", "data:image/png;base64," + Convert.ToBase64String(png)));
 
     private static object[] Curves(RecordedExperiment experiment)
     {
@@ -117,7 +116,7 @@ internal static class ReportPage
             new XElement("p", new XAttribute("class", "note"), $"Lines: training loss. Dots: loss on held-out noise before and after. The best trial is coloured.{(experiment.Report.Trials.Count(trial => trial.LossHistory.Count > 0) > trials.Count ? $" The first {trials.Count} trials by objective are drawn." : "")}"),
         };
         if (experiment.Best is { } best && Verdict.Changes(best).ToList() is { Count: > 0 } changes)
-            content.Add(Table([$"Trial {best.Index}", "before", "after", "change"], changes.Select(change => new object[] { change.Name, Words.Number(change.Before), Words.Number(change.After), Verdict.Percent(change.Before, change.After).Trim(' ', '(', ')') + (change.IsWorse(experiment) ? " worse" : "") })));
+            content.Add(Html.Table([$"Trial {best.Index}", "before", "after", "change"], changes.Select(change => new object[] { change.Name, Words.Number(change.Before), Words.Number(change.After), Verdict.Percent(change.Before, change.After).Trim(' ', '(', ')') + (change.IsWorse(experiment) ? " worse" : "") })));
         return [.. content];
     }
 
@@ -130,7 +129,7 @@ internal static class ReportPage
         var content = new List<object>
         {
             new XElement("p", "Every trial began with this proof, in float64 on its own model and sampler: the configured gradient beside the one that automatic differentiation through the whole sampler gives, and that one beside finite differences."),
-            Table(["trials", "method", "verdict", "cosine", "norm ratio", "relative error"], judged.GroupBy(trial => trial.Proof!).Take(20).Select(group => new object[]
+            Html.Table(["trials", "method", "verdict", "cosine", "norm ratio", "relative error"], judged.GroupBy(trial => trial.Proof!).Take(20).Select(group => new object[]
             {
                 Some(group.Select(trial => trial.Index)), group.Key.Method, group.Key.Passed ? "PASS" : "FAIL: " + group.Key.Finding,
                 group.Key.Cosine.ToString("f8", CultureInfo.InvariantCulture), group.Key.NormRatio.ToString("g6", CultureInfo.InvariantCulture), Words.Error(group.Key.RelativeError),
@@ -139,8 +138,8 @@ internal static class ReportPage
         if (experiment.ProofOf(trial.Index) is { } proof)
         {
             content.Add(new XElement("details", new XElement("summary", $"Trial {trial.Index} by parameter group and by step of the trajectory"),
-                Table(["∂L/∂", "cosine", "norm ratio", "relative error"], proof.Groups.Concat(proof.States).Select(row => new object[] { row.Rho is { } rho ? $"{row.Name}, ρ = {Words.Number(rho)}" : row.Name, row.Cosine.ToString("f8", CultureInfo.InvariantCulture), row.NormRatio.ToString("g6", CultureInfo.InvariantCulture), Words.Error(row.RelativeError) })),
-                Table(["along a direction of", "finite difference", "±", "unrolled", "configured"], proof.Differences.Select(row => new object[] { row.Name, Nine(row.FiniteDifference), Words.Error(row.Uncertainty), Nine(row.Unrolled), Nine(row.Configured) }))));
+                Html.Table(["∂L/∂", "cosine", "norm ratio", "relative error"], proof.Groups.Concat(proof.States).Select(row => new object[] { row.Rho is { } rho ? $"{row.Name}, ρ = {Words.Number(rho)}" : row.Name, row.Cosine.ToString("f8", CultureInfo.InvariantCulture), row.NormRatio.ToString("g6", CultureInfo.InvariantCulture), Words.Error(row.RelativeError) })),
+                Html.Table(["along a direction of", "finite difference", "±", "unrolled", "configured"], proof.Differences.Select(row => new object[] { row.Name, Nine(row.FiniteDifference), Words.Error(row.Uncertainty), Nine(row.Unrolled), Nine(row.Configured) }))));
         }
         return [.. content];
 
@@ -149,7 +148,7 @@ internal static class ReportPage
 
     private static object[] Cost(RecordedExperiment experiment) =>
     [
-        Table(["trial", "wall time", "device time", "samples", "evaluations forward", "backward", "VJPs", "live tensors, most", "shards reissued"], Ranked(experiment).Take(20).Select(trial => new object[]
+        Html.Table(["trial", "wall time", "device time", "samples", "evaluations forward", "backward", "VJPs", "live tensors, most", "shards reissued"], Ranked(experiment).Take(20).Select(trial => new object[]
         {
             trial.Index, trial.Seconds is { } seconds ? Words.Span(TimeSpan.FromSeconds(seconds)) : "", CostOf(trial, "workerSeconds") is { } busy ? Words.Span(TimeSpan.FromSeconds(busy)) : "",
             Whole(trial, "samples"), Whole(trial, "forwardNfe"), Whole(trial, "backwardNfe"), Whole(trial, "vjps"), Whole(trial, "peakLiveTensors"), trial.ShardsReissued,
@@ -162,7 +161,7 @@ internal static class ReportPage
         var (trials, metric) = (Ranked(experiment).ToList(), experiment.Report.Objective.Metric);
         var paths = trials.SelectMany(trial => trial.Parameters.Keys).Distinct().ToList();
         var shown = trials.Take(MostRows).ToList();
-        var table = Table(["trial", "state", .. paths.Select(path => TrialTable.Short(path, paths)), metric, "loss, first to last", "steps", "SHA-256"], shown.Select(trial => (object[])
+        var table = Html.Table(["trial", "state", .. paths.Select(path => Words.Short(path, paths)), metric, "loss, first to last", "steps", "SHA-256"], shown.Select(trial => (object[])
         [
             trial.Index + (trial.Index == experiment.Best?.Index ? " ★" : ""), Words.State(trial.State) + (trial.Reason is { Length: > 0 } reason ? ": " + reason : ""), .. paths.Select(path => trial.Parameters.GetValueOrDefault(path, "")),
             experiment.ObjectiveOf(trial) is { } value ? Words.Number(value) : "", trial.LossHistory.Count > 0 ? $"{Words.Number(trial.LossHistory[0])} → {Words.Number(trial.LossHistory[^1])}" : "", $"{trial.Step}/{trial.Steps}", Hash(trial.ParametersSha256),
@@ -170,11 +169,12 @@ internal static class ReportPage
         var content = new List<object> { shown.Count > 12 ? new XElement("details", new XElement("summary", $"{Words.Count(trials.Count, "trial")}, best first"), table) : table };
         if (trials.Count > shown.Count)
             content.Add(new XElement("p", new XAttribute("class", "note"), $"{trials.Count - shown.Count} further trials are in report.json."));
+        content.AddRange(Fronts(experiment));
         var valued = trials.Where(trial => experiment.ObjectiveOf(trial) is not null && paths.All(trial.Parameters.ContainsKey)).ToList();
         if (valued.Count < 2 || paths.Count == 0)
             return [.. content];
 
-        var axes = paths.Select(path => (Name: TrialTable.Short(path, paths), Words: WordsOf(valued, path))).ToList();
+        var axes = paths.Select(path => (Name: Words.Short(path, paths), Words: WordsOf(valued, path))).ToList();
         content.Add(new XElement("h3", "All parameters together"));
         content.Add(Chart.Parallel($"Parallel coordinates of {valued.Count} trials", [.. axes, (metric, null)], [.. valued.Take(MostRows).Select(trial => (
             $"Trial {trial.Index}: {Parameters(trial)}, {metric} {Words.Number(experiment.ObjectiveOf(trial)!.Value)}",
@@ -183,6 +183,24 @@ internal static class ReportPage
         content.Add(new XElement("div", new XAttribute("class", "charts"), paths.Select((path, i) => Chart.Dots($"{metric} by {path}", path, [.. valued.Take(MostRows).Select(trial => new ChartDot($"Trial {trial.Index}: {Parameters(trial)}", Place(trial, path, axes[i].Words), experiment.ObjectiveOf(trial)!.Value, trial.Index == experiment.Best?.Index))], axes[i].Words))));
         content.Add(new XElement("p", new XAttribute("class", "note"), "Each dot is a trial; the other parameters differ as well, so this is a marginal view, not an effect."));
         return [.. content];
+    }
+
+    /// <summary>With several objectives: every other one by the first, and the trials that no other is better than in all.</summary>
+    private static IEnumerable<XElement> Fronts(RecordedExperiment experiment)
+    {
+        var (objectives, front) = (experiment.Objectives, (experiment.Report.Front ?? []).ToHashSet());
+        var trials = experiment.Report.Trials.Where(trial => trial.State == RunState.Succeeded && objectives.All(metric => double.IsFinite(trial.Metrics.GetValueOrDefault(metric, double.NaN)))).ToList();
+        if (objectives.Count < 2 || trials.Count == 0)
+            yield break;
+        yield return new XElement("h3", "Pareto front");
+        // Those of the front are never left out.
+        var shown = trials.OrderByDescending(trial => front.Contains(trial.Index)).Take(MostRows).ToList();
+        yield return new XElement("div", new XAttribute("class", "charts"), objectives.Skip(1).Select(other => Chart.Front(objectives[0], other,
+            [.. shown.Select(trial => new ChartDot($"Trial {trial.Index}: {Parameters(trial)}; {string.Join(", ", objectives.Select(metric => $"{metric} {Words.Number(trial.Metrics[metric])}"))}", trial.Metrics[objectives[0]], trial.Metrics[other], front.Contains(trial.Index)))],
+            connected: objectives.Count == 2)));
+        yield return Html.Table(["trial of the front", .. objectives], shown.Where(trial => front.Contains(trial.Index)).OrderBy(trial => trial.Metrics[objectives[0]]).Take(20)
+            .Select(trial => (object?[])[$"{trial.Index}: {Parameters(trial)}", .. objectives.Select(metric => Words.Number(trial.Metrics[metric]))]));
+        yield return new XElement("p", new XAttribute("class", "note"), $"Coloured: the {Words.Count(front.Count, "trial")} that no other trial is better than in all objectives. Which of them to take is not for a number to say.");
     }
 
     private static object[] Reproduction(ReportedExperiment experiment)
@@ -201,8 +219,8 @@ internal static class ReportPage
             new XElement("pre", new XElement("code", "adpm run experiment.yaml --silos 2")),
             new XElement("details", new XElement("summary", "experiment.yaml"), new XElement("pre", new XElement("code", ExperimentYaml.Write(report.Experiment.Name, report.Spec.ToJsonString(ExperimentSpecJson.Options))))),
             new XElement("p", "A single step of it: ", new XElement("code", $"adpm replay {experiment.Verdict.Id}/{experiment.Verdict.BestTrial ?? 0}@1"), ". Its ledger: ", new XElement("code", $"adpm audit {experiment.Verdict.Id}"), "."),
-            Table(["what", "SHA-256"], hashes),
-            Table(["versions, seeds, hardware", ""], report.Versions.Select(pair => new object[] { pair.Key, pair.Value })
+            Html.Table(["what", "SHA-256"], hashes),
+            Html.Table(["versions, seeds, hardware", ""], report.Versions.Select(pair => new object[] { pair.Key, pair.Value })
                 .Concat(report.Seeds.Where(pair => pair.Value is not null).Select(pair => new object[] { $"seed of {pair.Key}", pair.Value!.Value.ToString(CultureInfo.InvariantCulture) }))
                 .Concat(report.Resources.Select(pair => new object[] { pair.Key, pair.Value.ToString() }))),
         ];
@@ -239,7 +257,7 @@ internal static class ReportPage
         var differing = specs.SelectMany(spec => spec.Keys).Distinct().Where(path => specs.Select(spec => spec.GetValueOrDefault(path, "–")).Distinct().Count() > 1).Order(StringComparer.Ordinal).ToList();
         return new XElement("section",
             new XElement("h1", $"{experiments.Count} experiments compared"),
-            Table(["", .. experiments.Select(experiment => experiment.Recorded.Id)],
+            Html.Table(["", .. experiments.Select(experiment => experiment.Recorded.Id)],
             [
                 Row("state", experiment => Words.State(experiment.Verdict.State)),
                 Row("objective", experiment => experiment.Verdict.Objective),
@@ -251,10 +269,32 @@ internal static class ReportPage
                 Row("got worse", experiment => string.Join(", ", experiment.Verdict.GotWorse.Select(change => change.Name))),
                 Row("parameters of the best", experiment => Hash(experiment.Recorded.Best?.ParametersSha256)),
             ]),
+            Overlay(experiments),
             new XElement("h2", "What their specs differ in"),
-            differing.Count == 0 ? new XElement("p", "Nothing.") : Table(["", .. experiments.Select(experiment => experiment.Recorded.Id)], differing.Select(path => (object[])[path, .. specs.Select(spec => spec.GetValueOrDefault(path, "–"))])));
+            differing.Count == 0 ? new XElement("p", "Nothing.") : Html.Table(["", .. experiments.Select(experiment => experiment.Recorded.Id)], differing.Select(path => (object[])[path, .. specs.Select(spec => spec.GetValueOrDefault(path, "–"))])));
 
         object[] Row(string name, Func<ReportedExperiment, string> value) => [name, .. experiments.Select(value)];
+    }
+
+    /// <summary>The best trial of each in one chart, and their samples beside each other.</summary>
+    private static object?[] Overlay(IReadOnlyList<ReportedExperiment> experiments)
+    {
+        var best = experiments.Where(experiment => experiment.Recorded.Best is { LossHistory.Count: > 0 }).Take(MostLines).ToList();
+        var after = experiments.Select(experiment => (experiment.Recorded.Id, Bytes: experiment.Recorded.Best is { } trial ? experiment.Recorded.Bytes(trial.Index, "after.png") : null)).Where(picture => picture.Bytes is { Length: < MostPictureBytes / MostPictures }).Take(MostPictures).ToList();
+        return
+        [
+            best.Count < 2 ? null : new object[]
+            {
+                new XElement("h2", "Training loss of the best trials"),
+                Chart.Lines("Training loss of the best trial of each experiment", "step", [.. best.Select((experiment, i) => new ChartLine($"{experiment.Recorded.Id}, trial {experiment.Recorded.Best!.Index}", Thinned(experiment.Recorded.Best!.LossHistory), Best: i == 0))], []),
+                new XElement("p", new XAttribute("class", "note"), $"Coloured: {best[0].Recorded.Id}. Losses are comparable where the specs below name the same losses and weights."),
+            },
+            after.Count < 2 ? null : new object[]
+            {
+                new XElement("h2", "Samples of the best trials"),
+                new XElement("div", new XAttribute("class", "charts"), after.Select(picture => new XElement("figure", new XElement("figcaption", picture.Id), new XElement("div", new XAttribute("class", "pair"), Picture($"After training, {picture.Id}", picture.Bytes!))))),
+            },
+        ];
     }
 
     /// <summary>Every value of a JSON tree with its path.</summary>
@@ -290,34 +330,16 @@ internal static class ReportPage
 
     private static string Whole(RecordedTrial trial, string name) => CostOf(trial, name)?.ToString("n0", CultureInfo.InvariantCulture) ?? "";
 
-    private static List<(double X, double Y)> Thinned(IReadOnlyList<double> losses)
-    {
-        var every = Math.Max(1, (losses.Count + MostPoints - 1) / MostPoints);
-        return [.. losses.Select((loss, i) => ((double)(i + 1), loss)).Where((_, i) => i % every == 0 || i == losses.Count - 1)];
-    }
-
-    private static XElement Table(IReadOnlyList<string> titles, IEnumerable<object[]> rows) => new("div", new XAttribute("class", "scroll"), new XElement("table",
-        new XElement("thead", new XElement("tr", titles.Select(title => new XElement("th", new XAttribute("scope", "col"), title)))),
-        new XElement("tbody", rows.Select(row => new XElement("tr", row.Select((cell, i) => i == 0
-            ? new XElement("th", new XAttribute("scope", "row"), Convert.ToString(cell, CultureInfo.InvariantCulture))
-            : new XElement("td", Convert.ToString(cell, CultureInfo.InvariantCulture))))))));
+    private static IReadOnlyList<(double X, double Y)> Thinned(IReadOnlyList<double> losses) => Chart.Thin([.. losses.Select((loss, i) => (i + 1.0, loss))], MostPoints);
 
     // Neither holds a character that markup would escape.
-    private const string Style = """
-        :root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --rule: #d1d9e0; --paper: #ffffff; --panel: #f6f8fa; --accent: #0969da; --good: #1a7f37; --bad: #cf222e; }
-        @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9198a1; --rule: #3d444d; --paper: #0d1117; --panel: #151b23; --accent: #4493f8; --good: #3fb950; --bad: #f85149; } }
-        * { box-sizing: border-box; }
-        body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+    private const string Style = Html.Style + """
+
         main, footer { max-width: 60rem; margin: 0 auto; padding: 1rem; }
         h1 { margin: 1rem 0 0; font-size: 1.8rem; overflow-wrap: anywhere; } h2 { margin: 2.2rem 0 .6rem; padding-top: .8rem; border-top: 1px solid var(--rule); font-size: 1.25rem; } h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
-        .meta, .note, footer { color: var(--soft); font-size: .9rem; }
         .verdict { border-left: .35rem solid var(--good); background: var(--panel); padding: .4rem 1rem; margin: 1rem 0; } .verdict.bad { border-color: var(--bad); } .verdict p { margin: .4rem 0; overflow-wrap: anywhere; }
-        .scroll { overflow-x: auto; margin: .8rem 0; } table { border-collapse: collapse; font-size: .9rem; } th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; font-variant-numeric: tabular-nums; } thead th { color: var(--soft); font-weight: 600; } tbody th { font-weight: 500; }
         figure { margin: 1rem 0; } figcaption { font-size: .9rem; margin-bottom: .4rem; } .pair { display: flex; flex-wrap: wrap; gap: .6rem; } .pair img { flex: 1 1 18rem; min-width: 0; max-width: 100%; height: auto; image-rendering: pixelated; border: 1px solid var(--rule); }
         .pair.over { display: grid; } .pair.over img { grid-area: 1 / 1; width: 100%; } .slide { display: flex; gap: .6rem; align-items: center; font-size: .9rem; } .slide[hidden] { display: none; } .slide input { flex: 1; }
-        svg { display: block; width: 100%; max-width: 52rem; height: auto; font: 12px system-ui, sans-serif; } svg text { fill: var(--soft); } .grid, .axis { stroke: var(--rule); fill: none; } .line { stroke: var(--soft); stroke-opacity: .45; stroke-width: 1.3; fill: none; stroke-linejoin: round; } .line.best { stroke: var(--accent); stroke-opacity: 1; stroke-width: 2.4; } .dot { fill: var(--soft); fill-opacity: .6; } .dot.best { fill: var(--accent); fill-opacity: 1; }
-        .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1rem; }
-        pre { background: var(--panel); padding: .8rem; overflow-x: auto; font-size: .85rem; } summary { cursor: pointer; margin: .6rem 0; } code { font-family: ui-monospace, monospace; }
         @media print { body { font-size: 11px; } section { break-inside: avoid-page; } .slide { display: none !important; } .pair.over { display: flex; } .pair.over img { clip-path: none !important; } }
         """;
 

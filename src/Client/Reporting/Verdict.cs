@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text.Json.Serialization;
-using AdjointDpm.Client.Rendering;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 

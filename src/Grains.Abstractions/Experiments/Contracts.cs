@@ -21,6 +21,23 @@ public interface IExperimentGrain : IGrainWithStringKey
     [Alias("GetTrials")]
     Task<IReadOnlyList<TrialSnapshot>> GetTrialsAsync(int skip, int take, CancellationToken cancellationToken = default);
 
+    /// <summary>Those of its trials that meet conditions, in an order that is asked for; null when no such experiment was submitted.</summary>
+    /// <exception cref="ArgumentException">The query cannot be answered; the message says why.</exception>
+    [Alias("FindTrials")]
+    Task<TrialPage?> FindTrialsAsync(TrialQuery query, CancellationToken cancellationToken = default);
+
+    /// <summary>Committed steps of a trial with what was observed of them, and what was measured before the first as step 0: at most <see cref="ExperimentSnapshot.MostTrials"/>, evenly chosen of more. Empty when there is no such trial.</summary>
+    [Alias("GetSteps")]
+    Task<IReadOnlyList<TrialStep>> GetStepsAsync(int trial, CancellationToken cancellationToken = default);
+
+    /// <summary>A page of the events that happened, the newest first; empty when no such experiment was submitted.</summary>
+    /// <param name="trial">Only events of this trial; null for all.</param>
+    /// <param name="skip">Newer events to leave out.</param>
+    /// <param name="take">At most this many, and at most <see cref="ExperimentSnapshot.MostTrials"/>.</param>
+    /// <param name="cancellationToken">Gives up waiting.</param>
+    [Alias("GetEvents")]
+    Task<IReadOnlyList<ExperimentEvent>> GetEventsAsync(int? trial, int skip, int take, CancellationToken cancellationToken = default);
+
     /// <summary>Stops all trials after the step in hand. False when the experiment had ended already or does not exist.</summary>
     [Alias("Cancel")]
     Task<bool> CancelAsync(CancellationToken cancellationToken = default);

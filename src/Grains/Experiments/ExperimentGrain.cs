@@ -41,6 +41,12 @@ internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGr
 
     public Task<IReadOnlyList<TrialSnapshot>> GetTrialsAsync(int skip, int take, CancellationToken cancellationToken = default) => Task.FromResult(_run.Trials(skip, take));
 
+    public Task<TrialPage?> FindTrialsAsync(TrialQuery query, CancellationToken cancellationToken = default) => Task.FromResult(_run.Find(query));
+
+    public Task<IReadOnlyList<TrialStep>> GetStepsAsync(int trial, CancellationToken cancellationToken = default) => _run.StepsAsync(trial);
+
+    public Task<IReadOnlyList<ExperimentEvent>> GetEventsAsync(int? trial, int skip, int take, CancellationToken cancellationToken = default) => Task.FromResult(_run.Events(trial, skip, take));
+
     public Task<bool> CancelAsync(CancellationToken cancellationToken = default) => _run.CancelAsync();
 
     public Task<ControlReceipt> ControlAsync(ExperimentControl control, CancellationToken cancellationToken = default) => _run.ControlAsync(control);

@@ -59,6 +59,19 @@ internal static class ArtifactFolder
         }
     }
 
+    /// <summary>What a manifest lists; nothing when it is none.</summary>
+    public static IReadOnlyList<ManifestFile> ReadManifest(ReadOnlySpan<byte> json)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize<ManifestDocument>(json, Json)?.Files ?? [];
+        }
+        catch (JsonException)
+        {
+            return [];
+        }
+    }
+
     /// <summary>Lists the files of a folder in a manifest there, all flushed to the disk.</summary>
     public static IReadOnlyList<ManifestFile> WriteManifest(string folder)
     {
@@ -70,11 +83,13 @@ internal static class ArtifactFolder
             file.Flush(flushToDisk: true);
         }
         using var manifest = new FileStream(Path.Combine(folder, Manifest), FileMode.CreateNew);
-        JsonSerializer.Serialize(manifest, new { schema = 1, files }, Json);
+        JsonSerializer.Serialize(manifest, new ManifestDocument(1, files), Json);
         manifest.Flush(flushToDisk: true);
         return files;
     }
 }
+
+internal sealed record ManifestDocument(int Schema, IReadOnlyList<ManifestFile>? Files);
 
 /// <param name="Path">Relative to the manifest's folder, with slashes.</param>
 /// <param name="Length">Number of bytes.</param>

@@ -39,6 +39,19 @@ internal sealed partial class BucketArtifacts(IBucket bucket, BucketOptions opti
         // Whoever asks, asks again: an experiment does not end before its report is there.
         PutAsync($"{KeyOf(experiment)}/{IArtifacts.Report}", BucketContent.Of(json), ImmutableDictionary<string, string>.Empty, TimeSpan.FromSeconds(30), CancellationToken.None);
 
+    public async Task<IReadOnlyList<ManifestFile>> ManifestAsync(string experiment, int trial, CancellationToken cancellationToken)
+    {
+        await using var stream = await bucket.OpenAsync($"{KeyOf(experiment)}/{IArtifacts.NameOf(trial)}/{ArtifactFolder.Manifest}", cancellationToken);
+        if (stream is null)
+            return [];
+        var bytes = new MemoryStream();
+        await stream.CopyToAsync(bytes, cancellationToken);
+        return ArtifactFolder.ReadManifest(bytes.ToArray());
+    }
+
+    public Task<Stream?> OpenAsync(string experiment, int trial, ManifestFile file, CancellationToken cancellationToken) =>
+        bucket.OpenAsync($"{KeyOf(experiment)}/{IArtifacts.NameOf(trial)}/{file.Path}", cancellationToken);
+
     public async Task<ILookup<string, string>> FilesAsync(string experiment)
     {
         var start = KeyOf(experiment) + "/";

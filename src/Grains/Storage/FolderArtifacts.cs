@@ -23,6 +23,20 @@ internal sealed class FolderArtifacts(SiloFolders folders, IDisk disk) : IArtifa
 
     public Task WriteReportAsync(string experiment, byte[] json) => disk.WriteAsync(Path.Combine(folders.Experiment(experiment), IArtifacts.Report), json);
 
+    public Task<IReadOnlyList<ManifestFile>> ManifestAsync(string experiment, int trial, CancellationToken cancellationToken)
+    {
+        var path = Path.Combine(PlaceOf(experiment, trial), ArtifactFolder.Manifest);
+        return Task.FromResult(File.Exists(path) ? ArtifactFolder.ReadManifest(File.ReadAllBytes(path)) : []);
+    }
+
+    public Task<Stream?> OpenAsync(string experiment, int trial, ManifestFile file, CancellationToken cancellationToken)
+    {
+        var folder = PlaceOf(experiment, trial) + Path.DirectorySeparatorChar;
+        var path = Path.GetFullPath(Path.Combine(folder, file.Path));
+        // Whatever somebody has written into the manifest.
+        return Task.FromResult<Stream?>(path.StartsWith(folder, StringComparison.Ordinal) && File.Exists(path) ? new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1 << 16, FileOptions.Asynchronous) : null);
+    }
+
     public Task<ILookup<string, string>> FilesAsync(string experiment)
     {
         var root = folders.Experiment(experiment);

@@ -23,6 +23,16 @@ internal interface IArtifacts
     /// <summary>Files of an experiment's complete trials, relative to the experiment's place and sorted, by <see cref="NameOf"/> of the trial.</summary>
     Task<ILookup<string, string>> FilesAsync(string experiment);
 
+    /// <summary>Files of a complete trial, without the manifest itself; empty while it is not complete.</summary>
+    Task<IReadOnlyList<ManifestFile>> ManifestAsync(string experiment, int trial, CancellationToken cancellationToken);
+
+    /// <summary>Opens a file of a trial's manifest; null when it is gone.</summary>
+    /// <param name="experiment">Id.</param>
+    /// <param name="trial">Index.</param>
+    /// <param name="file">From the trial's manifest.</param>
+    /// <param name="cancellationToken">Gives up waiting.</param>
+    Task<Stream?> OpenAsync(string experiment, int trial, ManifestFile file, CancellationToken cancellationToken);
+
     /// <summary>Name of a trial's folder in its experiment's.</summary>
     static string NameOf(int trial) => FormattableString.Invariant($"trial-{trial}");
 

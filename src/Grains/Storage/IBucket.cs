@@ -19,6 +19,9 @@ public interface IBucket
     /// <summary>Notes of an object; null when there is none.</summary>
     Task<IReadOnlyDictionary<string, string>?> NotesAsync(string key, CancellationToken cancellationToken);
 
+    /// <summary>Opens an object for reading from the beginning; null when there is none.</summary>
+    Task<Stream?> OpenAsync(string key, CancellationToken cancellationToken);
+
     /// <summary>Names below the prefix that begin with <paramref name="start"/>, sorted.</summary>
     Task<IReadOnlyList<string>> ListAsync(string start, CancellationToken cancellationToken);
 }

@@ -36,6 +36,7 @@ internal sealed partial class TrialLoop(
 
     private readonly ExperimentSpec _spec = TrialSpecs.Of(store.State.Assignment!.SpecJson);
     private readonly Queue<(string Parameters, string? Optimizer)> _kept = new();
+    private readonly StepProfiles _profiles = new(files, time);
     private ITrainedParameters? _trained;
     private TensorReference[]? _residuals;
     private int _losses;
@@ -159,6 +160,7 @@ internal sealed partial class TrialLoop(
 
     public async Task EndAsync(RunState state, string? reason)
     {
+        await _profiles.WriteAsync(now: true);
         (State.State, State.Reason, State.EndedAt) = (state, reason, time.GetUtcNow());
         await CommitAsync();
         if (state is RunState.Succeeded or RunState.Stopped)
@@ -298,7 +300,10 @@ internal sealed partial class TrialLoop(
 
     private void Note(WorkResult[] parts, string when)
     {
-        foreach (var (name, mean) in StepUpdate.Means(parts))
+        var means = StepUpdate.Means(parts).ToList();
+        if (_spec.HeldOut is not null)
+            _profiles.HeldOut(State.Step, means);
+        foreach (var (name, mean) in means)
         {
             // On fixed noise that training never sees: "loss.before", and under the judge's name when there is one.
             if (name == "accuracy" || _spec.HeldOut is not null)
@@ -349,7 +354,10 @@ internal sealed partial class TrialLoop(
     private async Task GuardAsync()
     {
         var parts = await EvaluateAsync(WorkKind.Guard, _trained!.Reference);
-        var loss = StepUpdate.Means(parts).First(mean => mean.Key == "loss").Value;
+        var means = StepUpdate.Means(parts).ToList();
+        _profiles.HeldOut(State.Step, means);
+        await _profiles.WriteAsync(now: true);
+        var loss = means.First(mean => mean.Key == "loss").Value;
         string? unused = null;
         if (loss < State.BestLoss)
         {
@@ -417,7 +425,10 @@ internal sealed partial class TrialLoop(
         await CommitAsync();
 
         // The step is committed: from here on nothing needs the version before it, except for replays, and the very first for the pictures.
-        instruments.StepCommitted(metrics["loss"], norm, new StepSeconds(waited, reduced, optimized, clock.Lap()));
+        var seconds = new StepSeconds(waited, reduced, optimized, clock.Lap());
+        instruments.StepCommitted(metrics["loss"], norm, seconds);
+        _profiles.Step(step, shards, seconds);
+        await _profiles.WriteAsync(now: step == _spec.Training.Steps);
         reporter.Step(StepRecord.Of(record));
         _kept.Enqueue((State.ParametersSha256, State.OptimizerSha256));
         trained.Committed();

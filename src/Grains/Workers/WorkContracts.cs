@@ -125,6 +125,12 @@ internal sealed record WorkStatistics
 
     [Id(13)] public double TotalSeconds { get; init; }
 
+    /// <summary>Norm of ∂L/∂x at each point of the sampler's grid, from x_T to x_0; null where the estimator does not go over them all.</summary>
+    [Id(20)] public IReadOnlyList<double>? AdjointNorms { get; init; }
+
+    /// <summary>Most bytes in use on the native heap above those before; null where the C library does not tell.</summary>
+    [Id(21)] public long? PeakLiveBytes { get; init; }
+
     /// <summary>Of the engine's work that was done piece after piece.</summary>
     public WorkStatistics After(WorkStatistics before) => this with
     {
@@ -133,6 +139,7 @@ internal sealed record WorkStatistics
         BackwardNfe = BackwardNfe + before.BackwardNfe,
         Vjps = Vjps + before.Vjps,
         PeakLiveTensors = Math.Max(PeakLiveTensors, before.PeakLiveTensors),
+        PeakLiveBytes = PeakLiveBytes is { } bytes && before.PeakLiveBytes is { } other ? Math.Max(bytes, other) : PeakLiveBytes ?? before.PeakLiveBytes,
         ForwardSeconds = ForwardSeconds + before.ForwardSeconds,
         LossSeconds = LossSeconds + before.LossSeconds,
         BackwardSeconds = BackwardSeconds + before.BackwardSeconds,

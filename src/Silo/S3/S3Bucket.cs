@@ -110,6 +110,23 @@ internal sealed class S3Bucket : IBucket, IDisposable
         }
     }
 
+    public async Task<Stream?> OpenAsync(string key, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var found = await _client.GetObjectAsync(new GetObjectRequest { BucketName = _options.Bucket, Key = NameOf(key) }, cancellationToken);
+            return found.ResponseStream;
+        }
+        catch (AmazonS3Exception e) when (e.StatusCode == System.Net.HttpStatusCode.NotFound && e.ErrorCode != "NoSuchBucket")
+        {
+            return null;
+        }
+        catch (Exception e) when (S3Failures.IsForeign(e, cancellationToken))
+        {
+            throw _failures.Of(e, $"reading '{key}'");
+        }
+    }
+
     public async Task<IReadOnlyList<string>> ListAsync(string start, CancellationToken cancellationToken)
     {
         var names = new List<string>();

@@ -1,7 +1,6 @@
 using System.Runtime.CompilerServices;
 using AdjointDpm.Client.Connection;
 using AdjointDpm.Client.LocalCluster;
-using AdjointDpm.Client.Rendering;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Workers;
@@ -119,6 +118,8 @@ internal sealed class FakeSilos(LocalClusterOptions options) : ILocalCluster
     public TaskCompletionSource LostSource { get; } = new();
 
     public IReadOnlyList<int> ProcessIds => [101, 102];
+
+    public int? HttpPort => 30080;
 
     public Task Lost => LostSource.Task;
 

@@ -48,6 +48,29 @@ public sealed class ReportCommandTests : IDisposable
         Assert.DoesNotContain("@import", page.Descendants("style").Single().Value, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task SeveralObjectives_GiveAParetoFront_AndSeveralExperimentsOneChart()
+    {
+        var report = Report("front", 4);
+        report["spec"]!["objectives"] = new JsonArray(new JsonObject { ["metric"] = "heldOut.loss.after", ["goal"] = "minimize" }, new JsonObject { ["metric"] = "loss", ["goal"] = "minimize" });
+        report["front"] = new JsonArray(1, 2);
+        for (var trial = 0; trial < 4; trial++)
+            report["trials"]![trial]!["metrics"]!["loss"] = 4.0 - trial;
+        Write("front-1", report);
+        Write("other-1", Report("other", 2));
+        Assert.Equal(0, await _adpm.RunAsync("report front-1 --data ."));
+        var page = Page("experiments/front-1/report.html");
+        Assert.Contains("Pareto front", page.Descendants("h3").Select(heading => heading.Value));
+        var chart = page.Descendants("svg").Single(svg => (string?)svg.Attribute("aria-label") == "loss by heldOut.loss.after");
+        Assert.Equal(2, chart.Descendants("circle").Count(dot => (string?)dot.Attribute("class") == "dot best"));
+        Assert.Equal(4, chart.Descendants("circle").Count());
+
+        Assert.Equal(0, await _adpm.RunAsync("report front-1 other-1 --data . -o both.html"));
+        var both = Page("both.html");
+        Assert.Equal(2, both.Descendants("svg").Single(svg => (string?)svg.Attribute("aria-label") == "Training loss of the best trial of each experiment").Descendants("polyline").Count());
+        Assert.Contains("Samples of the best trials", both.Descendants("h2").Select(heading => heading.Value));
+    }
+
     [Theory]
     [InlineData(1, 0), InlineData(2, 2), InlineData(7, 3)]
     public async Task AnyNumberOfTrials_AlsoNoneThatSucceeded_GivesAPage(int trials, int failed)

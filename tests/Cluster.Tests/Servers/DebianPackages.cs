@@ -13,7 +13,8 @@ internal sealed class DebianPackages
     /// <summary>Finds a program, or unpacks the package that has it.</summary>
     /// <param name="program">Absolute path on a machine where the package is installed.</param>
     /// <param name="package">Name of the package.</param>
-    public static async Task<DebianPackages> WithAsync(string program, string package)
+    /// <param name="more">Packages that it does not ask for and needs all the same.</param>
+    public static async Task<DebianPackages> WithAsync(string program, string package, params string[] more)
     {
         if (File.Exists(program))
             return new DebianPackages(null);
@@ -26,7 +27,7 @@ internal sealed class DebianPackages
         {
             if (File.Exists(packages.PathOf(program)))
                 return packages;
-            using var fetch = Process.Start(new ProcessStartInfo("bash", [Path.Combine(Repository.Root, "tests", "Cluster.Tests", "Servers", "fetch.sh"), folder, package]) { RedirectStandardError = true, RedirectStandardOutput = true })!;
+            using var fetch = Process.Start(new ProcessStartInfo("bash", [Path.Combine(Repository.Root, "tests", "Cluster.Tests", "Servers", "fetch.sh"), folder, package, .. more]) { RedirectStandardError = true, RedirectStandardOutput = true })!;
             var (said, error) = (fetch.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken), fetch.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken));
             await fetch.WaitForExitAsync(TestContext.Current.CancellationToken);
             Assert.True(fetch.ExitCode == 0 && File.Exists(packages.PathOf(program)), $"Package '{package}' could not be fetched:\n{await said}\n{await error}");
@@ -45,8 +46,8 @@ internal sealed class DebianPackages
     public Process Start(string program, bool unprivileged, params string[] arguments)
     {
         var start = new ProcessStartInfo { RedirectStandardOutput = true, RedirectStandardError = true };
-        if (_root is not null)
-            start.Environment["LD_LIBRARY_PATH"] = string.Join(':', Directory.GetDirectories(Path.Combine(_root, "usr", "lib"), "*-linux-gnu*"));
+        foreach (var (name, value) in Variables)
+            start.Environment[name] = value;
         string[] command = [.. unprivileged && Environment.IsPrivilegedProcess ? AsNobody : [], PathOf(program), .. arguments];
         start.FileName = command[0];
         foreach (var argument in command[1..])
@@ -54,7 +55,16 @@ internal sealed class DebianPackages
         return Process.Start(start)!;
     }
 
+    /// <summary>Root of what was unpacked; null where the machine's own is used.</summary>
+    public string? Root => _root;
+
+    /// <summary>What a program needs to find its libraries.</summary>
+    public Dictionary<string, string> Variables => _root is null
+        ? []
+        : new Dictionary<string, string> { ["LD_LIBRARY_PATH"] = string.Join(':', Directory.GetDirectories(Path.Combine(_root, "usr", "lib"), "*-linux-gnu*")) };
+
     public static string[] AsNobody { get; } = ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
 
-    private string PathOf(string program) => _root is null ? program : _root + program;
+    /// <summary>Where a program is.</summary>
+    public string PathOf(string program) => _root is null ? program : _root + program;
 }

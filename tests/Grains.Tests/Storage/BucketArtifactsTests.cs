@@ -185,6 +185,9 @@ public sealed class BucketArtifactsTests : IDisposable
         public Task<IReadOnlyDictionary<string, string>?> NotesAsync(string key, CancellationToken cancellationToken) =>
             Task.FromResult(Objects.TryGetValue(key, out var found) ? found.Notes : null);
 
+        public Task<Stream?> OpenAsync(string key, CancellationToken cancellationToken) =>
+            Task.FromResult<Stream?>(Objects.TryGetValue(key, out var found) ? new MemoryStream(found.Bytes, writable: false) : null);
+
         public Task<IReadOnlyList<string>> ListAsync(string start, CancellationToken cancellationToken) =>
             Task.FromResult<IReadOnlyList<string>>([.. Objects.Keys.Where(key => key.StartsWith(start, StringComparison.Ordinal)).Order(StringComparer.Ordinal)]);
     }

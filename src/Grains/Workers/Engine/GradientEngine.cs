@@ -52,6 +52,7 @@ internal sealed class GradientEngine : IGradientEngine
 
         // Every sample has the noise and the class that it has in the whole batch.
         var spec = plan.Spec with { Gradient = plan.Spec.Gradient with { Method = plan.Spec.Gradient.Method == GradientName.StoreAll ? GradientName.Discrete : plan.Spec.Gradient.Method } };
+        var norms = new List<IReadOnlyList<double>?>();
         var (total, sums, statistics) = (Array.Empty<float>(), new Dictionary<string, double>(), new WorkStatistics());
         for (var sample = 0; sample < samples; sample++)
         {
@@ -63,8 +64,10 @@ internal sealed class GradientEngine : IGradientEngine
             foreach (var (name, value) in one.Sums)
                 sums[name] = sums.GetValueOrDefault(name) + value;
             statistics = one.Statistics.After(statistics);
+            norms.Add(one.Statistics.AdjointNorms);
         }
         System.Numerics.Tensors.TensorPrimitives.Multiply(total, 1f / samples, total);
+        statistics = statistics with { AdjointNorms = StepProfiles.Mean(norms) };
         return new ShardGradient(MemoryMarshal.AsBytes<float>(total).ToArray(), samples, sums, statistics);
     }
 
@@ -85,7 +88,7 @@ internal sealed class GradientEngine : IGradientEngine
             of = solved with { Noise = solved.Noise!.add(direct, share) };
         }
         var gradient = TorchBytes.Read(model.Part.Gradients(of, batch));
-        return new ShardGradient(gradient, samples, loss.Sums(solved.Sample, request.Noise), Statistics(spec, samples, solved.Statistics));
+        return new ShardGradient(gradient, samples, loss.Sums(solved.Sample, request.Noise), Statistics(spec, samples, solved.Statistics) with { AdjointNorms = solved.AdjointNorms });
     }
 
     public GradientProofReport Prove(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken)
@@ -439,6 +442,7 @@ internal sealed class GradientEngine : IGradientEngine
         BackwardNfe = solve.BackwardNfe,
         Vjps = solve.Vjps,
         PeakLiveTensors = solve.PeakLiveTensors,
+        PeakLiveBytes = solve.PeakLiveBytes,
         ForwardSeconds = solve.Forward.TotalSeconds,
         LossSeconds = solve.Loss.TotalSeconds,
         BackwardSeconds = solve.Backward.TotalSeconds,

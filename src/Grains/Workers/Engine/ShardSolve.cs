@@ -14,6 +14,9 @@ namespace AdjointDpm.Grains.Workers.Engine;
 /// <param name="Owner">Owns the tensors.</param>
 internal sealed record ShardSolve(Tensor Sample, Tensor? Noise, IReadOnlyDictionary<string, Tensor> Inputs, SolveStatistics Statistics, IDisposable Owner) : IDisposable
 {
+    /// <summary>Norm of ∂L/∂x at each point of the grid; null where the estimator does not go over them all.</summary>
+    public double[]? AdjointNorms { get; init; }
+
     // Counter words of these draws, in place of a sampler step's; noise of restarts has the one above.
     private const ushort Truncation = ushort.MaxValue - 1;
 
@@ -38,7 +41,11 @@ internal sealed record ShardSolve(Tensor Sample, Tensor? Noise, IReadOnlyDiction
             case GradientName.AdjointMatching:
                 return Matched(gradient, request, frozen(), loss, cancellationToken);
             default:
-                return Of(Sampling.Differentiate(request, loss.Mean, SolveMethods.Gradient(gradient), cancellationToken));
+                using (var norms = new AdjointNorms(request))
+                {
+                    var solved = Sampling.Differentiate(request, new Objective { OnSample = loss.Mean, OnStateGradient = norms.Take }, SolveMethods.Gradient(gradient), cancellationToken);
+                    return Of(solved) with { AdjointNorms = norms.Read() };
+                }
         }
     }
 

@@ -1,7 +1,7 @@
 using System.Globalization;
 using AdjointDpm.Grains.Experiments;
 
-namespace AdjointDpm.Client.Rendering;
+namespace AdjointDpm.Grains.Pages;
 
 /// <summary>Numbers, times and states as people read them.</summary>
 internal static class Words
@@ -49,6 +49,15 @@ internal static class Words
 
     /// <summary>A small difference in two digits.</summary>
     public static string Error(double value) => value == 0 ? "0" : value.ToString("0.0e-0", CultureInfo.InvariantCulture);
+
+    /// <summary>The last part of a parameter's path, or all of it where that is another one's too.</summary>
+    public static string Short(string parameter, IReadOnlyCollection<string> all)
+    {
+        var last = Last(parameter);
+        return all.Count(other => Last(other) == last) == 1 ? last : parameter;
+
+        static string Last(string path) => path[(path.LastIndexOf('.') + 1)..];
+    }
 
     private static readonly string[] Units = ["B", "KB", "MB", "GB", "TB"];
 

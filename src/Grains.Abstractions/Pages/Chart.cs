@@ -1,7 +1,7 @@
 using System.Globalization;
 using System.Xml.Linq;
 
-namespace AdjointDpm.Client.Reporting;
+namespace AdjointDpm.Grains.Pages;
 
 /// <summary>A line of a chart.</summary>
 /// <param name="Name">For those who cannot see it, and under the pointer.</param>
@@ -36,6 +36,25 @@ internal static class Chart
         return Svg(title, Frame(horizontal, vertical, x), dots.OrderBy(dot => dot.Best).Select(dot => Dot(dot, horizontal, vertical)));
     }
 
+    /// <summary>Trials by two objectives, and the line along the best of them.</summary>
+    /// <param name="x">Objective to the right.</param>
+    /// <param name="y">Objective upwards.</param>
+    /// <param name="dots">Trials; the best are those of the Pareto front.</param>
+    /// <param name="connected">Whether there are only these two objectives, so that the front is a line.</param>
+    public static XElement Front(string x, string y, IReadOnlyList<ChartDot> dots, bool connected)
+    {
+        var (horizontal, vertical) = (Axis.Of(dots.Select(dot => dot.X), log: null), Axis.Of(dots.Select(dot => dot.Y), log: null));
+        return Svg($"{y} by {x}",
+            Frame(horizontal, vertical, x),
+            connected ? new XElement("polyline", new XAttribute("class", "line best"), new XAttribute("points", Points(dots.Where(dot => dot.Best).OrderBy(dot => dot.X).Select(dot => (dot.X, dot.Y)), horizontal, vertical)), Tip("Pareto front")) : null,
+            dots.OrderBy(dot => dot.Best).Select(dot => Dot(dot, horizontal, vertical)),
+            Text(Left + 4, Top + 2, "start", y));
+    }
+
+    /// <summary>At most so many of the values, evenly chosen, the first and the last among them.</summary>
+    public static IReadOnlyList<T> Thin<T>(IReadOnlyList<T> values, int most) =>
+        values.Count <= most ? values : [.. Enumerable.Range(0, most).Select(i => values[(int)((long)i * (values.Count - 1) / (most - 1))])];
+
     /// <summary>A line for each trial through its value of each parameter, and of the objective.</summary>
     /// <param name="title">For those who cannot see it.</param>
     /// <param name="axes">Name, and its distinct values when they are words.</param>
@@ -56,7 +75,63 @@ internal static class Chart
                 new XAttribute("points", string.Join(' ', row.Values.Select((value, i) => $"{N(X(i))},{N(Y(i, value))}"))), Tip(row.Name))));
     }
 
-    private static XElement Svg(string title, params object[] content) => new("svg",
+    /// <summary>Numbers by row and column as cells that are the fuller the larger, by a logarithmic scale where that is more even.</summary>
+    /// <param name="title">For those who cannot see it.</param>
+    /// <param name="x">What the columns are.</param>
+    /// <param name="columns">Name of each, and its numbers from the top down.</param>
+    /// <param name="rows">Name of each row.</param>
+    public static XElement Heat(string title, string x, IReadOnlyList<(string Name, IReadOnlyList<double> Values)> columns, IReadOnlyList<string> rows)
+    {
+        var scale = Axis.Of(columns.SelectMany(column => column.Values).Where(value => value > 0), log: null);
+        var (wide, high) = ((Width - Left - Right) / Math.Max(1, columns.Count), (Height - Bottom - Top) / Math.Max(1, rows.Count));
+        var (everyRow, everyColumn) = (Math.Max(1, (rows.Count + 11) / 12), Math.Max(1, (columns.Count + 11) / 12));
+        return Svg(title,
+            rows.Select((row, i) => i % everyRow == 0 || i == rows.Count - 1 ? Text(Left - 6, Top + (i + 0.5) * high + 4, "end", row, "tick") : null),
+            columns.Select((column, i) => i % everyColumn == 0 ? Text(Left + (i + 0.5) * wide, Height - Bottom + 16, "middle", column.Name, "tick") : null),
+            Text((Left + Width - Right) / 2, Height - 4, "middle", x),
+            columns.Select((column, i) => column.Values.Select((value, k) => new XElement("rect", new XAttribute("class", "heat"),
+                new XAttribute("x", N(Left + i * wide)), new XAttribute("y", N(Top + k * high)), new XAttribute("width", N(wide + 0.3)), new XAttribute("height", N(high + 0.3)),
+                new XAttribute("fill-opacity", (value > 0 && double.IsFinite(value) ? 0.04 + 0.96 * Math.Clamp(scale.At(value), 0, 1) : 0).ToString("0.00", CultureInfo.InvariantCulture)),
+                Tip($"{x} {column.Name}, {rows[k]}: {Words.Number(value)}")))));
+    }
+
+    /// <summary>A bar for each row, of parts after one another.</summary>
+    /// <param name="title">For those who cannot see it.</param>
+    /// <param name="x">Unit.</param>
+    /// <param name="parts">Names of the parts.</param>
+    /// <param name="rows">Name of each row, and its parts.</param>
+    public static XElement Bars(string title, string x, IReadOnlyList<string> parts, IReadOnlyList<(string Name, IReadOnlyList<double> Parts)> rows)
+    {
+        const double Names = 150, Bar = 22, Head = 26;
+        var (height, most) = (Head + rows.Count * Bar + 30, rows.Count == 0 ? 1 : Math.Max(1e-9, rows.Max(row => row.Parts.Sum())));
+        double At(double value) => Names + value / most * (Width - Names - Right - 72);
+        var legend = parts.Select((part, i) => new object[]
+        {
+            new XElement("rect", new XAttribute("class", $"part{i}"), new XAttribute("x", N(Names + i * 95)), new XAttribute("y", "4"), new XAttribute("width", "12"), new XAttribute("height", "12")),
+            Text(Names + i * 95 + 16, 14, "start", part),
+        });
+        return new XElement("svg", new XAttribute("viewBox", $"0 0 {Width} {N(height)}"), new XAttribute("role", "img"), new XAttribute("aria-label", title), legend,
+            rows.Select((row, k) => new object[]
+            {
+                Text(Names - 6, Head + k * Bar + 14, "end", row.Name.Length > 22 ? "…" + row.Name[^21..] : row.Name, "tick"),
+                row.Parts.Select((part, i) => new XElement("rect", new XAttribute("class", $"part{i}"), new XAttribute("x", N(At(row.Parts.Take(i).Sum()))), new XAttribute("y", N(Head + k * Bar + 3)),
+                    new XAttribute("width", N(At(part) - At(0))), new XAttribute("height", N(Bar - 6)), Tip($"{row.Name}, {parts[i]}: {Words.Number(part)} {x}"))),
+                Text(At(row.Parts.Sum()) + 5, Head + k * Bar + 14, "start", $"{Words.Number(row.Parts.Sum())} {x}", "tick"),
+            }));
+    }
+
+    /// <summary>A curve as small as a word.</summary>
+    public static XElement Spark(string title, IReadOnlyList<double> values)
+    {
+        const double Wide = 90, High = 20;
+        var finite = values.Where(double.IsFinite).ToList();
+        var (least, most) = finite.Count == 0 ? (0, 1) : (finite.Min(), finite.Max());
+        var points = finite.Select((value, i) => $"{N(2 + i * (Wide - 4) / Math.Max(1, finite.Count - 1))},{N(High - 2 - (most > least ? (value - least) / (most - least) : 0.5) * (High - 4))}");
+        return new XElement("svg", new XAttribute("class", "spark"), new XAttribute("viewBox", $"0 0 {Wide} {High}"), new XAttribute("role", "img"), new XAttribute("aria-label", title),
+            new XElement("polyline", new XAttribute("class", "line best"), new XAttribute("points", string.Join(' ', points))));
+    }
+
+    private static XElement Svg(string title, params object?[] content) => new("svg",
         new XAttribute("viewBox", $"0 0 {Width} {Height}"), new XAttribute("role", "img"), new XAttribute("aria-label", title), content);
 
     private static object[] Frame(Axis horizontal, Axis vertical, string x) =>
@@ -113,6 +188,9 @@ internal static class Chart
             (least, most) = (least - (most - least) * 0.03, most + (most - least) * 0.03);
             var step = Math.Pow(10, Math.Floor(Math.Log10((most - least) / 4)));
             step *= (most - least) / step > 20 ? 5 : (most - least) / step > 8 ? 2 : 1;
+            // There is no step 1.5.
+            if (values.All(double.IsInteger))
+                step = Math.Max(1, step);
             var first = Math.Ceiling(least / step - 1e-9);
             return new Axis(value => (value - least) / (most - least),
                 [.. Enumerable.Range(0, (int)Math.Floor(most / step + 1e-9) - (int)first + 1).Select(i => (first + i) * step).Select(mark => ((mark - least) / (most - least), Label(Math.Abs(mark) < step / 1e6 ? 0 : mark)))]);

@@ -1,0 +1,55 @@
+using System.Globalization;
+using System.Text;
+using System.Xml.Linq;
+
+namespace AdjointDpm.Grains.Pages;
+
+/// <summary>What pages for the browser have in common. They are trees until they are sent: nothing that stands in them can be taken for markup.</summary>
+internal static class Html
+{
+    private static readonly HashSet<string> Void = ["area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"];
+
+    /// <summary>Colours, text, tables and charts.</summary>
+    public const string Style = """
+        :root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --rule: #d1d9e0; --paper: #ffffff; --panel: #f6f8fa; --accent: #0969da; --good: #1a7f37; --bad: #cf222e; }
+        @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9198a1; --rule: #3d444d; --paper: #0d1117; --panel: #151b23; --accent: #4493f8; --good: #3fb950; --bad: #f85149; } }
+        * { box-sizing: border-box; }
+        body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+        .meta, .note, footer { color: var(--soft); font-size: .9rem; }
+        .scroll { overflow-x: auto; margin: .8rem 0; } table { border-collapse: collapse; font-size: .9rem; } th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; font-variant-numeric: tabular-nums; } thead th { color: var(--soft); font-weight: 600; } tbody th { font-weight: 500; }
+        svg { display: block; width: 100%; max-width: 52rem; height: auto; font: 12px system-ui, sans-serif; } svg text { fill: var(--soft); } .grid, .axis { stroke: var(--rule); fill: none; } .line { stroke: var(--soft); stroke-opacity: .45; stroke-width: 1.3; fill: none; stroke-linejoin: round; } .line.best { stroke: var(--accent); stroke-opacity: 1; stroke-width: 2.4; } .dot { fill: var(--soft); fill-opacity: .6; } .dot.best { fill: var(--accent); fill-opacity: 1; } .heat { fill: var(--accent); } .part0 { fill: var(--accent); } .part1 { fill: var(--good); } .part2 { fill: #bf8700; } .part3 { fill: var(--bad); } .part4 { fill: #8250df; } .part5 { fill: var(--soft); }
+        .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1rem; }
+        pre { background: var(--panel); padding: .8rem; overflow-x: auto; font-size: .85rem; } summary { cursor: pointer; margin: .6rem 0; } code { font-family: ui-monospace, monospace; }
+        """;
+
+    /// <summary>The page as text. Changes the tree: characters that no page can hold become replacement characters.</summary>
+    public static string Text(XElement page)
+    {
+        foreach (var node in page.DescendantNodesAndSelf().ToList())
+        {
+            if (node is XText text && !text.Value.EnumerateRunes().All(IsText))
+                text.Value = Clean(text.Value);
+            if (node is not XElement element)
+                continue;
+            foreach (var attribute in element.Attributes())
+                if (!attribute.Value.EnumerateRunes().All(IsText))
+                    attribute.Value = Clean(attribute.Value);
+            // A browser takes <td/> for a cell that is not closed.
+            if (element.IsEmpty && !Void.Contains(element.Name.LocalName))
+                element.Value = "";
+        }
+        return "<!doctype html>\n" + page.ToString(SaveOptions.DisableFormatting) + "\n";
+    }
+
+    /// <summary>A table, its first column the rows' names. Cells are elements, or values that are written out.</summary>
+    public static XElement Table(IReadOnlyList<object> titles, IEnumerable<object?[]> rows) => new("div", new XAttribute("class", "scroll"), new XElement("table",
+        new XElement("thead", new XElement("tr", titles.Select(title => new XElement("th", new XAttribute("scope", "col"), title)))),
+        new XElement("tbody", rows.Select(row => new XElement("tr", row.Select((cell, i) => i == 0 ? new XElement("th", new XAttribute("scope", "row"), Cell(cell)) : new XElement("td", Cell(cell))))))));
+
+    private static object? Cell(object? cell) => cell is XObject or IEnumerable<object> ? cell : Convert.ToString(cell, CultureInfo.InvariantCulture);
+
+    // Half a pair of surrogates comes as a replacement character already.
+    private static string Clean(string text) => string.Concat(text.EnumerateRunes().Select(rune => IsText(rune) ? rune : Rune.ReplacementChar));
+
+    private static bool IsText(Rune rune) => rune.Value is '\t' or '\n' or '\r' or (>= ' ' and not (0xFFFE or 0xFFFF)) && rune != Rune.ReplacementChar;
+}
