@@ -4,7 +4,7 @@
 // dotnet run --project bench -c Release -- loading [folder]                        Stable Diffusion 1.5's size in float16, written once, against reading the bytes
 // dotnet run --project bench -c Release -- attention                               plain and fused attention, and channels-last convolutions
 // dotnet run --project bench -c Release -- trials [number [at once]]               what a trial costs the cluster that computes nothing; default: 10000 8
-// dotnet run --project bench -c Release -- transport [workers,… [megabytes,…]]     gradients of several processes to their mean, and a step's overhead; default: 2,4 1,4,25,100; "transport steps": the overhead alone
+// dotnet run --project bench -c Release -- transport [workers,… [megabytes,…]]     gradients of several processes to their mean, and a step's overhead; default: 2,4 1,4,25,100; "transport steps": the overhead alone; "transport tls": the same without and with mutual TLS
 // dotnet run --project bench -c Release -- applications [folder [pictures [recipe …]]]    the tables and pictures of docs/applications.md; default: runs/applications docs/images
 // dotnet run --project bench -c Release -- audit [noises [radius [budgets]]]       success of an audit by the gradient it climbs, for equal evaluations; default: 100 0.2 160,320
 // dotnet run --project bench -c Release -- search [seeds [trials [names]]]          regret of the searches, beside Optuna where PYTHON has it; default: 21 100
@@ -35,9 +35,9 @@ if (args is ["search", ..])
     return;
 }
 
-if (args is [TransportSilo.Argument, var silo, var place, var parameters, var stream])
+if (args is [TransportSilo.Argument, var silo, var place, var parameters, var stream, .. var certificates])
 {
-    await TransportSilo.RunAsync(silo, place, int.Parse(parameters), int.Parse(stream));
+    await TransportSilo.RunAsync(silo, place, int.Parse(parameters), int.Parse(stream), certificates.FirstOrDefault());
     return;
 }
 if (args is [Failover.Argument, var failover, var shared])
@@ -53,6 +53,12 @@ if (args is ["failover", ..])
 if (args is ["transport", "steps"])
 {
     await Transport.RunAsync([], []);
+    return;
+}
+
+if (args is ["transport", "tls", ..])
+{
+    await Transport.RunTlsAsync(args.Length > 2 ? [.. args[2].Split(',').Select(int.Parse)] : [2], args.Length > 3 ? [.. args[3].Split(',').Select(int.Parse)] : [1, 4, 25, 100]);
     return;
 }
 
