@@ -38,12 +38,12 @@ internal static class Applications
 
         void Reward()
         {
-            Console.WriteLine("\n## reward\n\n| gradient.method | cross-entropy before → after | recognised before → after | best step | evaluations forward | backward |\n|---|---|---|---|---|---|");
+            Console.WriteLine("\n## reward\n\n| gradient.method | cross-entropy before → after | recognised before → after | best step | evaluations forward | backward | cosine to the unrolled gradient | peak live tensors | worker seconds |\n|---|---|---|---|---|---|---|---|---|");
             foreach (var method in (string[][])[["discrete"], ["truncated", "gradient.last=2"], ["low-variance"], ["alignprop"], ["refl"], ["adjoint-matching"]])
             {
                 var trial = Report("reward", Path.Combine(output, $"reward-{method[0]}"), [$"gradient.method={method[0]}", .. method[1..]])["trials"]![0]!;
                 var (m, cost) = (trial["metrics"]!, trial["cost"]!);
-                Console.WriteLine($"| {string.Join(", ", method)} | {Number(m, "loss.before", "f4")} → {Number(m, "loss.after", "f4")} | {Share(m, "heldOut.accuracy.before")} → {Share(m, "heldOut.accuracy.after")} | {Number(m, "heldOut.bestStep", "f0")} | {cost["forwardNfe"]} | {cost["backwardNfe"]} |");
+                Console.WriteLine($"| {string.Join(", ", method)} | {Number(m, "loss.before", "f4")} → {Number(m, "loss.after", "f4")} | {Share(m, "heldOut.accuracy.before")} → {Share(m, "heldOut.accuracy.after")} | {Number(m, "heldOut.bestStep", "f0")} | {cost["forwardNfe"]} | {cost["backwardNfe"]} | {Number(trial["proof"]!, "cosine", "f4")} | {cost["peakLiveTensors"]} | {Number(cost, "workerSeconds", "f0")} |");
             }
         }
 
