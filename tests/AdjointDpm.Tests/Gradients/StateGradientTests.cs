@@ -51,6 +51,28 @@ public sealed class StateGradientTests
     }
 
     [Theory]
+    [MemberData(nameof(Names))]
+    public void WhoeverIsTold_SeesEveryStatesGradient_AndChangesNothing(string sampler)
+    {
+        using var scope = NewDisposeScope();
+        using var net = new TinyDenoiser();
+        var request = net.ModerateRequest(Sampler.Named(sampler), "sequential", out _);
+        foreach (var method in new[] { GradientMethod.StoreAll, GradientMethod.Discrete, GradientMethod.Checkpointed(2) })
+        {
+            using var kept = Sampling.Differentiate(request, new Objective { OnSample = Everything.OnSample, KeepStateGradients = true }, method, Token);
+            using var plain = Sampling.Differentiate(request, Everything.OnSample!, method, Token);
+            var told = new SortedDictionary<int, double>();
+            using var watched = Sampling.Differentiate(request, new Objective { OnSample = Everything.OnSample, OnStateGradient = (point, gradient) => told[point] = gradient.norm().ToDouble() }, method, Token);
+            Assert.Equal(Enumerable.Range(0, 7), told.Keys);
+            Assert.Equal(kept.States.Select(state => state.norm().ToDouble()), told.Values);
+            Assert.Empty(watched.States);
+            Assert.Equal(0, TestScalars.RelativeError(watched.Noise, plain.Noise));
+            foreach (var (name, gradient) in plain.Inputs)
+                Assert.Equal(0, TestScalars.RelativeError(watched.Inputs[name], gradient));
+        }
+    }
+
+    [Theory]
     [InlineData("ddim")]
     [InlineData("dpm++2m")]
     [InlineData("heun")]
