@@ -25,9 +25,12 @@ internal static class Kustomization
         return items;
     }
 
+    /// <summary>One document, with what it takes over from others by anchors laid in.</summary>
+    public static JsonObject Read(string file) => Documents(File.ReadAllText(file)).Single().AsObject();
+
     private static void Accumulate(string folder, List<JsonObject> items)
     {
-        var file = Documents(File.ReadAllText(Path.Combine(folder, "kustomization.yaml"))).Single().AsObject();
+        var file = Read(Path.Combine(folder, "kustomization.yaml"));
         Assert.All(file.Select(pair => pair.Key), key => Assert.Contains(key, Known));
         // A component changes what is there; anything else has objects of its own.
         var own = (string?)file["kind"] == "Component" ? items : [];
@@ -146,9 +149,22 @@ internal static class Kustomization
         return [.. stream.Documents.Select(document => Convert(document.RootNode)!)];
     }
 
+    private static JsonObject Map(YamlMappingNode map)
+    {
+        var made = new JsonObject();
+        foreach (var (key, value) in map.Children)
+            if (((YamlScalarNode)key).Value! is not "<<" and var name)
+                made[name] = Convert(value);
+        foreach (var (key, value) in map.Children)
+            if (((YamlScalarNode)key).Value == "<<")
+                foreach (var (name, taken) in Convert(value)!.AsObject().Where(pair => !made.ContainsKey(pair.Key)).ToList())
+                    made[name] = taken?.DeepClone();
+        return made;
+    }
+
     private static JsonNode? Convert(YamlNode node) => node switch
     {
-        YamlMappingNode map => new JsonObject(map.Children.Select(pair => KeyValuePair.Create(((YamlScalarNode)pair.Key).Value!, Convert(pair.Value)))),
+        YamlMappingNode map => Map(map),
         YamlSequenceNode list => new JsonArray([.. list.Children.Select(Convert)]),
         YamlScalarNode { Style: ScalarStyle.Plain } scalar => scalar.Value switch
         {

@@ -28,7 +28,7 @@ public sealed class CoordinatorPlacementTests
         }
         var management = cluster.Cluster.Client.GetGrain<IManagementGrain>(0);
         var names = cluster.Cluster.Silos.ToDictionary(silo => silo.SiloAddress, silo => silo.Name);
-        var experiments = (await management.GetDetailedGrainStatistics()).Where(grain => grain.GrainType.Contains("ExperimentGrain", StringComparison.Ordinal)).Select(grain => names[grain.SiloAddress]).ToList();
+        var experiments = (await management.GetDetailedGrainStatistics(null, null, TestContext.Current.CancellationToken)).Where(grain => grain.GrainType.Contains("ExperimentGrain", StringComparison.Ordinal)).Select(grain => names[grain.SiloAddress]).ToList();
         Assert.Equal(4, experiments.Count);
         Assert.All(experiments, silo => Assert.Equal(coordinator, silo));
         Assert.DoesNotContain(coordinator!, computed.Keys);
