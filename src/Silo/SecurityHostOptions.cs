@@ -20,6 +20,24 @@ public sealed class SecurityHostOptions
     /// <summary>Secret that silos know each other's calls by, the same on all of them ('adpm certificates' makes it). Needed with users.</summary>
     public string? ClusterKeyFile { get; set; }
 
+    /// <summary>Issuer of JSON web tokens that the HTTP port takes beside users' tokens, such as https://login.example/realms/lab; its keys come from its OpenID Connect discovery. Needs a users file, which may be empty. Default: none.</summary>
+    public string? OidcAuthority { get; set; }
+
+    /// <summary>Audience that such tokens must be for.</summary>
+    public string? OidcAudience { get; set; }
+
+    /// <summary>Claim with the user's name.</summary>
+    [Required]
+    public string OidcNameClaim { get; set; } = "sub";
+
+    /// <summary>Claim with the project.</summary>
+    [Required]
+    public string OidcProjectClaim { get; set; } = "adjointdpm_project";
+
+    /// <summary>Claim with the role: view, submit or admin.</summary>
+    [Required]
+    public string OidcRoleClaim { get; set; } = "adjointdpm_role";
+
     /// <summary>Whether clients must show a certificate of the cluster's authority. False: a token alone lets them in.</summary>
     public bool RequireClientCertificate { get; set; } = true;
 
@@ -48,6 +66,10 @@ public sealed class SecurityHostOptions
     {
         if (UsersFile is not null && ClusterKeyFile is null)
             throw new ValidationException("Security:UsersFile is set, but Security:ClusterKeyFile is not: without it a client could pass for a silo. 'adpm certificates DIR' makes one as silo/cluster.key; all silos need the same.");
+        if (OidcAuthority is not null && (UsersFile is null || OidcAudience is null))
+            throw new ValidationException("Security:OidcAuthority needs Security:OidcAudience, so that tokens for other services are refused, and Security:UsersFile, which may be empty: {}.");
+        if (OidcAuthority is not null && !(Uri.TryCreate(OidcAuthority, UriKind.Absolute, out var authority) && (authority.Scheme == Uri.UriSchemeHttps || authority.IsLoopback)))
+            throw new ValidationException($"Security:OidcAuthority must be an https address, but is '{OidcAuthority}'.");
         if (!RequireClientCertificate && UsersFile is null && TlsFolder is not null && !AllowUnauthenticatedNetwork)
             throw new ValidationException("Security:RequireClientCertificate is false and there is no Security:UsersFile, so anybody could come in. Set one of them.");
         if (Sidecars.FirstOrDefault(address => !Uri.TryCreate(address, UriKind.Absolute, out _)) is { } odd)

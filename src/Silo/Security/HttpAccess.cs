@@ -1,6 +1,8 @@
 using System.Text;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Security;
+using Microsoft.AspNetCore.Authentication;
+using Microsoft.AspNetCore.Authentication.JwtBearer;
 
 namespace AdjointDpm.Silo.Security;
 
@@ -36,7 +38,10 @@ internal sealed class HttpAccess(RequestDelegate next, SecurityHostOptions secur
             await RefuseAsync(http, StatusCodes.Status429TooManyRequests, SiloSecurity.Words.Blocked);
             return;
         }
-        if (Token(http.Request) is not { } token || !users.TryFind(token, out var caller))
+        Caller? caller = null;
+        if (Token(http.Request) is { } token && !users.TryFind(token, out caller) && security.OidcAuthority is not null)
+            caller = await ByIssuerAsync(http);
+        if (caller is null)
         {
             if (http.Request.Headers.Authorization.Count > 0)
                 SiloSecurity.NoteFailure(failed, audit, logger, "HTTP", http.Connection.RemoteIpAddress);
@@ -66,6 +71,18 @@ internal sealed class HttpAccess(RequestDelegate next, SecurityHostOptions secur
         {
             RequestContext.Remove(CallGate.AskingEntry);
         }
+    }
+
+    /// <summary>Who an issuer's token says it is: checked by ASP.NET for signature, issuer, audience and time.</summary>
+    private async Task<Caller?> ByIssuerAsync(HttpContext http)
+    {
+        var result = await http.AuthenticateAsync(JwtBearerDefaults.AuthenticationScheme);
+        return result.Principal is { } user
+            && user.FindFirst(security.OidcNameClaim)?.Value is { Length: > 0 and <= 200 } name && !name.Contains('\n', StringComparison.Ordinal)
+            && user.FindFirst(security.OidcProjectClaim)?.Value is { Length: > 0 and <= 100 } project && !project.Contains('\n', StringComparison.Ordinal)
+            && user.FindFirst(security.OidcRoleClaim)?.Value is { } word && Enum.TryParse<Role>(word, ignoreCase: true, out var role) && Enum.IsDefined(role) && !int.TryParse(word, out _)
+            ? new Caller(name, project, role)
+            : null;
     }
 
     private static string? Experiment(PathString path)

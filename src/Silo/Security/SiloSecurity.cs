@@ -42,6 +42,13 @@ internal static partial class SiloSecurity
             services.AddSingleton<IIncomingGrainCallFilter>(provider => provider.GetRequiredService<CallGate>());
             services.AddSingleton<IOutgoingGrainCallFilter>(provider => provider.GetRequiredService<CallGate>());
         }
+        if (options.OidcAuthority is { } authority)
+            services.AddAuthentication().AddJwtBearer(bearer =>
+            {
+                (bearer.Authority, bearer.Audience, bearer.MapInboundClaims) = (authority, options.OidcAudience, false);
+                // Demand lets plain HTTP through on loopback alone.
+                bearer.RequireHttpsMetadata = !new Uri(authority).IsLoopback;
+            });
         if (options.TlsFolder is not null || options.UsersFile is not null)
             services.AddSingleton<IConfigureOptions<SiloConnectionOptions>, OrleansPorts>();
     }

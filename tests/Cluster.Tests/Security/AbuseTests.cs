@@ -117,6 +117,27 @@ public sealed class AbuseTests(ITestOutputHelper output) : IDisposable
         output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{Clients} clients, {experiments} experiments: {TimeProvider.System.GetElapsedTime(began).TotalSeconds:f1} s, {seen.Sum(sequences => sequences.Count)} events, memory {memory >> 20} to {silo.Memory >> 20} MiB"));
     }
 
+    [Fact]
+    public async Task OneExperimentAfterTheOther_LeavesNothingBehind()
+    {
+        await using var cluster = await RealCluster.StartAsync(1);
+        var silo = cluster.Silos[0];
+        var (handles, threads, memory) = (0, 0, 0L);
+        var count = All ? 200 : 8;
+        var warm = count / 2;
+        for (var i = 0; i < count; i++)
+        {
+            if (i == warm)
+                (handles, threads, memory) = (silo.Handles, silo.Threads, silo.Memory);
+            var snapshot = await cluster.RunAsync(FormattableString.Invariant($"soak-{i}"), DigitsSpecs.Small with { HeldOut = null, Training = DigitsSpecs.Small.Training with { Steps = 1, Shards = 2 } });
+            Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
+        }
+        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{count} experiments; from the {warm}th on: handles {handles} to {silo.Handles}, threads {threads} to {silo.Threads}, memory {memory >> 20} to {silo.Memory >> 20} MiB"));
+        Assert.True(silo.Handles < handles + 30, $"{handles} handles became {silo.Handles}.");
+        Assert.True(silo.Threads < threads + 30, $"{threads} threads became {silo.Threads}.");
+        Assert.True(silo.Memory < memory + (256L << 20), $"{memory >> 20} MiB became {silo.Memory >> 20} MiB.");
+    }
+
     private string[] Secured()
     {
         ClusterCertificates.Make(_folder.FullName, TimeSpan.FromDays(2), TimeProvider.System.GetUtcNow());

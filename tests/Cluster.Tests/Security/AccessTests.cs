@@ -120,6 +120,38 @@ public sealed class AccessTests : IDisposable
     }
 
     [Fact]
+    public async Task TokensOfAnIssuer_AreTakenAtTheHttpPort_WhenSignedForThisClusterAndInTime()
+    {
+        var cancellation = TestContext.Current.CancellationToken;
+        await using var issuer = await Issuer.StartAsync();
+        await using var silo = await StartAsync($"--Security:OidcAuthority={issuer.Address}", "--Security:OidcAudience=adjointdpm");
+        using var http = Http(silo);
+        var good = new JsonObject { ["sub"] = "eve", ["adjointdpm_project"] = "vision", ["adjointdpm_role"] = "view" };
+        foreach (var (claims, forged, status) in new (JsonObject, bool, HttpStatusCode)[]
+        {
+            (With(good), false, HttpStatusCode.OK),
+            (With(good), true, HttpStatusCode.Unauthorized),
+            (With(good, ("aud", "another")), false, HttpStatusCode.Unauthorized),
+            (With(good, ("iss", "https://elsewhere.example")), false, HttpStatusCode.Unauthorized),
+            (With(good, ("exp", 1_000_000_000)), false, HttpStatusCode.Unauthorized),
+            (With(good, ("adjointdpm_role", "2")), false, HttpStatusCode.Unauthorized),
+        })
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Get, "/metrics") { Headers = { Authorization = new("Bearer", issuer.Sign(claims, forged)) } };
+            using var answer = await http.SendAsync(request, cancellation);
+            Assert.Equal(status, answer.StatusCode);
+        }
+
+        static JsonObject With(JsonObject claims, params (string Name, JsonNode Value)[] others)
+        {
+            var changed = (JsonObject)claims.DeepClone();
+            foreach (var (name, value) in others)
+                changed[name] = value;
+            return changed;
+        }
+    }
+
+    [Fact]
     public async Task UsersWithoutAClusterKey_IsASentence()
     {
         AddUser("ana", "vision", Role.Submit);
@@ -192,6 +224,20 @@ public sealed class AccessTests : IDisposable
             using var answer = await http.SendAsync(request, cancellation);
             Assert.Equal(status, answer.StatusCode);
         }
+        // Pages show what the grains would: bob's project has no such experiment.
+        var other = (await File.ReadAllTextAsync(Token("bob"), cancellation)).Trim();
+        foreach (var (who, path, status) in new[]
+        {
+            (token, "/experiments/first", HttpStatusCode.OK), (other, "/experiments/first", HttpStatusCode.Forbidden), (other, "/live/experiments/first", HttpStatusCode.Forbidden),
+            (other, $"/experiments/first/trials/0/files/{new string('0', 64)}", HttpStatusCode.Forbidden), (other, "/", HttpStatusCode.OK),
+        })
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Get, path) { Headers = { Authorization = new("Bearer", who) } };
+            using var answer = await http.SendAsync(request, cancellation);
+            Assert.Equal((path, status), (path, answer.StatusCode));
+            if (who == other)
+                Assert.DoesNotContain("succeeded", await answer.Content.ReadAsStringAsync(cancellation), StringComparison.Ordinal);
+        }
         foreach (var (site, method, host, status) in new[]
         {
             ("cross-site", HttpMethod.Post, "127.0.0.1", HttpStatusCode.Forbidden),
@@ -206,7 +252,7 @@ public sealed class AccessTests : IDisposable
         }
     }
 
-    private async Task<SiloProcess> StartAsync()
+    private async Task<SiloProcess> StartAsync(params string[] more)
     {
         Directory.CreateDirectory(Path.Combine(_folder.FullName, "root"));
         ClusterCertificates.Make(_folder.FullName, TimeSpan.FromDays(2), TimeProvider.System.GetUtcNow());
@@ -217,7 +263,7 @@ public sealed class AccessTests : IDisposable
         var document = JsonNode.Parse(await File.ReadAllTextAsync(Users, TestContext.Current.CancellationToken))!;
         document["projects"] = new JsonObject { ["vision"] = new JsonObject { ["runningTrials"] = 1, ["experiments"] = 2 } };
         await File.WriteAllTextAsync(Users, document.ToJsonString(), TestContext.Current.CancellationToken);
-        return await SiloProcess.StartAsync("silo-0", Path.Combine(_folder.FullName, "data"), null, $"--Security:UsersFile={Users}", $"--Security:ClusterKeyFile={Path.Combine(_folder.FullName, "silo", "cluster.key")}", $"--Security:Roots:0={DigitsSpecs.Models}", $"--Security:Roots:1={Path.Combine(_folder.FullName, "root")}");
+        return await SiloProcess.StartAsync("silo-0", Path.Combine(_folder.FullName, "data"), null, [$"--Security:UsersFile={Users}", $"--Security:ClusterKeyFile={Path.Combine(_folder.FullName, "silo", "cluster.key")}", $"--Security:Roots:0={DigitsSpecs.Models}", $"--Security:Roots:1={Path.Combine(_folder.FullName, "root")}", .. more]);
     }
 
     private void AddUser(string name, string project, Role role)
