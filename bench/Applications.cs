@@ -18,7 +18,8 @@ internal static class Applications
             ("guide", () => Table("guide", Guide, "training.shards=10", "training.samplesPerShard=20")),
             ("stylize-digits", () => Table("stylize-digits", Stylize)),
             ("invert", () => Table("invert", Invert)),
-            ("audit", () => Table("audit", Audit)),
+            ("invert-effect", () => Table("invert-effect", Effect)),
+            ("audit", () => Table("audit", Audit, "training.shards=10", "training.samplesPerShard=24")),
             ("guided-sample", () => Table("guided-sample", Guided)),
             ("reward", Reward),
         })
@@ -37,12 +38,12 @@ internal static class Applications
 
         void Reward()
         {
-            Console.WriteLine("\n## reward\n\n| gradient.method | cross-entropy before → after | recognised before → after | best step | evaluations forward | backward |\n|---|---|---|---|---|---|");
+            Console.WriteLine("\n## reward\n\n| gradient.method | cross-entropy before → after | recognised before → after | best step | evaluations forward | backward | cosine to the unrolled gradient | peak live tensors | worker seconds |\n|---|---|---|---|---|---|---|---|---|");
             foreach (var method in (string[][])[["discrete"], ["truncated", "gradient.last=2"], ["low-variance"], ["alignprop"], ["refl"], ["adjoint-matching"]])
             {
                 var trial = Report("reward", Path.Combine(output, $"reward-{method[0]}"), [$"gradient.method={method[0]}", .. method[1..]])["trials"]![0]!;
                 var (m, cost) = (trial["metrics"]!, trial["cost"]!);
-                Console.WriteLine($"| {string.Join(", ", method)} | {Number(m, "loss.before", "f4")} → {Number(m, "loss.after", "f4")} | {Share(m, "heldOut.accuracy.before")} → {Share(m, "heldOut.accuracy.after")} | {Number(m, "heldOut.bestStep", "f0")} | {cost["forwardNfe"]} | {cost["backwardNfe"]} |");
+                Console.WriteLine($"| {string.Join(", ", method)} | {Number(m, "loss.before", "f4")} → {Number(m, "loss.after", "f4")} | {Share(m, "heldOut.accuracy.before")} → {Share(m, "heldOut.accuracy.after")} | {Number(m, "heldOut.bestStep", "f0")} | {cost["forwardNfe"]} | {cost["backwardNfe"]} | {Number(trial["proof"]!, "cosine", "f4")} | {cost["peakLiveTensors"]} | {Number(cost, "workerSeconds", "f0")} |");
             }
         }
 
@@ -72,9 +73,19 @@ internal static class Applications
             Console.WriteLine($"| in [-1, 1]² | {Number(m, "loss.before", "f4")} | {Number(m, "loss.after", "f4")} |");
         }
 
+        void Effect(JsonNode report)
+        {
+            Invert(report);
+            var trained = Directory.GetDirectories(output, "model", SearchOption.AllDirectories).Last(path => path.Contains("invert-effect-", StringComparison.Ordinal));
+            var result = EffectTransfer.Measure("thick", "examples/models/mnist-dpm", trained, "examples/data/thick-four.png", 4, 5, 50, Path.Combine(pictures, "invert-effect-others.png"));
+            Console.WriteLine("\n| ink, the share of white | without | with the embedding |\n|---|---|---|");
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| the pair | {result.Pair.Plain:f3} | {result.Pair.Effect:f3} (its target) |\n| mean of 50 other noises | {result.Before.Average():f3} | {result.After.Average():f3} |"));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"\n{result.Shown(relative: true)} of 50 went at least half of the pair's way in log ink; the least grew by {result.Before.Zip(result.After, (b, a) => a / b).Min():f2}, the pair by {result.Pair.Effect / result.Pair.Plain:f2}. Still a 4 to a classifier that took no part: {result.Recognised:p0}."));
+        }
+
         static void Audit(JsonNode report)
         {
-            Console.WriteLine("| radius | success rate | 95 % interval | eligible noises | recognised by another classifier before → after | mean largest move |\n|---|---|---|---|---|---|");
+            Console.WriteLine("| radius | success rate | 95 % interval | random signs | still recognised, of the successes | recognised of all, before → after | seconds a success |\n|---|---|---|---|---|---|---|");
             foreach (var trial in report["trials"]!.AsArray())
             {
                 var m = trial!["metrics"]!;
@@ -83,7 +94,7 @@ internal static class Applications
                 var eligible = (int)Math.Round((double)m["audit.eligible.after"]! * noises);
                 var success = (int)Math.Round((double)m["audit.success.after"]! * noises);
                 var (low, high) = WilsonInterval.Of(success, eligible);
-                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {trial["parameters"]!["train.noise.box.radius"]} | {Share(m, "audit.rate.after")} ({success} of {eligible}) | {low:p0} – {high:p0} | {eligible} of {noises} | {Share(m, "heldOut.accuracy.before")} → {Share(m, "heldOut.accuracy.after")} | {Number(m, "noise.linf.after", "f3")} |"));
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {trial["parameters"]!["train.noise.box.radius"]} | {Share(m, "audit.rate.after")} ({success} of {eligible}) | {low:p0} – {high:p0} | {Share(m, "audit.randomRate.after")} | {(double)m["audit.recognised.after"]! / Math.Max(1e-9, (double)m["audit.success.after"]!):p0} | {Share(m, "heldOut.accuracy.before")} → {Share(m, "heldOut.accuracy.after")} | {(double)trial["seconds"]! / Math.Max(1, success):f1} |"));
             }
         }
 

@@ -57,7 +57,7 @@ internal static class NoOpTrials
     private const int WarmUp = 500;
 
     /// <returns>From the submission to the end of the last trial.</returns>
-    private static async Task<TimeSpan> RunAsync(IGrainFactory grains, string id, ExperimentSpec spec)
+    internal static async Task<TimeSpan> RunAsync(IGrainFactory grains, string id, ExperimentSpec spec)
     {
         var json = ExperimentSpecJson.Serialize(spec);
         var experiment = grains.GetGrain<IExperimentGrain>(id);
@@ -69,7 +69,7 @@ internal static class NoOpTrials
         return summary.EndedAt!.Value - summary.SubmittedAt;
     }
 
-    private static ExperimentSpec Spec(int trials, int concurrent) => new()
+    internal static ExperimentSpec Spec(int trials, int concurrent) => new()
     {
         Model = new ModelSpec { Path = "/nowhere" },
         Losses = [new LossSpec { Name = LossName.PixelDistance }],
@@ -101,7 +101,7 @@ internal static class NoOpTrials
         return clock.Elapsed.TotalMilliseconds / 100;
     }
 
-    private sealed class Engines : IGradientEngineFactory
+    internal sealed class Engines : IGradientEngineFactory
     {
         public IGradientEngine Create(string device) => new NoOp();
     }

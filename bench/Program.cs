@@ -4,10 +4,12 @@
 // dotnet run --project bench -c Release -- loading [folder]                        Stable Diffusion 1.5's size in float16, written once, against reading the bytes
 // dotnet run --project bench -c Release -- attention                               plain and fused attention, and channels-last convolutions
 // dotnet run --project bench -c Release -- trials [number [at once]]               what a trial costs the cluster that computes nothing; default: 10000 8
-// dotnet run --project bench -c Release -- transport [workers,… [megabytes,…]]     gradients of several processes to their mean, and a step's overhead; default: 2,4 1,4,25,100; "transport steps": the overhead alone
+// dotnet run --project bench -c Release -- transport [workers,… [megabytes,…]]     gradients of several processes to their mean, and a step's overhead; default: 2,4 1,4,25,100; "transport steps": the overhead alone; "transport tls": the same without and with mutual TLS
 // dotnet run --project bench -c Release -- applications [folder [pictures [recipe …]]]    the tables and pictures of docs/applications.md; default: runs/applications docs/images
+// dotnet run --project bench -c Release -- audit [noises [radius [budgets]]]       success of an audit by the gradient it climbs, for equal evaluations; default: 100 0.2 160,320
 // dotnet run --project bench -c Release -- search [seeds [trials [names]]]          regret of the searches, beside Optuna where PYTHON has it; default: 21 100
 // dotnet run --project bench -c Release -- failover [rounds]                       how long a run stands still for when a silo is lost; default: 9
+// dotnet run --project bench -c Release -- metrics [trials]                        what metrics cost a step, and what a scrape takes with so many trials running; default: 1000
 using System.Globalization;
 using AdjointDpm.Bench;
 using AdjointDpm.Native;
@@ -19,6 +21,12 @@ if (args is ["trials", ..])
     Console.WriteLine("| trials | at once | a second | p50 ms | p99 ms | p99 ms, second half | processor ms a trial | KB a trial | flushes a trial | one flush, ms |");
     Console.WriteLine("|---|---|---|---|---|---|---|---|---|---|");
     await NoOpTrials.RunAsync(args.Length > 1 ? int.Parse(args[1]) : 10_000, args.Length > 2 ? int.Parse(args[2]) : 8);
+    return;
+}
+
+if (args is ["metrics", ..])
+{
+    await MetricsCost.RunAsync(args.Length > 1 ? int.Parse(args[1]) : 1000);
     return;
 }
 
@@ -34,9 +42,9 @@ if (args is ["search", ..])
     return;
 }
 
-if (args is [TransportSilo.Argument, var silo, var place, var parameters, var stream])
+if (args is [TransportSilo.Argument, var silo, var place, var parameters, var stream, .. var certificates])
 {
-    await TransportSilo.RunAsync(silo, place, int.Parse(parameters), int.Parse(stream));
+    await TransportSilo.RunAsync(silo, place, int.Parse(parameters), int.Parse(stream), certificates.FirstOrDefault());
     return;
 }
 if (args is [Failover.Argument, var failover, var shared])
@@ -55,6 +63,12 @@ if (args is ["transport", "steps"])
     return;
 }
 
+if (args is ["transport", "tls", ..])
+{
+    await Transport.RunTlsAsync(args.Length > 2 ? [.. args[2].Split(',').Select(int.Parse)] : [2], args.Length > 3 ? [.. args[3].Split(',').Select(int.Parse)] : [1, 4, 25, 100]);
+    return;
+}
+
 if (args is ["transport", ..])
 {
     await Transport.RunAsync(args.Length > 1 ? [.. args[1].Split(',').Select(int.Parse)] : [2, 4], args.Length > 2 ? [.. args[2].Split(',').Select(int.Parse)] : [1, 4, 25, 100]);
@@ -66,6 +80,12 @@ set_num_threads(1);
 if (args is ["loading", ..])
 {
     Loading.Run(args.Length > 1 ? args[1] : Path.Combine(Path.GetTempPath(), "adjointdpm-loading"));
+    return;
+}
+
+if (args is ["audit", ..])
+{
+    AuditGradients.Run(args.Length > 1 ? int.Parse(args[1]) : 100, args.Length > 2 ? double.Parse(args[2]) : 0.2, args.Length > 3 ? [.. args[3].Split(',').Select(int.Parse)] : [160, 320]);
     return;
 }
 

@@ -4,6 +4,7 @@ using System.Runtime.InteropServices;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Security;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Trials;
 using Microsoft.Extensions.DependencyInjection;
@@ -37,6 +38,72 @@ internal static class Transport
         {
             Directory.Delete(folder, recursive: true);
         }
+    }
+
+    /// <summary>The same without and with mutual TLS between the silos, in turn, and the ratio of the medians.</summary>
+    public static async Task RunTlsAsync(int[] workers, int[] megabytes)
+    {
+        var folder = Directory.CreateTempSubdirectory("adjointdpm-bench-").FullName;
+        try
+        {
+            ClusterCertificates.Make(folder, TimeSpan.FromDays(1), TimeProvider.System.GetUtcNow());
+            Console.WriteLine("| way | MB | workers | to the mean: plain, ms | TLS, ms | ratio | mean back at every worker: plain, ms | TLS, ms | ratio | processor time: plain, ms | TLS, ms | ratio |");
+            Console.WriteLine("|---|---|---|---|---|---|---|---|---|---|---|---|");
+            foreach (var count in workers)
+                foreach (var streamed in new[] { true, false })
+                {
+                    var plain = await MeasureAsync(Path.Combine(folder, $"plain-{count}-{streamed}"), count, megabytes, streamed, null);
+                    var tls = await MeasureAsync(Path.Combine(folder, $"tls-{count}-{streamed}"), count, megabytes, streamed, Path.Combine(folder, TlsFolder.Silo));
+                    foreach (var size in megabytes)
+                        Console.WriteLine($"| {(streamed ? "connections" : "chunks")} | {size} | {count} | {string.Join(" | ", plain[size].Zip(tls[size], (p, t) => string.Create(CultureInfo.InvariantCulture, $"{p:f1} | {t:f1} | {t / p:f2}")))} |");
+                }
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    /// <summary>Medians by size: to the mean, and back, and processor time of all processes.</summary>
+    private static async Task<Dictionary<int, double[]>> MeasureAsync(string folder, int count, int[] megabytes, bool streamed, string? certificates)
+    {
+        using var owner = TransportSilo.Host("owner", folder, 0, streamed ? 1 : int.MaxValue, certificates: certificates);
+        await owner.StartAsync();
+        var silos = await TransportProcess.StartSilosAsync(count, folder, parameters: 4, streamed ? 1 : int.MaxValue, certificates);
+        var transfer = owner.Services.GetRequiredService<TensorTransfer>();
+        var medians = new Dictionary<int, double[]>();
+        foreach (var size in megabytes)
+        {
+            var (reduced, returned, spent) = (new List<double>(), new List<double>(), new List<double>());
+            var buffers = new GradientBuffers(size * 1_000_000 / sizeof(float));
+            for (var round = -2; round < Rounds; round++)
+            {
+                GC.Collect();
+                var before = Processor();
+                var clock = Stopwatch.StartNew();
+                var references = await Task.WhenAll(silos.Select((silo, i) => silo.AskAsync<TensorReference>(FormattableString.Invariant($"offer {size * 1_000_000} {i}"))));
+                var reference = transfer.Offer(await MeanAsync(transfer, references, buffers));
+                var got = clock.Elapsed;
+                await Task.WhenAll(silos.Select(silo => silo.AskAsync<bool>("fetch " + System.Text.Json.JsonSerializer.Serialize(reference))));
+                var back = clock.Elapsed;
+                transfer.Withdraw(reference);
+                await Task.WhenAll(silos.Select(silo => silo.AskAsync<bool>("withdraw")));
+                if (round < 0)
+                    continue;
+                reduced.Add(got.TotalMilliseconds);
+                returned.Add(back.TotalMilliseconds);
+                spent.Add(Processor() - before);
+            }
+            medians[size] = [Median(reduced), Median(returned), Median(spent)];
+        }
+        foreach (var silo in silos)
+            await silo.DisposeAsync();
+        await owner.StopAsync();
+        return medians;
+
+        double Processor() => Environment.CpuUsage.TotalTime.TotalMilliseconds + silos.Sum(silo => silo.ProcessorMilliseconds);
+
+        static double Median(List<double> values) => values.Order().ElementAt(values.Count / 2);
     }
 
     private static async Task ReduceAsync(string folder, int count, int[] megabytes, bool streamed)

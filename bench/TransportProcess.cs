@@ -22,9 +22,9 @@ internal sealed class TransportProcess : IAsyncDisposable
         }
     }
 
-    public static async Task<List<TransportProcess>> StartSilosAsync(int count, string folder, int parameters, int streamBytes)
+    public static async Task<List<TransportProcess>> StartSilosAsync(int count, string folder, int parameters, int streamBytes, string? certificates = null)
     {
-        var silos = Enumerable.Range(0, count).Select(i => Start(Environment.ProcessPath!, [TransportSilo.Argument, $"silo-{i}", folder, parameters.ToString(CultureInfo.InvariantCulture), streamBytes.ToString(CultureInfo.InvariantCulture)])).ToList();
+        var silos = Enumerable.Range(0, count).Select(i => Start(Environment.ProcessPath!, [TransportSilo.Argument, $"silo-{i}", folder, parameters.ToString(CultureInfo.InvariantCulture), streamBytes.ToString(CultureInfo.InvariantCulture), .. certificates is null ? Array.Empty<string>() : [certificates]])).ToList();
         foreach (var silo in silos)
             if (await silo._process.StandardOutput.ReadLineAsync() != "ready")
                 throw new InvalidOperationException("A silo process ended before it was ready; its message is above.");

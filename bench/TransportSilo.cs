@@ -5,10 +5,12 @@ using System.Text.Json;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Security;
 using AdjointDpm.Grains.Workers;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 using Orleans.Configuration;
 
 namespace AdjointDpm.Bench;
@@ -19,10 +21,10 @@ internal static class TransportSilo
     public const string Argument = "transport-silo";
     public const int ComputeMilliseconds = 100;
 
-    public static async Task RunAsync(string name, string folder, int parameters, int streamBytes)
+    public static async Task RunAsync(string name, string folder, int parameters, int streamBytes, string? certificates = null)
     {
         using var phases = new StepPhases();
-        using var host = Host(name, folder, parameters, streamBytes);
+        using var host = Host(name, folder, parameters, streamBytes, certificates: certificates);
         await host.StartAsync();
         var transfer = host.Services.GetRequiredService<TensorTransfer>();
         var gradients = new Dictionary<int, byte[]>();
@@ -68,7 +70,7 @@ internal static class TransportSilo
         }
     }
 
-    public static IHost Host(string name, string folder, int parameters, int streamBytes, int computeMilliseconds = ComputeMilliseconds)
+    public static IHost Host(string name, string folder, int parameters, int streamBytes, int computeMilliseconds = ComputeMilliseconds, string? certificates = null)
     {
         var builder = Microsoft.Extensions.Hosting.Host.CreateApplicationBuilder();
         builder.Logging.ClearProviders();
@@ -80,6 +82,17 @@ internal static class TransportSilo
             silo.AddAdjointDpm(folder, new WorkerOptions { TensorStreamBytes = streamBytes }).AddTensorPort(new IPEndPoint(IPAddress.Loopback, 0), IPAddress.Loopback);
             silo.Services.AddSingleton<IGradientEngineFactory>(new Engines(parameters, computeMilliseconds));
             silo.UseAdjointDpmFiles(folder, AdjointDpmCluster.ClusterId);
+            if (certificates is not null)
+            {
+                // As a silo with Security:TlsFolder does it.
+                var tls = TlsFolder.Open(certificates, needsOwn: true, TimeProvider.System, NullLogger.Instance);
+                silo.Services.AddSingleton(tls);
+                silo.Configure<SiloConnectionOptions>(options =>
+                {
+                    options.ConfigureSiloInboundConnection(port => port.Use(next => SecureTransport.Listen(next, tls, required: true, [TlsFolder.Silo], null, "silo", NullLogger.Instance)));
+                    options.ConfigureSiloOutboundConnection(port => port.Use(next => SecureTransport.Dial(next, tls, null, NullLogger.Instance)));
+                });
+            }
         });
         return builder.Build();
     }

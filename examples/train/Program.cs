@@ -79,7 +79,15 @@ var shape = new Command("shape-reference", "Draws the reference picture of the r
 shape.SetAction(p => Picture.Write(p.GetValue(picture)!, Shapes.Orange()));
 
 var label = new Option<long>("--label") { Description = "Class of the target.", DefaultValueFactory = _ => 8 };
-var target = new Command("inversion-target", "Draws the target picture of the inversion example.") { picture, model, label, seed };
-target.SetAction(p => InversionTarget.Write(p.GetValue(picture)!, p.GetValue(model)!, p.GetValue(label), (ulong)p.GetValue(seed)));
+var effect = new Option<string>("--effect") { Description = "What is done to the digit.", DefaultValueFactory = _ => "none" }.AcceptOnlyFromAmong([.. InversionTarget.Effects.Keys]);
+var target = new Command("inversion-target", "Draws the target picture of an inversion example.") { picture, model, label, seed, effect };
+target.SetAction(p => InversionTarget.Write(p.GetValue(picture)!, p.GetValue(model)!, p.GetValue(label), (ulong)p.GetValue(seed), p.GetValue(effect)!));
 
-return new RootCommand("Trains the models in examples/models.") { source, classifier, dpm, evaluate, reference, text, shape, target }.Parse(args).Invoke();
+var keras = new Option<string>("--keras") { Description = "Folder of a Keras network in an npm package: model.min.js and its shards.", Required = true };
+var black = new Option<double>("--black") { Description = "What the network expects for black.", DefaultValueFactory = _ => 0 };
+var white = new Option<double>("--white") { Description = "What it expects for white.", DefaultValueFactory = _ => 1 };
+var folder = new Option<string>("--output") { Description = "Folder to write.", Required = true };
+var convert = new Command("keras-classifier", "Brings a network that nsfwjs or another npm package ships for TensorFlow.js.") { keras, black, white, folder };
+convert.SetAction(p => Console.WriteLine(KerasClassifier.Convert(p.GetValue(keras)!, p.GetValue(folder)!, p.GetValue(black), p.GetValue(white))));
+
+return new RootCommand("Trains the models in examples/models.") { convert, source, classifier, dpm, evaluate, reference, text, shape, target }.Parse(args).Invoke();

@@ -6,6 +6,7 @@ using AdjointDpm.Native;
 using AdjointDpm.Silo;
 using AdjointDpm.Silo.Postgres;
 using AdjointDpm.Silo.S3;
+using AdjointDpm.Silo.Security;
 using AdjointDpm.Silo.Tools;
 using AdjointDpm.Silo.Web;
 using Microsoft.AspNetCore.Hosting.Server;
@@ -24,6 +25,8 @@ try
     var cluster = builder.Configuration.Read<ClusterHostOptions>(ClusterHostOptions.Section);
     var workers = builder.Configuration.Read<WorkerOptions>(WorkerOptions.Section);
     var artifacts = builder.Configuration.Read<ArtifactsHostOptions>(ArtifactsHostOptions.Section);
+    var security = builder.Configuration.Read<SecurityHostOptions>(SecurityHostOptions.Section);
+    security.Demand(silo.ListenAddress);
     if (cluster.Provider == ClusterProvider.Postgres)
         await PostgresSchema.EnsureAsync(cluster.PostgresConnection!, CancellationToken.None);
     using var bucket = artifacts.Bucket is null ? null : await S3Bucket.OpenAsync(artifacts, TimeProvider.System, CancellationToken.None);
@@ -33,16 +36,20 @@ try
     silo.GatewayPort = FreePort.Or(silo.GatewayPort, silo.ListenAddress);
     silo.TensorPort = FreePort.Or(silo.TensorPort, silo.ListenAddress);
 
-    // Standard output holds the ready line and nothing else.
-    builder.Logging.AddConsole(console => console.LogToStandardErrorThreshold = LogLevel.Trace);
-    builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(silo.ListenAddress, silo.HttpPort));
+    builder.AddTelemetry(builder.Configuration.Read<TelemetryHostOptions>(TelemetryHostOptions.Section), silo.Name);
+    builder.WebHost.ConfigureKestrel(kestrel =>
+    {
+        kestrel.AddServerHeader = false;
+        kestrel.Listen(silo.ListenAddress, silo.HttpPort, port => port.UseSecurity());
+    });
     builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = TimeSpan.FromSeconds(60));
-    builder.Services.AddPrometheusMetrics();
+    builder.AddSecurity(security, silo);
     builder.AddSilo(silo, cluster, workers, bucket is null ? null : (bucket, new BucketOptions(artifacts.StagingFolder, TimeSpan.FromSeconds(artifacts.RetrySeconds))));
     if (silo.ParentProcessId is { } parent)
         builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<ParentWatch>(services, parent));
 
     await using var app = builder.Build();
+    app.UseSecurity();
     app.MapEndpoints();
     app.MapWeb();
     if (native.Note is { } note)
@@ -50,14 +57,14 @@ try
     await app.StartAsync();
 
     silo.HttpPort = new Uri(app.Services.GetRequiredService<IServer>().Features.GetRequiredFeature<IServerAddressesFeature>().Addresses.First()).Port;
-    var devices = string.Join(", ", workers.EffectiveDevices);
+    var devices = workers.EffectiveDevices is { Count: > 0 } own ? string.Join(", ", own) : WorkerOptions.None;
     LogReady(app.Logger, silo.Name, silo.SiloPort, silo.GatewayPort, silo.TensorPort, silo.AdvertisedAddress, silo.HttpPort, devices, silo.DataFolder);
     await Console.Out.WriteLineAsync(new SiloReady(true, silo.Name, Environment.ProcessId, silo.AdvertisedAddress, silo.SiloPort, silo.GatewayPort, silo.HttpPort, silo.DataFolder, silo.TensorPort).ToLine());
     await Console.Out.FlushAsync();
     await app.WaitForShutdownAsync();
     return 0;
 }
-catch (Exception e) when (e is ValidationException or NativeLoadException or IOException or UnauthorizedAccessException)
+catch (Exception e) when (e is ValidationException or NativeLoadException or InvalidDataException or IOException or UnauthorizedAccessException)
 {
     await Console.Error.WriteLineAsync(e.Message);
     return 1;

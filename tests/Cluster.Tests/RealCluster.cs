@@ -24,10 +24,16 @@ internal sealed class RealCluster : IAsyncDisposable
 
     public IReadOnlyList<SiloProcess> Silos => _silos;
 
+    /// <summary>What the client shows a secured cluster.</summary>
+    public (string? TlsFolder, string? TokenFile) Credentials { get; init; }
+
     /// <summary>Starts silos, each with these settings besides its own.</summary>
-    public static async Task<RealCluster> StartAsync(int silos, params string[] settings)
+    public static Task<RealCluster> StartAsync(int silos, params string[] settings) => StartAsync(silos, default, settings);
+
+    /// <summary>Starts silos, and shows them these credentials.</summary>
+    public static async Task<RealCluster> StartAsync(int silos, (string? TlsFolder, string? TokenFile) credentials, params string[] settings)
     {
-        var cluster = new RealCluster(Directory.CreateTempSubdirectory("adjointdpm-cluster-").FullName, settings);
+        var cluster = new RealCluster(Directory.CreateTempSubdirectory("adjointdpm-cluster-").FullName, settings) { Credentials = credentials };
         await cluster.AddAsync([.. Enumerable.Range(0, silos).Select(i => $"silo-{i}")]);
         return cluster;
     }
@@ -39,6 +45,28 @@ internal sealed class RealCluster : IAsyncDisposable
         if (_settings.Length > 0)
             await ForgetClientAsync();
     }
+
+    /// <summary>Ends a silo as an orchestrator does, and starts it again under its name and ports.</summary>
+    /// <returns>How long it took to end.</returns>
+    public async Task<TimeSpan> RestartAsync(string name)
+    {
+        var silo = _silos.Single(silo => silo.Name == name);
+        var began = TimeProvider.System.GetTimestamp();
+        Assert.Equal(0, await silo.TerminateAsync());
+        var took = TimeProvider.System.GetElapsedTime(began);
+        _silos.Remove(silo);
+        await silo.DisposeAsync();
+        _silos.Add(await SiloProcess.StartAsync(name, Folder, silo.Ready, _settings));
+        return took;
+    }
+
+    /// <summary>Adds silos of another build.</summary>
+    public async Task AddOfAsync(string program, params string[] names) =>
+        _silos.AddRange(await Task.WhenAll(names.Select(name => SiloProcess.StartAsync(program, name, Folder, null, _settings))));
+
+    /// <summary>Silos with settings of their own, which do not change how clients find them.</summary>
+    public async Task AddWithAsync(string[] settings, params string[] names) =>
+        _silos.AddRange(await Task.WhenAll(names.Select(name => SiloProcess.StartAsync(name, Folder, null, settings))));
 
     public async Task KillAsync(string name)
     {
@@ -55,9 +83,9 @@ internal sealed class RealCluster : IAsyncDisposable
         {
             var builder = Host.CreateApplicationBuilder();
             builder.Logging.ClearProviders();
-            builder.UseOrleansClient(client => _ = _settings.Length == 0
+            builder.UseOrleansClient(client => (_settings.Length == 0
                 ? client.UseAdjointDpmDataFolder(Folder)
-                : client.UseAdjointDpmGateways([.. _silos.Select(silo => new IPEndPoint(IPAddress.Loopback, silo.Ready.GatewayPort))]));
+                : client.UseAdjointDpmGateways([.. _silos.Select(silo => new IPEndPoint(IPAddress.Loopback, silo.Ready.GatewayPort))])).UseAdjointDpmCredentials(Credentials.TlsFolder, Credentials.TokenFile));
             _client = builder.Build();
             await _client.StartAsync(TestContext.Current.CancellationToken);
         }

@@ -38,6 +38,9 @@ public sealed class RecipeTests
         {
             Training = new TrainingSpec { Steps = 4, Shards = 2, SamplesPerShard = 4 },
             Optimizer = spec.Optimizer with { LearningRate = 0.2 },
+            // No third classifier was trained at this size: the second is the critic.
+            Losses = [spec.Losses[0], spec.Losses[1] with { Classifier = spec.HeldOut!.Classifier }],
+            HeldOut = null,
             Train = spec.Train with { Noise = spec.Train.Noise! with { Box = spec.Train.Noise.Box! with { Radius = 0.5 } } },
         });
         Assert.True(attacked.Metrics["audit.rate.after"] > 0, string.Join(", ", attacked.Metrics));

@@ -34,8 +34,10 @@ public sealed class ReplayTests
         var grain = (await cluster.ClientAsync()).GetGrain<IStepReplayGrain>(IStepReplayGrain.KeyOf(experiment, 0, step));
         while (true)
         {
-            var replay = await grain.ReplayAsync(timeout.Token);
-            if (replay.State != ReplayState.Running)
+            // Through a client whose gateways may just have been replaced.
+            StepReplay? replay = null;
+            await RealCluster.RetryAsync(async () => replay = await grain.ReplayAsync(timeout.Token));
+            if (replay!.State != ReplayState.Running)
                 return replay;
             await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, timeout.Token);
         }

@@ -37,6 +37,7 @@ public sealed class ShapesRecipeTests
         var audited = await RunAsync("audit", spec => spec with
         {
             Sample = spec.Sample with { Classes = [0, 1] },
+            Losses = [spec.Losses[0] with { Confidence = 100 }],
             Train = spec.Train with { Noise = spec.Train.Noise! with { Box = spec.Train.Noise.Box! with { Radius = 0.2 } } },
         });
         Assert.InRange(audited.Metrics["noise.linf.after"], 0.01, 0.2 + 1e-6);

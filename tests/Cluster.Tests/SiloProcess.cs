@@ -33,10 +33,19 @@ internal sealed partial class SiloProcess : IAsyncDisposable
     public static string Program { get; } = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "..", "..", "Silo", Path.GetFileName(AppContext.BaseDirectory.TrimEnd(Path.DirectorySeparatorChar)), "AdjointDpm.Silo.dll"));
 
     /// <summary>Starts a silo and returns once it has said that it is ready.</summary>
-    public static async Task<SiloProcess> StartAsync(string name, string dataFolder, SiloReady? sameportsAs = null, params string[] more)
+    public static Task<SiloProcess> StartAsync(string name, string dataFolder, SiloReady? sameportsAs = null, params string[] more) =>
+        StartAsync(name, dataFolder, ["dotnet", Program], sameportsAs, more);
+
+    /// <summary>The same with another build of the program.</summary>
+    public static Task<SiloProcess> StartAsync(string program, string name, string dataFolder, SiloReady? sameportsAs, string[] more) =>
+        StartAsync(name, dataFolder, ["dotnet", program], sameportsAs, more);
+
+    /// <summary>Starts one by a command of its own, such as one that makes it another user's.</summary>
+    public static Task<SiloProcess> StartByAsync(string[] command, string name, string dataFolder, params string[] more) => StartAsync(name, dataFolder, command, null, more);
+
+    private static async Task<SiloProcess> StartAsync(string name, string dataFolder, string[] command, SiloReady? sameportsAs, string[] more)
     {
-        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
-        start.ArgumentList.Add(Program);
+        var start = new ProcessStartInfo(command[0], command[1..]) { RedirectStandardOutput = true, RedirectStandardError = true };
         foreach (var (key, value) in new (string, object)[]
         {
             ("Name", name), ("DataFolder", dataFolder),
@@ -90,6 +99,15 @@ internal sealed partial class SiloProcess : IAsyncDisposable
 
     /// <summary>SIGCONT: it goes on where it stood.</summary>
     public void Resume() => Assert.Equal(0, SendSignal(_process.Id, 18));
+
+    /// <summary>Files and sockets that it has open.</summary>
+    public int Handles => Directory.GetFiles($"/proc/{_process.Id}/fd").Length;
+
+    /// <summary>Its threads.</summary>
+    public int Threads => Directory.GetDirectories($"/proc/{_process.Id}/task").Length;
+
+    /// <summary>Memory of its own, in bytes.</summary>
+    public long Memory => long.Parse(File.ReadAllText($"/proc/{_process.Id}/statm").Split(' ')[1], CultureInfo.InvariantCulture) * Environment.SystemPageSize;
 
     /// <summary>As the kernel has it: T when stopped.</summary>
     private char State => File.ReadAllText($"/proc/{_process.Id}/stat").Split(") ")[1][0];

@@ -31,6 +31,21 @@ public sealed class StorageProviderTests
     }
 
     [Fact]
+    public async Task RedisFlushedInMidRun_TheClusterGoesOnWithoutWhatWasLost_AndTheSameExperimentGivesTheSameBits()
+    {
+        await using var server = (RedisServer)await StorageServer.StartAsync("redis");
+        await using var cluster = await RealCluster.StartAsync(1, server.SiloSettings);
+        await cluster.SubmitAsync("flushed", FaultTests.Spec);
+        await cluster.WaitAsync("flushed", snapshot => snapshot.Trials[0].Step is >= 1 and < 4);
+        await server.FlushAsync();
+        // Whoever operates it starts the silos anew: members and state are gone, and nothing pretends otherwise.
+        await cluster.KillAsync("silo-0");
+        await cluster.AddAsync("silo-1");
+        await RealCluster.RetryAsync(async () => Assert.Null(await (await cluster.ExperimentAsync("flushed")).GetSnapshotAsync(TestContext.Current.CancellationToken)));
+        await FaultTests.SameAsCalmAsync(await cluster.RunAsync("again", FaultTests.Spec));
+    }
+
+    [Fact]
     public async Task PostgresOutOfReach_OneSentence_WithoutThePassword()
     {
         var (code, error) = await SiloProcess.FailAsync("--Cluster:Provider=postgres", "--Cluster:PostgresConnection=Host=127.0.0.1;Port=1;Database=runs;Username=me;Password=hidden;Timeout=2");

@@ -44,16 +44,39 @@ internal sealed class TargetOptions
         HelpName = "folder",
     };
 
+    private readonly Option<string?> _tls = new("--tls-folder")
+    {
+        Description = $"ca.crt, and tls.crt and tls.key where asked for, of a secured cluster. Without: ${TlsVariable}.", HelpName = "folder",
+    };
+
+    private readonly Option<string?> _token = new("--token-file")
+    {
+        Description = $"File with your token for a secured cluster. Without: ${TokenVariable}.", HelpName = "file",
+    };
+
+    public const string TlsVariable = "ADJOINTDPM_TLS_FOLDER";
+
+    public const string TokenVariable = "ADJOINTDPM_TOKEN_FILE";
+
     public TargetOptions(Command command)
     {
         command.Options.Add(_gateway);
         command.Options.Add(_data);
+        command.Options.Add(_tls);
+        command.Options.Add(_token);
     }
 
     public bool Given(ParseResult parsed, ClientContext context) =>
         parsed.GetValue(_gateway) is { Length: > 0 } || parsed.GetValue(_data) is not null || context.Variable(ClusterTarget.Variable) is { Length: > 0 };
 
-    public ClusterTarget Target(ParseResult parsed, ClientContext context) => ClusterTarget.Resolve(parsed.GetValue(_gateway) ?? [], parsed.GetValue(_data), context);
+    public ClusterTarget Target(ParseResult parsed, ClientContext context) => ClusterTarget.Resolve(parsed.GetValue(_gateway) ?? [], parsed.GetValue(_data), context) with
+    {
+        TlsFolder = Given(_tls, TlsVariable, parsed, context),
+        TokenFile = Given(_token, TokenVariable, parsed, context),
+    };
+
+    private static string? Given(Option<string?> option, string variable, ParseResult parsed, ClientContext context) =>
+        (parsed.GetValue(option) ?? context.Variable(variable)) is { Length: > 0 } path ? Path.GetFullPath(Path.Combine(context.CurrentDirectory, path)) : null;
 
     /// <summary>Connects, and says so when a person waits for it.</summary>
     public async Task<(IClusterConnection Cluster, ClusterTarget Target)> ConnectAsync(ParseResult parsed, ClientContext context, CancellationToken cancellationToken)

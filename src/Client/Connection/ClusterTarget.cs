@@ -24,6 +24,12 @@ internal sealed record ClusterTarget
     /// <summary>Options that lead to the same cluster, for printing commands.</summary>
     public string Options { get; private init; } = "";
 
+    /// <summary>Folder with the authority of a secured cluster and, where it asks for one, a certificate; null: no TLS.</summary>
+    public string? TlsFolder { get; init; }
+
+    /// <summary>File with the token of a user; null: none.</summary>
+    public string? TokenFile { get; init; }
+
     public override string ToString() => DataFolder ?? string.Join(", ", Gateways.Select(g => string.Create(CultureInfo.InvariantCulture, $"{g.Host}:{g.Port}")));
 
     public static ClusterTarget Folder(string folder, string shortName) =>

@@ -1,12 +1,15 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.CompilerServices;
+using System.Security.Authentication;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Security;
 using AdjointDpm.Grains.Workers;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging.Abstractions;
 
 namespace AdjointDpm.Client.Connection;
 
@@ -27,12 +30,14 @@ internal sealed class OrleansConnection : IClusterConnection
 
     public static async Task<IClusterConnection> OpenAsync(ClusterTarget target, CancellationToken cancellationToken)
     {
-        var gateways = await ReachableAsync(target, cancellationToken);
+        var credentials = ClientCredentials.Open(target.TlsFolder, target.TokenFile, TimeProvider.System, NullLogger.Instance);
+        var gateways = await ReachableAsync(target, credentials, cancellationToken);
         var deadline = DateTimeOffset.MaxValue;
         var builder = new HostBuilder().UseOrleansClient(client =>
         {
             if (target.DataFolder is { } folder) client.UseAdjointDpmDataFolder(folder);
             else client.UseAdjointDpmGateways(gateways);
+            client.UseAdjointDpmCredentials(target.TlsFolder, target.TokenFile);
             client.UseConnectionRetryFilter(async (_, token) =>
             {
                 if (TimeProvider.System.GetUtcNow() > deadline) return false;
@@ -49,7 +54,7 @@ internal sealed class OrleansConnection : IClusterConnection
         catch (Exception e) when (e is not OperationCanceledException)
         {
             host.Dispose();
-            throw new ClusterUnreachableException($"The cluster at {target} does not answer: {e.Message}", e);
+            throw new ClusterUnreachableException($"The cluster at {target} does not answer: {e.Message}{(credentials.IsEmpty ? " A secured cluster wants --tls-folder and --token-file." : "")}", e);
         }
 
         return new OrleansConnection(host, target.ToString());
@@ -133,7 +138,7 @@ internal sealed class OrleansConnection : IClusterConnection
     }
 
     /// <summary>Says within seconds when nobody listens; Orleans alone would go on trying for longer than a person waits.</summary>
-    private static async Task<IReadOnlyList<IPEndPoint>> ReachableAsync(ClusterTarget target, CancellationToken cancellationToken)
+    private static async Task<IReadOnlyList<IPEndPoint>> ReachableAsync(ClusterTarget target, ClientCredentials credentials, CancellationToken cancellationToken)
     {
         if (target.DataFolder is { } folder)
         {
@@ -156,11 +161,12 @@ internal sealed class OrleansConnection : IClusterConnection
                     try
                     {
                         await socket.ConnectAsync(new IPEndPoint(address, port), timeout.Token);
+                        await credentials.TryAsync(socket, timeout.Token);
                         open.Add(new IPEndPoint(address, port));
                     }
-                    catch (Exception e) when (e is SocketException || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+                    catch (Exception e) when (e is SocketException or IOException or AuthenticationException || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
                     {
-                        reasons.Add($"{host}:{port}: {(e is SocketException ? e.Message : "no answer within 3 s")}");
+                        reasons.Add($"{host}:{port}: {(e is not OperationCanceledException ? e.Message : "no answer within 3 s")}");
                     }
                 }
             }

@@ -178,6 +178,12 @@ public sealed record ExperimentSummary
 
     /// <summary>When it ended (UTC).</summary>
     [Id(6)] public DateTimeOffset? EndedAt { get; init; }
+
+    /// <summary>Project of the user who submitted it; null in a cluster without users.</summary>
+    [Id(7)] public string? Project { get; init; }
+
+    /// <summary>Most trials that run at once.</summary>
+    [Id(8)] public int? Concurrent { get; init; }
 }
 
 /// <summary>An experiment in full.</summary>

@@ -1,6 +1,10 @@
 using System.Net;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Security;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Options;
 using Orleans.Configuration;
 using Orleans.Messaging;
 
@@ -25,6 +29,25 @@ public static class AdjointDpmClientBuilderExtensions
         return client.UseStaticClustering([.. gateways]).UseAdjointDpmSettings(clusterId, serviceId);
     }
 
+    /// <summary>Shows a secured cluster who is there.</summary>
+    /// <param name="client">Client.</param>
+    /// <param name="tlsFolder">Folder with <c>ca.crt</c> and, for clusters that ask for a certificate, <c>tls.crt</c> and <c>tls.key</c>; null: no TLS.</param>
+    /// <param name="tokenFile">File with the token of a user; null: none.</param>
+    /// <exception cref="System.IO.InvalidDataException">A file does not hold what it should.</exception>
+    public static IClientBuilder UseAdjointDpmCredentials(this IClientBuilder client, string? tlsFolder, string? tokenFile = null)
+    {
+        var credentials = ClientCredentials.Open(tlsFolder, tokenFile, TimeProvider.System, NullLogger.Instance);
+        if (credentials.IsEmpty)
+            return client;
+        client.Services.AddSingleton<IConfigureOptions<ClientConnectionOptions>>(services => new ConfigureOptions<ClientConnectionOptions>(options =>
+        {
+            var logger = services.GetRequiredService<ILoggerFactory>().CreateLogger(typeof(ClientCredentials).FullName!);
+            options.ConfigureConnection(connection => connection.Use(next => SecureTransport.Dial(next, credentials.Tls, credentials.GreetAsync, logger)));
+        }));
+        client.AddOutgoingGrainCallFilter(credentials);
+        return client;
+    }
+
     private static IClientBuilder UseAdjointDpmSettings(this IClientBuilder client, string clusterId, string serviceId)
     {
         client.Configure<ClusterOptions>(options =>
@@ -34,6 +57,8 @@ public static class AdjointDpmClientBuilderExtensions
         });
         // A gateway that hangs is left within seconds instead of minutes.
         client.Configure<GatewayOptions>(options => options.GatewayListRefreshPeriod = TimeSpan.FromSeconds(2));
+        // A program that is traced sees its experiments within its own trace.
+        client.AddActivityPropagation();
         client.Configure<ClientMessagingOptions>(options => options.ResponseTimeout = AdjointDpmCluster.ResponseTimeout);
         return client;
     }

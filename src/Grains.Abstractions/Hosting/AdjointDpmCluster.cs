@@ -28,7 +28,16 @@ public static class AdjointDpmCluster
     /// <summary>Port that clients connect to.</summary>
     public const int DefaultGatewayPort = 30000;
 
-    /// <summary>Port of <c>/metrics</c>, <c>/health/live</c> and <c>/health/ready</c>.</summary>
+    /// <summary>Metrics in Prometheus' text format.</summary>
+    public const string MetricsPath = "/metrics";
+
+    /// <summary>Answers as long as the process does.</summary>
+    public const string LivePath = "/health/live";
+
+    /// <summary>Answers 200 as long as the silo is an active member and not stopping.</summary>
+    public const string ReadyPath = "/health/ready";
+
+    /// <summary>Port of <see cref="MetricsPath"/>, <see cref="LivePath"/> and <see cref="ReadyPath"/>.</summary>
     public const int DefaultHttpPort = 8080;
 
     /// <summary>Port that silos fetch each other's large tensors from.</summary>

@@ -40,8 +40,10 @@ public sealed class MembershipFile
         try
         {
             await using var file = new FileStream(Path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-            return await JsonSerializer.DeserializeAsync<MembershipDocument>(file, Json, cancellationToken)
+            var document = await JsonSerializer.DeserializeAsync<MembershipDocument>(file, Json, cancellationToken)
                 ?? throw new JsonException("it is null");
+            return document.Schema <= MembershipDocument.Newest ? document
+                : throw new InvalidDataException($"'{Path}' has schema {document.Schema}, but this version of AdjointDpm reads up to {MembershipDocument.Newest}: a newer one wrote it. Run that one.");
         }
         catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {
@@ -128,8 +130,11 @@ public sealed class MembershipFile
 /// <summary>Contents of a <see cref="MembershipFile"/>.</summary>
 public sealed record MembershipDocument
 {
+    /// <summary>Layout that is written; all up to it are read.</summary>
+    internal const int Newest = 1;
+
     /// <summary>Version of this layout.</summary>
-    public int Schema { get; init; } = 1;
+    public int Schema { get; init; } = Newest;
 
     /// <summary>Grows by one with every change of membership; heartbeats leave it.</summary>
     public int Version { get; init; }

@@ -1,14 +1,17 @@
 using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
+using System.Net.Security;
+using System.Security.Authentication;
 using System.Security.Cryptography;
+using AdjointDpm.Grains.Security;
 using Microsoft.Extensions.Logging;
 
 namespace AdjointDpm.Grains.DataPlane;
 
 /// <summary>Sends tensors of this silo's <see cref="TensorStore"/> over connections of their own, straight from its memory, to whoever shows a token that the silo's grain has given out.</summary>
 /// <remarks>A token is 256 random bits, good for one run of bytes, once, for half a minute. A slow receiver slows its own connection only: nothing is buffered here.</remarks>
-internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider time, ILogger<TensorStreamServer> logger) : IDisposable
+internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider time, ILogger<TensorStreamServer> logger, TlsFolder? tls = null) : IDisposable
 {
     private const int MostConnections = 256;
     private const int MostServed = 16;
@@ -106,29 +109,28 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
         using var patience = CancellationTokenSource.CreateLinkedTokenSource(_stop.Token);
         try
         {
-            using var _ = peer;
+            await using var plain = new NetworkStream(peer, ownsSocket: true);
             peer.NoDelay = true;
             patience.CancelAfter(Patience);
+            await using var secured = tls is null ? null : new SslStream(plain);
+            if (secured is not null)
+                await secured.AuthenticateAsServerAsync(tls!.ServerOptions(required: true, reason => SecureTransport.LogRefused(logger, "tensor", peer.RemoteEndPoint, reason), TlsFolder.Silo), patience.Token);
+            var stream = secured ?? (Stream)plain;
             var hello = new byte[TensorStreamProtocol.Hello.Length + TensorGrant.TokenLength];
-            for (var read = 0; read < hello.Length;)
-            {
-                var got = await peer.ReceiveAsync(hello.AsMemory(read), patience.Token);
-                if (got == 0)
-                    return;
-                read += got;
-            }
+            if (await stream.ReadAtLeastAsync(hello, hello.Length, throwOnEndOfStream: false, patience.Token) < hello.Length)
+                return;
             var known = _granted.TryRemove(Convert.ToHexString(hello.AsSpan(TensorStreamProtocol.Hello.Length)), out var granted)
                 && hello.AsSpan().StartsWith(TensorStreamProtocol.Hello) && granted!.Until >= time.GetUtcNow();
             if (!known)
             {
                 LogRefused(logger, peer.RemoteEndPoint);
-                await SayAsync(peer, TensorStreamProtocol.Refuse, patience.Token);
+                await SayAsync(stream, TensorStreamProtocol.Refuse, patience.Token);
                 return;
             }
             patience.CancelAfter(Timeout.InfiniteTimeSpan);
-            await TurnAsync(peer, granted!, patience);
+            await TurnAsync(stream, granted!, patience);
         }
-        catch (Exception e) when (e is SocketException or OperationCanceledException or ObjectDisposedException)
+        catch (Exception e) when (e is IOException or AuthenticationException or SocketException or OperationCanceledException or ObjectDisposedException)
         {
             // The receiver is gone, or takes nothing: it knows how much it has.
             LogBrokenOff(logger, e.Message);
@@ -140,7 +142,7 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
     }
 
     /// <summary>Waits for one of the places to send from; says so meanwhile, so that the receiver does not think that this silo hangs.</summary>
-    private async Task TurnAsync(Socket peer, Granted granted, CancellationTokenSource patience)
+    private async Task TurnAsync(Stream peer, Granted granted, CancellationTokenSource patience)
     {
         var turn = _served.WaitAsync(patience.Token);
         try
@@ -160,7 +162,7 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
         }
     }
 
-    private async Task SendAsync(Socket peer, Granted granted, CancellationTokenSource patience)
+    private async Task SendAsync(Stream peer, Granted granted, CancellationTokenSource patience)
     {
         patience.CancelAfter(Stalled);
         if (!Holds(granted.Sha256, granted.Offset, granted.Length, out var bytes))
@@ -173,15 +175,15 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
         while (rest.Length > 0)
         {
             patience.CancelAfter(Stalled);
-            var sent = await peer.SendAsync(rest[..Math.Min(Slice, rest.Length)], patience.Token);
-            rest = rest[sent..];
+            var slice = Math.Min(Slice, rest.Length);
+            await peer.WriteAsync(rest[..slice], patience.Token);
+            rest = rest[slice..];
         }
-        peer.Shutdown(SocketShutdown.Send);
         // The receiver closes when it has all; closing first could cut off what is still on its way.
-        await peer.ReceiveAsync(new byte[1], patience.Token);
+        await peer.ReadAtLeastAsync(new byte[1], 1, throwOnEndOfStream: false, patience.Token);
     }
 
-    private static async Task SayAsync(Socket peer, byte word, CancellationToken cancellationToken) => await peer.SendAsync(new[] { word }, cancellationToken);
+    private static async Task SayAsync(Stream peer, byte word, CancellationToken cancellationToken) => await peer.WriteAsync(new[] { word }, cancellationToken);
 
     private sealed record Granted(string Sha256, long Offset, long Length, DateTimeOffset Until);
 

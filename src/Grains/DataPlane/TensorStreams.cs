@@ -1,14 +1,17 @@
 using System.Collections.Concurrent;
 using System.Net;
+using System.Net.Security;
 using System.Net.Sockets;
+using System.Security.Authentication;
 using System.Security.Cryptography;
+using AdjointDpm.Grains.Security;
 using AdjointDpm.Grains.Telemetry;
 using Microsoft.Extensions.Logging;
 
 namespace AdjointDpm.Grains.DataPlane;
 
 /// <summary>Reads long runs of bytes from other silos over connections of their own, straight into the memory they stay in, taking their SHA-256 on the way.</summary>
-internal sealed partial class TensorStreams(int leastBytes, TimeProvider time, AdjointDpmInstruments instruments, ILogger<TensorStreams> logger) : IDisposable
+internal sealed partial class TensorStreams(int leastBytes, TimeProvider time, AdjointDpmInstruments instruments, ILogger<TensorStreams> logger, TlsFolder? tls = null) : IDisposable
 {
     /// <summary>What is hashed at once: still in the processor's cache from having been received.</summary>
     private const int Slice = 1 << 18;
@@ -86,13 +89,21 @@ internal sealed partial class TensorStreams(int leastBytes, TimeProvider time, A
             return false;
         }
         var received = 0;
+        await using var plain = new NetworkStream(socket, ownsSocket: false);
+        await using var secured = tls is null ? null : new SslStream(plain);
+        var stream = secured ?? (Stream)plain;
         try
         {
-            await AskAsync(socket, silo, grant, patience).ConfigureAwait(false);
+            if (secured is not null)
+            {
+                patience.CancelAfter(Silence);
+                await secured.AuthenticateAsClientAsync(tls!.ClientOptions(reason => SecureTransport.LogNotASilo(logger, socket.RemoteEndPoint, reason)), patience.Token).ConfigureAwait(false);
+            }
+            await AskAsync(stream, silo, grant, patience).ConfigureAwait(false);
             for (var hashed = 0; received < into.Length;)
             {
                 patience.CancelAfter(Silence);
-                var got = await socket.ReceiveAsync(into[received..Math.Min(into.Length, hashed + Slice)], patience.Token).ConfigureAwait(false);
+                var got = await stream.ReadAsync(into[received..Math.Min(into.Length, hashed + Slice)], patience.Token).ConfigureAwait(false);
                 if (got == 0)
                     throw new TensorTransferException($"Silo '{silo}' broke off after {received} of {into.Length} bytes.");
                 received += got;
@@ -102,24 +113,24 @@ internal sealed partial class TensorStreams(int leastBytes, TimeProvider time, A
                 hashed = received;
             }
         }
-        catch (Exception e) when (e is SocketException || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+        catch (Exception e) when (e is SocketException or IOException or AuthenticationException || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
         {
-            throw new TensorTransferException($"Silo '{silo}' broke off after {received} of {into.Length} bytes: {(e is SocketException ? e.Message : $"nothing came for {Silence.TotalSeconds} s")}", e);
+            throw new TensorTransferException($"Silo '{silo}' broke off after {received} of {into.Length} bytes: {(e is not OperationCanceledException ? e.Message : $"nothing came for {Silence.TotalSeconds} s")}", e);
         }
         instruments.TensorStreamed(into.Length);
         return true;
     }
 
-    private static async Task AskAsync(Socket socket, string silo, TensorGrant grant, CancellationTokenSource patience)
+    private static async Task AskAsync(Stream stream, string silo, TensorGrant grant, CancellationTokenSource patience)
     {
         patience.CancelAfter(Silence);
         byte[] hello = [.. TensorStreamProtocol.Hello, .. grant.Token];
-        await socket.SendAsync(hello, patience.Token).ConfigureAwait(false);
+        await stream.WriteAsync(hello, patience.Token).ConfigureAwait(false);
         var word = new byte[1];
         do
         {
             patience.CancelAfter(Silence);
-            if (await socket.ReceiveAsync(word, patience.Token).ConfigureAwait(false) == 0)
+            if (await stream.ReadAsync(word, patience.Token).ConfigureAwait(false) == 0)
                 throw new TensorTransferException($"Silo '{silo}' broke off before it answered.");
         }
         while (word[0] == TensorStreamProtocol.Wait);

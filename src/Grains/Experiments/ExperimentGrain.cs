@@ -1,7 +1,9 @@
 using System.Runtime.CompilerServices;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Security;
 using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Trials;
 using Microsoft.Extensions.Logging;
 using Orleans.Concurrency;
@@ -10,7 +12,8 @@ namespace AdjointDpm.Grains.Experiments;
 
 /// <summary>Where an <see cref="ExperimentRun"/> lives in a silo.</summary>
 [Reentrant]
-internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGrain, IDisposable
+[CoordinatorPlacement]
+internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGrain, IIncomingGrainCallFilter, IDisposable
 {
     private readonly ExperimentRun _run;
 
@@ -21,12 +24,19 @@ internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGr
         IDisk disk,
         IArtifacts artifacts,
         TimeProvider time,
+        AdjointDpmInstruments instruments,
         ILogger<ExperimentGrain> logger) =>
-        _run = new ExperimentRun(new GrainActivation(this, grains), storage, folders, disk, artifacts, time, logger);
+        _run = new ExperimentRun(new GrainActivation(this, grains), storage, folders, disk, artifacts, time, instruments, logger);
 
     public override Task OnActivateAsync(CancellationToken cancellationToken) => _run.ActivateAsync();
 
     public void Dispose() => _run.Dispose();
+
+    public Task Invoke(IIncomingGrainCallContext context)
+    {
+        _run.Demand(Caller.Current);
+        return context.Invoke();
+    }
 
     public Task<SubmitReceipt> SubmitAsync(ExperimentSubmission submission, CancellationToken cancellationToken = default) => _run.SubmitAsync(submission);
 

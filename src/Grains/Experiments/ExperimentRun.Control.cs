@@ -1,4 +1,5 @@
 using System.Globalization;
+using AdjointDpm.Grains.Security;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Trials;
 
@@ -131,6 +132,8 @@ internal sealed partial class ExperimentRun
         var edited = ExperimentSpecJson.Deserialize(json);
         if (IsEnded && State.Limit is null && !(edited.MaxTrials > _trials.Count))
             throw new ArgumentException($"The experiment has ended ({Lower(State.State)}). Now only more trials can be asked for: --set maxTrials={_trials.Count + 1} or more.");
+        if (State.Project is { } project && project != Caller.AllProjects && (edited.MaxConcurrentTrials > _spec!.MaxConcurrentTrials || IsEnded))
+            await ReserveAsync(project, State.Submission!.Name, edited.MaxConcurrentTrials);
         if (State.Limit is not null || IsEnded)
             await ReopenAsync();
         Emit(EventKind.Edited, "Edited: " + string.Join(", ", settings.Select(setting => $"{setting.Key} = {setting.Value}")) + ".", durable: true, specJson: json);

@@ -84,6 +84,13 @@ internal sealed partial class ExperimentRun
 
     private void Start(int trial)
     {
+        var started = time.GetTimestamp();
+        Begin(trial);
+        instruments.Suggested(ExperimentSpecJson.NameOf(_spec!.Algorithm.Name), time.GetElapsedTime(started));
+    }
+
+    private void Begin(int trial)
+    {
         if (_trials!.HasValues(trial))
             EmitStarted(trial, _trials[trial].Parameters, _trials[trial].BegunWith);
         else if (!_search!.Learns)

@@ -4,8 +4,10 @@ using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments.Searching;
 using AdjointDpm.Grains.Experiments.Stopping;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Security;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Trials;
 using Microsoft.Extensions.Logging;
 using Orleans.Storage;
@@ -21,6 +23,7 @@ internal sealed partial class ExperimentRun(
     IDisk disk,
     IArtifacts artifacts,
     TimeProvider time,
+    AdjointDpmInstruments instruments,
     ILogger logger) : IDisposable
 {
     private readonly SemaphoreSlim _writing = new(1);
@@ -35,7 +38,13 @@ internal sealed partial class ExperimentRun(
     private TrialTable? _trials;
     private ExperimentJournal? _journal;
     private IDisposable? _pump;
+    private LiveExperiment? _live;
+
+    /// <summary>When a place last became free; null when that was under a former activation.</summary>
+    private DateTimeOffset? _freed;
+
     private bool _ending;
+    private bool _submitting;
     private bool _listed;
 
     private ExperimentState State => storage.State;
@@ -70,6 +79,7 @@ internal sealed partial class ExperimentRun(
 
     public void Dispose()
     {
+        _live?.Dispose();
         _writing.Dispose();
     }
 
@@ -94,16 +104,35 @@ internal sealed partial class ExperimentRun(
             // Of a kind that travels to clients.
             throw new ArgumentException(e.Message);
         }
-        (State.Submission, State.State, State.Epoch, State.SubmittedAt) = (submission, RunState.Running, 1, time.GetUtcNow());
+        var caller = Caller.Current;
+        // One at a time: what waits for the directory below must not be met by a second submission.
+        if (_submitting)
+            throw new ArgumentException($"Experiment '{Id}' is being submitted by another client. Try again.");
+        _submitting = true;
+        var reserved = false;
+        using var span = Traces.Start("submit")?.SetTag("adjointdpm.experiment", Id);
         try
         {
+            if (caller is { Project: not Caller.AllProjects })
+            {
+                await ReserveAsync(caller.Project, submission.Name, ExperimentSpecJson.Deserialize(submission.SpecJson).MaxConcurrentTrials);
+                reserved = true;
+            }
+            (State.Submission, State.State, State.Epoch, State.SubmittedAt, State.Project, State.Trace) = (submission, RunState.Running, 1, time.GetUtcNow(), caller?.Project, span?.Id);
             await WriteAsync();
         }
         catch
         {
             State.Submission = null;
+            if (reserved)
+                await Room.ForgetAsync(Id);
             throw;
         }
+        finally
+        {
+            _submitting = false;
+        }
+        _freed = State.SubmittedAt;
         await LoadAsync();
         LogSubmitted(logger, Id, _trials!.Count);
         // Before anything else can fail: what is accepted must run, also when nobody submits it again.
@@ -112,6 +141,20 @@ internal sealed partial class ExperimentRun(
         await ListAsync();
         return new SubmitReceipt(Id, Existed: false, _trials.Count);
     }
+
+    /// <summary>Other projects' experiments are not there for a user.</summary>
+    /// <exception cref="UnauthorizedAccessException">This one is another project's.</exception>
+    public void Demand(Caller? caller)
+    {
+        if (caller is not null && State.Submission is not null && !caller.Sees(State.Project))
+            throw new UnauthorizedAccessException($"Project {caller.Project} has no experiment '{Id}'.");
+    }
+
+    private IExperimentRoomGrain Room => activation.Grains.GetGrain<IExperimentRoomGrain>(IExperimentDirectoryGrain.Key);
+
+    /// <summary>Takes of the project's quota what this experiment needs, or throws.</summary>
+    private Task ReserveAsync(string project, string name, int concurrent) =>
+        Room.ReserveAsync(new ExperimentSummary { Id = Id, Name = name, State = RunState.Running, Trials = 0, TrialsEnded = 0, SubmittedAt = time.GetUtcNow(), Project = project, Concurrent = concurrent });
 
     public ExperimentSnapshot? Snapshot() => _trials is null
         ? null
@@ -205,6 +248,7 @@ internal sealed partial class ExperimentRun(
         {
             Emit(EventKind.TrialEnded, Ending(report.Snapshot), trial, report.Snapshot.Step, report.Snapshot.Metrics, report.Snapshot, report.Totals, durable: true);
             // Those that run already are awake; the pump asks after them now and then.
+            _freed = time.GetUtcNow();
             await AdvanceAsync(wakeAll: false);
         }
         return known;
@@ -237,11 +281,21 @@ internal sealed partial class ExperimentRun(
         _trialSpec = SpecOverrides.Apply(State.Submission.SpecJson, []);
     }
 
-    private void StartPump() =>
+    private void StartPump()
+    {
+        _live ??= instruments.ExperimentLives(Id);
         _pump ??= activation.Every(TimeSpan.Zero, TimeSpan.FromSeconds(2), PumpAsync);
+    }
 
     /// <summary>Makes what should be true true: running trials awake, free places filled, the end written. Safe to call at any time.</summary>
-    private Task PumpAsync() => AdvanceAsync(wakeAll: true);
+    private async Task PumpAsync()
+    {
+        await AdvanceAsync(wakeAll: true);
+        Show();
+    }
+
+    /// <summary>Where it stands, for whoever watches the metrics.</summary>
+    private void Show() => _live?.Show(new LiveExperimentValues(_trials!.Counts, _trials.Evaluations, _spec!.Ranked()[0].Metric, _trials.Best() is { } best ? _trials.ObjectiveOf(best) : null));
 
     private async Task AdvanceAsync(bool wakeAll)
     {
@@ -286,6 +340,8 @@ internal sealed partial class ExperimentRun(
                 Attempt = _trials.AttemptOf(trial),
                 Origin = OriginOf(trial),
                 KeepLast = _spec!.Algorithm.Name == AlgorithmName.Pbt,
+                Trace = State.Trace,
+                Since = _freed,
             });
             if (IsHalted || State.CancelledTrials.Contains(trial))
                 await grain.CancelAsync();
@@ -325,7 +381,8 @@ internal sealed partial class ExperimentRun(
                 throw;
             }
             _pump?.Dispose();
-            _pump = null;
+            _live?.Dispose();
+            (_pump, _live) = (null, null);
             EmitEnd();
             LogEnded(logger, Id, state, reason ?? "");
             await PutSummaryAsync();
@@ -439,6 +496,8 @@ internal sealed partial class ExperimentRun(
         TrialsEnded = _trials.Ended,
         SubmittedAt = State.SubmittedAt,
         EndedAt = State.EndedAt,
+        Project = State.Project,
+        Concurrent = _spec?.MaxConcurrentTrials,
     };
 
     private static string Describe(IReadOnlyDictionary<string, string> values) =>

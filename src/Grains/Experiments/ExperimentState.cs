@@ -5,6 +5,9 @@ internal sealed class ExperimentState
 {
     public ExperimentSubmission? Submission { get; set; }
 
+    /// <summary>Project of the user who submitted it; null in a cluster without users.</summary>
+    public string? Project { get; set; }
+
     public RunState State { get; set; }
 
     public string? Reason { get; set; }
@@ -26,6 +29,9 @@ internal sealed class ExperimentState
     public HashSet<int> CancelledTrials { get; set; } = [];
 
     public DateTimeOffset SubmittedAt { get; set; }
+
+    /// <summary>Span of the submission, as W3C writes it; null when nobody traced it.</summary>
+    public string? Trace { get; set; }
 
     public DateTimeOffset? EndedAt { get; set; }
 }

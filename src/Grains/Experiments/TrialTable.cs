@@ -31,6 +31,9 @@ internal sealed class TrialTable
 
     public int Ended => _counts[(int)RunState.Succeeded] + Failed + _counts[(int)RunState.Cancelled] + _counts[(int)RunState.Stopped];
 
+    /// <summary>Number of trials by state, also of those that none is in.</summary>
+    public IReadOnlyDictionary<string, int> Counts => Enum.GetValues<RunState>().ToDictionary(state => state.ToString().ToLowerInvariant(), state => _counts[(int)state]);
+
     public int Failed => _counts[(int)RunState.Failed];
 
     public int Succeeded => _counts[(int)RunState.Succeeded];

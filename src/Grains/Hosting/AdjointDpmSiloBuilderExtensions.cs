@@ -9,6 +9,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Logging;
 using Orleans.Configuration;
+using Orleans.Placement;
 using Orleans.Runtime.Hosting;
 using Orleans.Runtime.MembershipService.SiloMetadata;
 using Orleans.Storage;
@@ -20,6 +21,9 @@ public static class AdjointDpmSiloBuilderExtensions
 {
     /// <summary>Meter of everything that AdjointDpm counts.</summary>
     public const string MeterName = AdjointDpmInstruments.MeterName;
+
+    /// <summary>Source of AdjointDpm's spans.</summary>
+    public const string TraceSourceName = Traces.SourceName;
 
     /// <summary>Name of the grain storage that a provider must be registered under.</summary>
     public const string StateStorage = StorageNames.State;
@@ -50,11 +54,14 @@ public static class AdjointDpmSiloBuilderExtensions
         services.AddSingleton<TensorTransfer>();
         services.AddSingleton<IDevices, DeviceExecutors>();
         services.AddSingleton<AdjointDpmInstruments>();
+        services.AddSingleton<LiveGauges>();
+        services.AddHostedService<SiloInstruments>();
         services.AddSingleton<WorkerInventory>();
         services.AddSingleton<IWorkerInventory>(provider => provider.GetRequiredService<WorkerInventory>());
         services.AddHostedService<CordonWatch>();
         services.AddHostedService<ExperimentWatchdog>();
         services.AddPlacementDirector<NamedSiloPlacement, NamedSiloPlacementDirector>();
+        services.AddPlacementFilter<CoordinatorPlacement, CoordinatorPlacementDirector>(ServiceLifetime.Singleton);
         silo.UseSiloMetadata(new Dictionary<string, string> { [WorkerInventory.MetadataKey] = string.Join(',', workers.EffectiveDevices) });
         // A silo that crashed or hangs is out within seconds; safe because no message is over 1 MB and engines yield to the runtime.
         silo.Configure<ClusterMembershipOptions>(options =>

@@ -7,7 +7,10 @@ public sealed class WorkerOptions : IValidatableObject
 {
     public const string Section = "Workers";
 
-    /// <summary>Devices: <c>cpu:0</c>, <c>cuda:0</c>, … Default: cpu:0.</summary>
+    /// <summary>What a silo that computes nothing has for devices: it coordinates.</summary>
+    public const string None = "none";
+
+    /// <summary>Devices: <c>cpu:0</c>, <c>cuda:0</c>, …, or <c>none</c> alone, for a silo that computes nothing and that coordinators prefer. Default: cpu:0.</summary>
     public IList<string> Devices { get; } = [];
 
     /// <summary>Memory for gradients and parameters that other silos fetch. Default: 1 GiB.</summary>
@@ -23,14 +26,16 @@ public sealed class WorkerOptions : IValidatableObject
     public int TensorStreamBytes { get; set; } = 1 << 21;
 
     /// <summary>Devices, with the default filled in.</summary>
-    public IReadOnlyList<string> EffectiveDevices => Devices.Count == 0 ? ["cpu:0"] : [.. Devices.Distinct()];
+    public IReadOnlyList<string> EffectiveDevices => Devices.Count == 0 ? ["cpu:0"] : [.. Devices.Distinct().Where(device => device != None)];
 
     public IEnumerable<ValidationResult> Validate(ValidationContext validationContext)
     {
         if (RangeBytes % sizeof(float) != 0)
             yield return new ValidationResult($"Workers:RangeBytes is {RangeBytes}. Write a multiple of 4: a range holds whole numbers.");
+        if (Devices.Contains(None) && Devices.Distinct().Count() > 1)
+            yield return new ValidationResult($"Workers:Devices holds '{None}' beside other devices. Write it alone for a silo without devices, or leave it out.");
         foreach (var device in Devices)
-            if (device.Split(':') is not ["cpu" or "cuda", var index] || !ushort.TryParse(index, out _))
-                yield return new ValidationResult($"Workers:Devices holds '{device}'. Write a device as cpu:0 or cuda:0.");
+            if (device != None && (device.Split(':') is not ["cpu" or "cuda", var index] || !ushort.TryParse(index, out _)))
+                yield return new ValidationResult($"Workers:Devices holds '{device}'. Write a device as cpu:0 or cuda:0, or none alone for a silo that only coordinates.");
     }
 }

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Globalization;
 using System.Text;
 using System.Text.Encodings.Web;
@@ -32,8 +33,7 @@ internal sealed class FileGrainStorage(string folder, TimeProvider time, IDisk d
             Reset(grainState);
             return;
         }
-        grainState.State = JsonSerializer.Deserialize<T>(body.Span, Json)
-            ?? throw new InvalidDataException($"'{PathOf(stateName, grainId)}' holds null instead of the state of {grainId}.");
+        grainState.State = StateSerializer.Read<T>(body.Span, PathOf(stateName, grainId));
         grainState.ETag = version;
         grainState.RecordExists = true;
     }
@@ -45,10 +45,10 @@ internal sealed class FileGrainStorage(string folder, TimeProvider time, IDisk d
             RequireSame(stored, grainState.ETag, grainId);
             var version = stored is null ? 1 : long.Parse(stored, CultureInfo.InvariantCulture) + 1;
             var next = version.ToString(CultureInfo.InvariantCulture);
-            var contents = new MemoryStream();
+            var contents = new ArrayBufferWriter<byte>();
             contents.Write(Encoding.ASCII.GetBytes(next + "\n"));
-            JsonSerializer.Serialize(contents, grainState.State, Json);
-            await disk.WriteAsync(path, contents.GetBuffer().AsMemory(0, (int)contents.Length), Durability.Now, version);
+            StateSerializer.Write(contents, grainState.State);
+            await disk.WriteAsync(path, contents.WrittenMemory, Durability.Now, version);
             grainState.ETag = next;
             grainState.RecordExists = true;
         });

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Specs;
@@ -63,6 +64,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
         var lanes = new Dictionary<Task, Held>();
         var took = new List<TimeSpan>();
         var saidNoWorkers = false;
+        using var load = instruments.RoundBegins();
         try
         {
             while (!round.Ledger.IsComplete)
@@ -101,6 +103,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                     var lease = new Held(worker, token, now);
                     lanes.Add(LaneAsync(round, lease, ended.Token), lease);
                 }
+                load.Show(lanes.Count, round.Ledger.Open);
                 await Task.WhenAny(lanes.Keys.Append(Task.Delay(ShardScheduling.Pause(round.Lease), time, ended.Token)));
                 foreach (var (lane, held) in lanes.Where(lane => lane.Key.IsCompleted).ToArray())
                 {
@@ -128,6 +131,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     {
         var (key, token) = (held.Worker, held.Token);
         var collecting = false;
+        using var span = Traces.Shard("shard", token)?.SetTag("adjointdpm.worker", key);
         try
         {
             var worker = grains.GetGrain<IShardWorkerGrain>(key);
@@ -184,7 +188,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
         {
             bytes = round.Collect is { } collect ? await collect(result, cancellationToken) : await transfer.FetchAsync(blob, cancellationToken);
             if (bytes is not null && token.Kind == WorkKind.Gradient)
-                instruments.GradientReceived(bytes.Length);
+                instruments.GradientReceived(bytes.Length, bytes.Length);
         }
         var outcome = round.Ledger.Contribute(result.Token, result.ContentSha256, result.Weight, key);
         instruments.ShardContributed(outcome);
@@ -211,6 +215,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     private void Lost(WorkRound round, Held held, string reason, bool counts)
     {
         var (worker, token) = (held.Worker, held.Token);
+        Activity.Current.Fail(reason);
         instruments.ShardFailed(permanent: false);
         LogLost(logger, worker, token, reason);
         if (counts)

@@ -64,6 +64,9 @@ internal sealed class StepLedger
 
     public int Contributed { get; private set; }
 
+    /// <summary>Shards that no worker has.</summary>
+    public int Open => _shards.Count(shard => shard is { Hash: null, Worker: null });
+
     public bool IsComplete => Contributed == _shards.Length;
 
     /// <summary>Every contribution so far in the order of arrival, also those that do not count.</summary>

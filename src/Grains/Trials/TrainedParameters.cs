@@ -76,7 +76,7 @@ internal sealed class WholeParameters(byte[] parameters, float[] optimizer, Tria
         // Received where it is added: the coordinator makes no other copy. One that is broken off stays out of use, for something may yet arrive in it.
         var gradient = _buffers.Rent();
         await EncodedGradient.ReceiveAsync(spec.Training, result.Token.Step, gradient, into => transfer.FetchAsync(result.Blob!, into, cancellationToken));
-        instruments.GradientReceived(result.Blob!.Length);
+        instruments.GradientReceived(result.Blob!.Length, gradient.Length * sizeof(float));
         _collected[result.Token] = gradient;
         return null;
     }

@@ -9,6 +9,7 @@ using Microsoft.Extensions.Logging;
 namespace AdjointDpm.Grains.Trials;
 
 /// <summary>Where a <see cref="TrialRun"/> lives in a silo.</summary>
+[CoordinatorPlacement]
 internal sealed class TrialGrain : Grain, ITrialGrain
 {
     private readonly TrialRun _run;

@@ -28,6 +28,7 @@ internal sealed partial class TrialLoop(
     Func<int, TrialFiles> filesOf,
     TimeProvider time,
     AdjointDpmInstruments instruments,
+    LiveTrial live,
     ILogger logger,
     CancellationToken stopping)
 {
@@ -53,6 +54,7 @@ internal sealed partial class TrialLoop(
             // Two more than are kept, which a crash may have left.
             foreach (var record in committed.TakeLast(Math.Max(_spec.Checkpoint.KeepSteps ?? 0, EncodedGradient.Since(_spec.Training, EncodedGradient.Window - 1)) + 3))
                 _kept.Enqueue((record.ParametersSha256, record.OptimizerSha256));
+            Show();
             await KeepAsync(running: true);
             while (State.State == RunState.Running)
             {
@@ -132,6 +134,7 @@ internal sealed partial class TrialLoop(
     /// <summary>A range of the parameters is gone with its silo: they are placed anew from the last commit, and what was not committed is done again.</summary>
     private async Task LostAsync(RangeLostException e)
     {
+        instruments.TrialRetried(TrialRetry.Range);
         LogRangeLost(logger, ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Step + 1, e.Message);
         _trained?.Release();
         _trained = null;
@@ -148,6 +151,7 @@ internal sealed partial class TrialLoop(
         State.LeanFrom = State.Step + 1;
         // Tokens of their own: nothing that was asked for before can be taken for what is asked for now, whatever becomes of this commit.
         State.Epoch++;
+        instruments.TrialRetried(TrialRetry.Memory);
         LogLean(logger, ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Step + 1, e.Message);
         await CommitAsync();
         files.Epoch = State.Epoch;
@@ -258,10 +262,15 @@ internal sealed partial class TrialLoop(
 
     private async Task CommitAsync()
     {
-        await store.CommitAsync();
+        using (Traces.Start("commit"))
+            await store.CommitAsync();
         marks.Clear(IsOver);
         _committedAt = time.GetTimestamp();
+        Show();
     }
+
+    /// <summary>What is committed, for whoever watches the metrics.</summary>
+    private void Show() => live.Show(new LiveTrialValues(new Dictionary<string, double>(State.Metrics), State.Step, _spec.Training.Steps, State.Epoch, _spec.Optimizer.LearningRate, time.GetUtcNow()));
 
     /// <summary>Whether a piece of work is behind the newest commit: it will never be done again.</summary>
     private bool IsOver(ShardToken work) => TrialTable.IsEnded(State.State) || work.Kind switch
@@ -291,6 +300,7 @@ internal sealed partial class TrialLoop(
 
     private async Task EvaluateAsync(WorkKind kind, string when, TrialPhase next)
     {
+        using var span = Traces.Start("evaluate");
         Note(await EvaluateAsync(kind, kind == WorkKind.EvaluateAfter ? await FinalAsync() : _trained!.Reference), when);
         if (kind == WorkKind.EvaluateBefore && _spec.HeldOut?.Every is not null)
             (State.BestSha256, State.BestLoss) = (State.ParametersSha256, State.Metrics["loss.before"]);
@@ -388,6 +398,7 @@ internal sealed partial class TrialLoop(
 
     private async Task StepAsync()
     {
+        using var span = Traces.Start("step")?.SetTag("adjointdpm.step", State.Step + 1);
         var (trained, shards) = (_trained!, new WorkResult[_spec.Training.Shards]);
         trained.Begin(shards.Length);
         var clock = new Stopwatch(time);
@@ -404,10 +415,16 @@ internal sealed partial class TrialLoop(
         var waited = clock.Lap();
 
         var step = State.Step + 1;
-        var (norm, parameters, optimizer, reduced) = await trained.StepAsync(step);
+        SteppedVersion version;
+        using (Traces.Start("reduce"))
+            version = await trained.StepAsync(step);
+        var (norm, parameters, optimizer, reduced) = version;
         var optimized = clock.Lap() - reduced;
         if (!double.IsFinite(norm))
+        {
+            instruments.GradientNotFinite();
             throw new WorkFailedException($"Step {step}: the gradient's norm is {norm}. Lower optimizer.learningRate, or set optimizer.maxNorm.");
+        }
 
         (State.ParametersSha256, State.OptimizerSha256) = (parameters, optimizer);
         var metrics = StepUpdate.Metrics(shards, norm);
@@ -426,7 +443,7 @@ internal sealed partial class TrialLoop(
 
         // The step is committed: from here on nothing needs the version before it, except for replays, and the very first for the pictures.
         var seconds = new StepSeconds(waited, reduced, optimized, clock.Lap());
-        instruments.StepCommitted(metrics["loss"], norm, seconds);
+        instruments.StepCommitted(seconds);
         _profiles.Step(step, shards, seconds);
         await _profiles.WriteAsync(now: step == _spec.Training.Steps);
         reporter.Step(StepRecord.Of(record));
@@ -459,6 +476,7 @@ internal sealed partial class TrialLoop(
 
     private async Task SaveAsync()
     {
+        using var span = Traces.Start("save");
         var initial = await _trained!.OfferAsync(State.InitialSha256!);
         var final = await FinalAsync();
         var metricsFile = await files.WriteMetricsAsync(reporter.Steps);

@@ -67,6 +67,8 @@ internal sealed partial class TrialRun(
             (State.Until, State.Attempt) = (assignment.Until, assignment.Attempt);
             await _store.CommitAsync();
             _fresh = true;
+            if (assignment.Since is { } since)
+                instruments.TrialWaited(State.StartedAt.Value - since);
             LogStarted(logger, activation.Key);
         }
         else if (assignment.Attempt > State.Attempt && State.State is RunState.Failed or RunState.Cancelled)
@@ -75,6 +77,7 @@ internal sealed partial class TrialRun(
             State.Epoch++;
             (State.Attempt, State.State, State.Reason, State.EndedAt, State.Until) = (assignment.Attempt, RunState.Running, null, null, assignment.Until);
             await _store.CommitAsync();
+            instruments.TrialRetried(TrialRetry.User);
             (_retried, _wishes.Cancelled, _wishes.StopReason) = (true, false, null);
             LogStarted(logger, activation.Key);
         }
@@ -117,13 +120,15 @@ internal sealed partial class TrialRun(
         // Never inside the caller's turn.
         await Task.Yield();
         using var keepAlive = activation.Every(TimeSpan.FromMinutes(1), TimeSpan.FromMinutes(1), () => Task.CompletedTask);
-        instruments.TrialActive(+1);
+        var assignment = State.Assignment!;
+        using var live = instruments.TrialLives(assignment.Experiment, assignment.Index);
+        using var span = Traces.Start("trial", assignment.Trace)?.SetTag("adjointdpm.trial", activation.Key).SetTag("adjointdpm.epoch", State.Epoch);
         try
         {
             do
             {
                 _again = false;
-                await AdvanceAsync(Files(State.Assignment!.Index));
+                await AdvanceAsync(Files(State.Assignment!.Index), live);
                 await _reporter!.FlushAsync(stopping);
             }
             while (_again && !_wishes.Paused && !TrialTable.IsEnded(State.State));
@@ -138,14 +143,13 @@ internal sealed partial class TrialRun(
         }
         finally
         {
-            instruments.TrialActive(-1);
             activation.Deactivate();
         }
     }
 
     private TrialFiles Files(int trial) => new(disk, background, folders.TrialWork(State.Assignment!.Experiment, trial), State.Epoch);
 
-    private async Task AdvanceAsync(TrialFiles files)
+    private async Task AdvanceAsync(TrialFiles files, LiveTrial live)
     {
         var (errors, progress) = (0, (TrialPhase.Preparing, -1));
         while (true)
@@ -170,7 +174,7 @@ internal sealed partial class TrialRun(
                 // Only errors that let nothing be committed between them add up: a long run may meet many.
                 if (progress != (progress = (State.Phase, State.Step)))
                     errors = 0;
-                var loop = Loop(files, records, marks);
+                var loop = Loop(files, records, marks, live);
                 try
                 {
                     await loop.RunAsync();
@@ -187,6 +191,7 @@ internal sealed partial class TrialRun(
             }
             catch (Exception e) when (e is not (InconsistentStateException or OperationCanceledException) && ++errors <= MostErrors)
             {
+                instruments.TrialRetried(TrialRetry.Error);
                 LogError(logger, activation.Key, errors, MostErrors, e);
                 await Task.Delay(TimeSpan.FromSeconds(errors), time, stopping);
                 if (errors < MostErrors)
@@ -198,7 +203,7 @@ internal sealed partial class TrialRun(
         }
     }
 
-    private TrialLoop Loop(TrialFiles files, IReadOnlyList<LedgerRecord> records, AttemptMarks marks) => new(
+    private TrialLoop Loop(TrialFiles files, IReadOnlyList<LedgerRecord> records, AttemptMarks marks, LiveTrial live) => new(
         _store,
         files,
         records,
@@ -214,6 +219,7 @@ internal sealed partial class TrialRun(
         Files,
         time,
         instruments,
+        live,
         logger,
         stopping);
 }

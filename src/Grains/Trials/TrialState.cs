@@ -29,6 +29,12 @@ internal sealed record TrialAssignment
 
     /// <summary>Whether others may begin with what it ends with.</summary>
     [Id(8)] public bool KeepLast { get; init; }
+
+    /// <summary>Span of the submission, as W3C writes it; null when nobody traced it. Stored, so that a coordinator that goes on is of the same trace.</summary>
+    [Id(9)] public string? Trace { get; init; }
+
+    /// <summary>When there was a place for it.</summary>
+    [Id(10)] public DateTimeOffset? Since { get; init; }
 }
 
 /// <summary>Trained parameters of another trial of the experiment.</summary>

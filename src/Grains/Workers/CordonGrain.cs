@@ -31,6 +31,7 @@ internal sealed class CordonState
     public List<string> Workers { get; set; } = [];
 }
 
+[CoordinatorPlacement]
 internal sealed class CordonGrain([PersistentState("cordon", StorageNames.State)] IPersistentState<CordonState> storage) : Grain, ICordonGrain
 {
     public Task<CordonedWorkers> GetAsync() => Task.FromResult(Known());

@@ -95,6 +95,9 @@ internal sealed partial class ShardWorker(
     {
         var token = work.Assignment.Token;
         var started = time.GetTimestamp();
+        // Within the call that brought the work, which has long returned when it ends.
+        using var span = Traces.Shard("compute", token)?.SetTag("adjointdpm.worker", Key);
+        instruments.WorkWaits(+1);
         try
         {
             var parameters = await ParametersAsync(token.Trial, work.Assignment.Parameters, work.Cancel.Token);
@@ -135,10 +138,13 @@ internal sealed partial class ShardWorker(
             work.Failure = WorkFailures.Of(e);
             work.State = WorkState.Failed;
             _lastFailure = (work.Failure.Message, time.GetUtcNow());
+            instruments.WorkFailed(work.Failure);
+            span.Fail(work.Failure.Message);
             LogFailed(logger, Key, token, work.Failure.Permanent ? "permanent" : "transient", work.Failure.Message, e);
         }
         finally
         {
+            Waits(work);
             work.Ended.TrySetResult();
         }
     }
@@ -147,13 +153,21 @@ internal sealed partial class ShardWorker(
     private Begun Begin(Work work)
     {
         work.State = WorkState.Running;
-        instruments.WorkerBusy(work.Assignment.Token.Kind, +1);
+        Waits(work);
+        instruments.WorkerBusy(Key, +1);
         _slate.Write(work.Assignment.Token);
         return new Begun(() =>
         {
             _slate.Clear();
-            instruments.WorkerBusy(work.Assignment.Token.Kind, -1);
+            instruments.WorkerBusy(Key, -1);
         });
+    }
+
+    /// <summary>It waits no longer. Told from the device's thread or from the grain's, whichever comes first.</summary>
+    private void Waits(Work work)
+    {
+        if (Interlocked.Exchange(ref work.Waiting, 0) == 1)
+            instruments.WorkWaits(-1);
     }
 
     /// <summary>Parameters of a trial in the wanted version; the newest of each trial is kept, since every shard of a step uses it.</summary>
@@ -237,6 +251,9 @@ internal sealed partial class ShardWorker(
         public TaskCompletionSource Ended { get; } = new();
 
         public volatile WorkState State = WorkState.Waiting;
+
+        /// <summary>1 until its turn has come.</summary>
+        public int Waiting = 1;
 
         public WorkResult? Result { get; set; }
 

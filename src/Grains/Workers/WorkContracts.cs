@@ -151,8 +151,9 @@ internal sealed record WorkStatistics
 /// <param name="Message">One sentence for people.</param>
 /// <param name="OutOfMemory">True when the device or the host had no room for it.</param>
 /// <param name="HandedBack">True when the worker has no time for it, which says nothing of the work.</param>
+/// <param name="NonFinite">True when a number of the computation was not finite.</param>
 [GenerateSerializer, Immutable, Alias("adjointdpm.WorkFailure")]
-internal sealed record WorkFailure([property: Id(0)] bool Permanent, [property: Id(1)] string Message, [property: Id(2)] bool OutOfMemory = false, [property: Id(3)] bool HandedBack = false);
+internal sealed record WorkFailure([property: Id(0)] bool Permanent, [property: Id(1)] string Message, [property: Id(2)] bool OutOfMemory = false, [property: Id(3)] bool HandedBack = false, [property: Id(4)] bool NonFinite = false);
 
 internal enum WorkState
 {

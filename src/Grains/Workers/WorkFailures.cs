@@ -21,7 +21,8 @@ internal static class WorkFailures
         // Memory that ran out here may be there elsewhere; coordinators ask for less of it.
         _ when IsOutOfMemory(error) => new(false, $"It ran out of memory: {FirstLine(error.Message)}", OutOfMemory: true),
         // The computation is a function of spec and parameters: what it cannot do once it cannot do at all.
-        NonFiniteException or UndeclaredInputException => new(true, error.Message),
+        NonFiniteException => new(true, error.Message, NonFinite: true),
+        UndeclaredInputException => new(true, error.Message),
         SpecException or ModelConfigException or SafetensorsException => new(true, error.Message),
         FileNotFoundException or DirectoryNotFoundException or InvalidDataException or EndOfStreamException => new(true, error.Message),
         ArgumentException or NotSupportedException or InvalidOperationException or JsonException or FormatException or ArithmeticException => new(true, error.Message),

@@ -1,139 +1,240 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using AdjointDpm.Grains.Hosting;
+using AdjointDpm.Grains.Telemetry;
 using k8s;
 using k8s.Models;
 
 namespace AdjointDpm.Cluster.Tests.Deployment;
 
-/// <summary>The Kubernetes base: every object parses strictly into its typed model, and what refers to each other agrees.</summary>
-public sealed partial class ManifestTests
+/// <summary>The Kubernetes overlays: every object parses strictly into its typed model, and what refers to each other, or to the code, agrees.</summary>
+public sealed class ManifestTests
 {
-    private static readonly string Folder = Path.Combine(Repository.Root, "deploy", "k8s", "base");
-    private static readonly IReadOnlyList<object> Objects = Load(text => text);
+    private const string Name = "app.kubernetes.io/name", Component = "app.kubernetes.io/component";
+    private static readonly string Root = Path.Combine(Repository.Root, "deploy", "k8s");
+    private static readonly Dictionary<string, IReadOnlyList<object>> Rendered = Directory.GetDirectories(Path.Combine(Root, "overlays")).ToDictionary(folder => Path.GetFileName(folder)!, Kustomization.Typed);
 
-    /// <summary>The base with what it offers in comments: results in a bucket.</summary>
-    private static readonly IReadOnlyList<object> WithBucket = Load(text => BucketChoice().Replace(text, "$1"));
-
-    private static V1StatefulSet Silo => Objects.OfType<V1StatefulSet>().Single(s => s.Metadata.Name == "adjointdpm-silo");
-
-    private static V1Container Container => SiloOf(Objects);
-
-    private static IDictionary<string, string> SiloLabels => Silo.Spec.Template.Metadata.Labels;
+    public static TheoryData<string> Overlays() => [.. Rendered.Keys.Order()];
 
     [Fact]
-    public void Kustomization_ListsEveryFile()
+    public void Overlays_AreThoseOfThePage() => Assert.Equal(["cpu", "gpu", "local"], Rendered.Keys.Order());
+
+    /// <summary>Where there is a kubectl it is asked as well: it must give the same objects.</summary>
+    [Theory]
+    [MemberData(nameof(Overlays))]
+    public async Task Overlay_IsWhatKubectlMakesOfIt(string overlay)
     {
-        var text = File.ReadAllText(Path.Combine(Folder, "kustomization.yaml"));
-        var files = Directory.GetFiles(Folder, "*.yaml").Select(f => Path.GetFileName(f)!).Where(f => f != "kustomization.yaml").ToArray();
-        Assert.NotEmpty(files);
-        Assert.All(files, file => Assert.Contains($"- {file}\n", text, StringComparison.Ordinal));
+        var folder = Path.Combine(Root, "overlays", overlay);
+        var ours = Kustomization.Render(folder).ToDictionary(Id, Canonical);
+        Assert.Equal(ours.Count, Rendered[overlay].Count);
+        if (!File.Exists("/usr/bin/kubectl"))
+            return;
+        using var process = Process.Start(new ProcessStartInfo("/usr/bin/kubectl", ["kustomize", folder]) { RedirectStandardOutput = true })!;
+        var text = await process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
+        var theirs = KubernetesYaml.LoadAllFromString(text, strict: true).Select(item => KubernetesJson.Serialize(item)).Select(json => JsonNode.Parse(json)!.AsObject()).ToDictionary(Id, Canonical);
+        Assert.Equal(theirs.Keys.Order(), ours.Keys.Order());
+        var typed = Rendered[overlay].Select(item => JsonNode.Parse(KubernetesJson.Serialize(item))!.AsObject()).ToDictionary(Id, Canonical);
+        Assert.All(theirs, pair => Assert.Equal(pair.Value, typed[pair.Key]));
     }
 
     [Fact]
-    public void Base_HasTheObjectsOfACluster()
+    public void Files_AreAllListed()
     {
-        Assert.Single(Objects.OfType<V1PodDisruptionBudget>());
-        Assert.Equal(2, Objects.OfType<V1NetworkPolicy>().Count());
-        Assert.Equal(["adjointdpm-silo", "redis"], Objects.OfType<V1StatefulSet>().Select(s => s.Metadata.Name).Order());
-        Assert.Contains(Objects.OfType<V1Service>(), s => s.Metadata.Name == "adjointdpm-gateway");
-    }
-
-    [Fact]
-    public void Services_SelectSilosAndNameTheirPorts()
-    {
-        foreach (var service in Objects.OfType<V1Service>().Where(s => s.Metadata.Name.StartsWith("adjointdpm", StringComparison.Ordinal)))
+        foreach (var folder in Directory.GetFiles(Root, "kustomization.yaml", SearchOption.AllDirectories).Select(file => Path.GetDirectoryName(file)!))
         {
-            Assert.All(service.Spec.Selector, pair => Assert.Equal(pair.Value, SiloLabels[pair.Key]));
-            Assert.All(service.Spec.Ports, port => Assert.Contains(Container.Ports, p => p.Name == port.TargetPort.Value && p.ContainerPort == port.Port));
+            var text = File.ReadAllText(Path.Combine(folder, "kustomization.yaml"));
+            Assert.All(Directory.GetFiles(folder, "*.yaml").Select(file => Path.GetFileName(file)!).Where(file => file != "kustomization.yaml"), file => Assert.Matches($@"(?m)(- |path: ){Regex.Escape(file)}$", text));
+            Assert.DoesNotContain("\nbases:", text, StringComparison.Ordinal);
         }
-
-        Assert.Contains(Objects.OfType<V1Service>(), s => s.Metadata.Name == Silo.Spec.ServiceName);
     }
 
-    [Fact]
-    public void Policies_SelectSilosAndOpenOnlyTheirPorts()
+    [Theory]
+    [MemberData(nameof(Overlays))]
+    public void Overlay_HasTheObjectsOfACluster(string overlay)
     {
-        var budget = Objects.OfType<V1PodDisruptionBudget>().Single();
-        Assert.All(budget.Spec.Selector.MatchLabels, pair => Assert.Equal(pair.Value, SiloLabels[pair.Key]));
-        var policy = Objects.OfType<V1NetworkPolicy>().Single(p => p.Metadata.Name == "adjointdpm-silo");
-        Assert.All(policy.Spec.PodSelector.MatchLabels, pair => Assert.Equal(pair.Value, SiloLabels[pair.Key]));
-        var open = policy.Spec.Ingress.SelectMany(rule => rule.Ports).Select(p => int.Parse(p.Port.Value, System.Globalization.CultureInfo.InvariantCulture)).Distinct();
-        Assert.All(open, port => Assert.Contains(Container.Ports, p => p.ContainerPort == port));
-        // Tensors go to silos and to nobody else.
-        var tensors = policy.Spec.Ingress.Where(rule => rule.Ports.Any(p => p.Port.Value == AdjointDpmCluster.DefaultTensorPort.ToString(System.Globalization.CultureInfo.InvariantCulture))).ToArray();
-        Assert.All(Assert.Single(tensors).FromProperty, peer => Assert.All(peer.PodSelector.MatchLabels, pair => Assert.Equal(pair.Value, SiloLabels[pair.Key])));
+        var objects = Rendered[overlay];
+        Assert.Equal(["adjointdpm-coordinator", "adjointdpm-worker"], objects.OfType<V1PodDisruptionBudget>().Select(budget => budget.Metadata.Name).Order());
+        Assert.Equal(["coordinator", "worker"], Silos(objects).Select(silo => silo.Metadata.Labels[Component]).Order());
+        Assert.Contains(objects.OfType<V1Service>(), service => service.Metadata.Name == "adjointdpm-gateway");
+        Assert.Equal(overlay != "gpu", objects.OfType<V1StatefulSet>().Any(set => set.Metadata.Name == "redis"));
+        Assert.Equal(overlay != "local", objects.OfType<V2HorizontalPodAutoscaler>().Any());
+        Assert.All(objects.OfType<IKubernetesObject<V1ObjectMeta>>().Where(item => item is not V1Namespace), item => Assert.Equal("adjointdpm", item.Metadata.NamespaceProperty));
     }
 
-    [Fact]
-    public void Silo_RunsUnprivilegedWithoutATokenOrACpuLimit()
+    [Theory]
+    [MemberData(nameof(Overlays))]
+    public void Selectors_FindWhatTheyAreMeantFor(string overlay)
     {
-        var pod = Silo.Spec.Template.Spec;
-        Assert.False(pod.AutomountServiceAccountToken);
-        Assert.True(pod.SecurityContext.RunAsNonRoot);
-        Assert.True(Container.SecurityContext.ReadOnlyRootFilesystem);
-        Assert.DoesNotContain("cpu", Container.Resources.Limits.Keys);
-    }
-
-    [Fact]
-    public void Ports_AreTheProgramsDefaults()
-    {
-        var ports = Container.Ports.ToDictionary(p => p.Name, p => p.ContainerPort);
-        Assert.Equal(AdjointDpmCluster.DefaultSiloPort, ports["silo"]);
-        Assert.Equal(AdjointDpmCluster.DefaultGatewayPort, ports["gateway"]);
-        Assert.Equal(AdjointDpmCluster.DefaultHttpPort, ports["http"]);
-        Assert.Equal(AdjointDpmCluster.DefaultTensorPort, ports["tensors"]);
-        var settings = Objects.OfType<V1ConfigMap>().Single().Data;
-        foreach (var (name, key) in new[] { ("silo", "Silo__SiloPort"), ("gateway", "Silo__GatewayPort"), ("http", "Silo__HttpPort"), ("tensors", "Silo__TensorPort") })
-            Assert.Equal(ports[name].ToString(System.Globalization.CultureInfo.InvariantCulture), settings[key]);
-    }
-
-    [Fact]
-    public void Settings_AreThoseThatTheSiloReads()
-    {
-        AssertRead(Objects);
-        AssertRead(WithBucket);
-    }
-
-    [Fact]
-    public void Bucket_IsAChoiceInComments_WithItsKeysInASecret()
-    {
-        Assert.DoesNotContain(Objects.OfType<V1ConfigMap>().Single().Data.Keys, name => name.StartsWith("Artifacts", StringComparison.Ordinal));
-        Assert.Equal(["Artifacts__Bucket", "Artifacts__Endpoint", "Artifacts__Prefix", "Artifacts__Region"], WithBucket.OfType<V1ConfigMap>().Single().Data.Keys.Where(name => name.StartsWith("Artifacts", StringComparison.Ordinal)).Order());
-        var keys = SiloOf(WithBucket).Env.Where(variable => variable.Name.StartsWith("AWS_", StringComparison.Ordinal)).ToList();
-        Assert.Equal(["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], keys.Select(variable => variable.Name));
-        Assert.All(keys, variable => Assert.Equal("adjointdpm-bucket", variable.ValueFrom.SecretKeyRef.Name));
-        var policy = WithBucket.OfType<V1NetworkPolicy>().Single(p => p.Metadata.Name == "adjointdpm-silo");
-        Assert.Contains(policy.Spec.Egress, rule => rule.To.Any(to => to.IpBlock is not null) && rule.Ports.Single().Port.Value == "443");
-    }
-
-    private static V1Container SiloOf(IReadOnlyList<object> objects) => objects.OfType<V1StatefulSet>().Single(s => s.Metadata.Name == "adjointdpm-silo").Spec.Template.Spec.Containers.Single();
-
-    private static void AssertRead(IReadOnlyList<object> objects)
-    {
-        var options = string.Concat(Directory.GetFiles(Path.Combine(Repository.Root, "src", "Silo"), "*Options.cs").Select(File.ReadAllText));
-        var settings = objects.OfType<V1ConfigMap>().Single().Data.Keys.Concat(SiloOf(objects).Env.Select(e => e.Name)).Where(name => name.Contains("__", StringComparison.Ordinal)).ToArray();
-        Assert.NotEmpty(settings);
-        Assert.All(settings, name =>
+        var objects = Rendered[overlay];
+        var pods = objects.OfType<V1StatefulSet>().Select(set => (set.Metadata.Name, set.Spec.Template.Metadata.Labels, Container: set.Spec.Template.Spec.Containers.Single())).ToList();
+        foreach (var set in objects.OfType<V1StatefulSet>())
         {
-            var parts = name.Split("__");
-            Assert.Contains($"Section = \"{parts[0]}\"", options, StringComparison.Ordinal);
-            Assert.Matches($@"public \S+ {parts[1]} {{ get; set", options);
-        });
+            Assert.Equal([set.Metadata.Name], Found(set.Spec.Selector.MatchLabels));
+            Assert.Contains(objects.OfType<V1Service>(), service => service.Metadata.Name == set.Spec.ServiceName);
+        }
+        foreach (var service in objects.OfType<V1Service>())
+        {
+            var found = pods.Where(pod => Found(service.Spec.Selector).Contains(pod.Name)).ToList();
+            Assert.NotEmpty(found);
+            Assert.All(found, pod => Assert.All(service.Spec.Ports, port => Assert.Contains(pod.Container.Ports, own => own.Name == port.TargetPort.Value && own.ContainerPort == port.Port)));
+        }
+        Assert.All(objects.OfType<V1PodDisruptionBudget>(), budget => Assert.Equal([budget.Metadata.Name], Found(budget.Spec.Selector.MatchLabels)));
+        Assert.All(objects.OfType<V2HorizontalPodAutoscaler>(), scaler => Assert.Contains(Silos(objects), silo => silo.Metadata.Name == scaler.Spec.ScaleTargetRef.Name && silo.Spec.Replicas is null && silo.Metadata.Labels[Component] == "worker"));
+        foreach (var affinity in Silos(objects).SelectMany(silo => silo.Spec.Template.Spec.Affinity.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution.Select(term => (silo.Metadata.Name, term))))
+            Assert.Equal([affinity.Name], Found(affinity.term.PodAffinityTerm.LabelSelector.MatchLabels));
+        Assert.All(objects.OfType<V1NetworkPolicy>(), policy => Assert.NotEmpty(Found(policy.Spec.PodSelector.MatchLabels)));
+
+        List<string> Found(IDictionary<string, string> labels) => [.. pods.Where(pod => labels.All(label => pod.Labels.TryGetValue(label.Key, out var value) && value == label.Value)).Select(pod => pod.Name)];
+    }
+
+    [Theory]
+    [MemberData(nameof(Overlays))]
+    public void Policy_OpensWhatIsNeededAndNoMore(string overlay)
+    {
+        var objects = Rendered[overlay];
+        var policy = objects.OfType<V1NetworkPolicy>().Single(item => item.Metadata.Name == "adjointdpm-silo");
+        Assert.Equal(["Egress", "Ingress"], policy.Spec.PolicyTypes.Order());
+        var ports = Ports(Silos(objects)[0]).Values.Select(Text).ToHashSet();
+        Assert.All(policy.Spec.Ingress.SelectMany(rule => rule.Ports), port => Assert.Contains(port.Port.Value, ports));
+        // Silo and tensor port are for silos and nobody else.
+        foreach (var inner in new[] { AdjointDpmCluster.DefaultTensorPort, AdjointDpmCluster.DefaultSiloPort })
+            Assert.All(Assert.Single(policy.Spec.Ingress, rule => rule.Ports.Any(port => port.Port.Value == Text(inner))).FromProperty, peer => Assert.Equal("adjointdpm-silo", peer.PodSelector.MatchLabels[Name]));
+        // The database, and the bucket where there is one.
+        var database = overlay == "gpu" ? "5432" : "6379";
+        Assert.Contains(policy.Spec.Egress, rule => rule.Ports?.Any(port => port.Port.Value == database) == true);
+        Assert.Equal(overlay == "gpu", policy.Spec.Egress.Any(rule => rule.Ports?.Any(port => port.Port.Value == "443") == true));
+    }
+
+    [Theory]
+    [MemberData(nameof(Overlays))]
+    public void Pods_RunUnprivileged_WithoutATokenOrACpuLimit(string overlay)
+    {
+        foreach (var set in Rendered[overlay].OfType<V1StatefulSet>())
+        {
+            var (pod, container) = (set.Spec.Template.Spec, set.Spec.Template.Spec.Containers.Single());
+            Assert.False(pod.AutomountServiceAccountToken);
+            Assert.True(pod.SecurityContext.RunAsNonRoot);
+            Assert.True(pod.SecurityContext.RunAsUser > 0);
+            Assert.Equal("RuntimeDefault", pod.SecurityContext.SeccompProfile.Type);
+            Assert.True(container.SecurityContext.ReadOnlyRootFilesystem);
+            Assert.False(container.SecurityContext.AllowPrivilegeEscalation);
+            Assert.Equal(["ALL"], container.SecurityContext.Capabilities.Drop);
+            Assert.DoesNotContain("cpu", container.Resources.Limits.Keys);
+            Assert.Contains("memory", container.Resources.Limits.Keys);
+            Assert.Contains("cpu", container.Resources.Requests.Keys);
+            Assert.DoesNotContain(":latest", container.Image, StringComparison.Ordinal);
+            Assert.Contains(':', container.Image);
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Overlays))]
+    public void Silos_HaveTheCodesPortsProbesAndTimes(string overlay)
+    {
+        foreach (var silo in Silos(Rendered[overlay]))
+        {
+            var (pod, container) = (silo.Spec.Template.Spec, silo.Spec.Template.Spec.Containers.Single());
+            Assert.Equal(new Dictionary<string, int> { ["silo"] = AdjointDpmCluster.DefaultSiloPort, ["gateway"] = AdjointDpmCluster.DefaultGatewayPort, ["http"] = AdjointDpmCluster.DefaultHttpPort, ["tensors"] = AdjointDpmCluster.DefaultTensorPort }, Ports(silo));
+            var settings = Rendered[overlay].OfType<V1ConfigMap>().Single().Data;
+            foreach (var (port, key) in new[] { ("silo", "Silo__SiloPort"), ("gateway", "Silo__GatewayPort"), ("http", "Silo__HttpPort"), ("tensors", "Silo__TensorPort") })
+                Assert.Equal(Text(Ports(silo)[port]), settings[key]);
+            Assert.Equal(AdjointDpmCluster.LivePath, container.StartupProbe.HttpGet.Path);
+            Assert.Equal(AdjointDpmCluster.ReadyPath, container.ReadinessProbe.HttpGet.Path);
+            Assert.Equal(AdjointDpmCluster.LivePath, container.LivenessProbe.HttpGet.Path);
+            Assert.All(new[] { container.StartupProbe, container.ReadinessProbe, container.LivenessProbe }, probe => Assert.Equal("http", probe.HttpGet.Port.Value));
+            // A rejoin after a crash of everything was measured at 98 s; a native call may hold a silo up for a minute.
+            Assert.True(container.StartupProbe.PeriodSeconds * container.StartupProbe.FailureThreshold >= 200);
+            Assert.True(container.LivenessProbe.PeriodSeconds * container.LivenessProbe.FailureThreshold >= 120);
+            var shutdown = int.Parse(Regex.Match(Source("Program.cs"), @"ShutdownTimeout = TimeSpan.FromSeconds\((\d+)\)").Groups[1].Value, CultureInfo.InvariantCulture);
+            Assert.True(pod.TerminationGracePeriodSeconds > shutdown);
+            Assert.Equal("requests.cpu", container.Env.Single(variable => variable.Name == "DOTNET_PROCESSOR_COUNT").ValueFrom.ResourceFieldRef.Resource);
+        }
+        var scraped = Rendered[overlay].OfType<V1Service>().Single(service => service.Metadata.Annotations?.ContainsKey("prometheus.io/path") == true);
+        Assert.Equal((AdjointDpmCluster.MetricsPath, Text(AdjointDpmCluster.DefaultHttpPort)), (scraped.Metadata.Annotations["prometheus.io/path"], scraped.Metadata.Annotations["prometheus.io/port"]));
+    }
+
+    [Theory]
+    [MemberData(nameof(Overlays))]
+    public void Settings_AreThoseThatTheSiloReads(string overlay)
+    {
+        var options = string.Concat(Directory.GetFiles(Path.Combine(Repository.Root, "src", "Silo"), "*Options.cs").Append(Path.Combine(Repository.Root, "src", "Grains", "Hosting", "WorkerOptions.cs")).Select(File.ReadAllText));
+        foreach (var silo in Silos(Rendered[overlay]))
+        {
+            var environment = silo.Spec.Template.Spec.Containers.Single().Env;
+            var settings = Rendered[overlay].OfType<V1ConfigMap>().Single().Data.Keys.Concat(environment.Select(variable => variable.Name)).Where(name => name.Contains("__", StringComparison.Ordinal)).ToArray();
+            Assert.NotEmpty(settings);
+            Assert.All(settings, name =>
+            {
+                var parts = name.Split("__");
+                Assert.Contains($"Section = \"{parts[0]}\"", options, StringComparison.Ordinal);
+                Assert.Matches($@"public \S+ {parts[1]} {{ get;", options);
+            });
+            // What is expanded must stand before what expands it.
+            for (var i = 0; i < environment.Count; i++)
+                Assert.All(Regex.Matches(environment[i].Value ?? "", @"\$\((\w+)\)"), match => Assert.Contains(match.Groups[1].Value, environment.Take(i).Select(variable => variable.Name)));
+            Assert.Equal(environment.Count, environment.Select(variable => variable.Name).Distinct().Count());
+            // Secrets are named and never written down.
+            Assert.All(environment.Where(variable => variable.Name.Contains("PASSWORD", StringComparison.Ordinal) || variable.Name.Contains("SECRET", StringComparison.Ordinal) || variable.Name.EndsWith("PostgresConnection", StringComparison.Ordinal)), variable => Assert.NotNull(variable.ValueFrom.SecretKeyRef));
+            var devices = environment.Where(variable => variable.Name.StartsWith("Workers__Devices__", StringComparison.Ordinal)).Select(variable => variable.Value).ToList();
+            Assert.Equal([silo.Metadata.Labels[Component] == "coordinator" ? WorkerOptions.None : overlay == "gpu" ? "cuda:0" : "cpu:0"], devices);
+        }
     }
 
     [Fact]
-    public void Volumes_AreMountedAndClaimed()
+    public void Gpu_IsAskedForByWorkersAlone_OnNodesThatHaveIt()
     {
-        var volumes = Silo.Spec.Template.Spec.Volumes;
-        Assert.Equal(volumes.Select(v => v.Name).Order(), Container.VolumeMounts.Select(m => m.Name).Order());
-        var claim = volumes.Single(v => v.PersistentVolumeClaim is not null).PersistentVolumeClaim.ClaimName;
-        Assert.Contains(Objects.OfType<V1PersistentVolumeClaim>(), c => c.Metadata.Name == claim);
+        var silos = Silos(Rendered["gpu"]).ToDictionary(silo => silo.Metadata.Labels[Component], silo => silo.Spec.Template.Spec);
+        Assert.Equal("1", silos["worker"].Containers.Single().Resources.Limits["nvidia.com/gpu"].ToString());
+        Assert.NotEmpty(silos["worker"].NodeSelector);
+        Assert.Contains(silos["worker"].Tolerations, toleration => toleration.Key == "nvidia.com/gpu");
+        Assert.Contains(silos["worker"].Tolerations, toleration => toleration.Key.Contains("spot", StringComparison.Ordinal));
+        Assert.DoesNotContain("nvidia.com/gpu", silos["coordinator"].Containers.Single().Resources.Limits.Keys);
+        Assert.Null(silos["coordinator"].Tolerations);
+        Assert.All(silos.Values, pod => Assert.EndsWith("-cuda", pod.Containers.Single().Image, StringComparison.Ordinal));
     }
 
-    private static List<object> Load(Func<string, string> change) =>
-        [.. Directory.GetFiles(Folder, "*.yaml").Where(f => Path.GetFileName(f) != "kustomization.yaml").Order()
-            .SelectMany(file => KubernetesYaml.LoadAllFromString(change(File.ReadAllText(file)), strict: true))];
+    [Theory]
+    [MemberData(nameof(Overlays))]
+    public void Volumes_AreMountedAndClaimed(string overlay)
+    {
+        foreach (var silo in Silos(Rendered[overlay]))
+        {
+            var (volumes, mounts) = (silo.Spec.Template.Spec.Volumes, silo.Spec.Template.Spec.Containers.Single().VolumeMounts);
+            Assert.Equal(volumes.Select(volume => volume.Name).Order(), mounts.Select(mount => mount.Name).Order());
+            Assert.All(volumes.Where(volume => volume.PersistentVolumeClaim is not null), volume => Assert.Contains(Rendered[overlay].OfType<V1PersistentVolumeClaim>(), claim => claim.Metadata.Name == volume.PersistentVolumeClaim.ClaimName));
+            Assert.True(mounts.Single(mount => mount.Name == "models").ReadOnlyProperty);
+            Assert.Contains(mounts, mount => mount.MountPath == Rendered[overlay].OfType<V1ConfigMap>().Single().Data["Silo__DataFolder"]);
+        }
+    }
 
-    [GeneratedRegex(@"^( *)# (?=Artifacts__|- name: AWS_|  valueFrom: |- to:$|    - ipBlock: |  ports:$|    - \{port: )", RegexOptions.Multiline)]
-    private static partial Regex BucketChoice();
+    /// <summary>The autoscaler's metric is a recording rule, which is there.</summary>
+    [Fact]
+    public void Autoscaler_FollowsARuleThatThereIs()
+    {
+        Assert.Equal("adjointdpm_queue_depth_shards", Rendered["cpu"].OfType<V2HorizontalPodAutoscaler>().Single().Spec.Metrics.Single().External.Metric.Name);
+        Assert.Contains(Observability.Rules.Recordings, rule => rule.Name == "adjointdpm:queue:depth" && rule.Expression.Contains(AdjointDpmMetrics.QueueDepth.PrometheusName, StringComparison.Ordinal));
+    }
+
+    private static List<V1StatefulSet> Silos(IReadOnlyList<object> objects) => [.. objects.OfType<V1StatefulSet>().Where(set => set.Metadata.Labels[Name] == "adjointdpm-silo")];
+
+    private static Dictionary<string, int> Ports(V1StatefulSet silo) => silo.Spec.Template.Spec.Containers.Single().Ports.ToDictionary(port => port.Name, port => port.ContainerPort);
+
+    private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
+
+    private static string Source(string file) => File.ReadAllText(Path.Combine(Repository.Root, "src", "Silo", file));
+
+    private static string Id(JsonObject item) => $"{item["kind"]}/{item["metadata"]!["name"]}";
+
+    /// <summary>Names in order, lists as they are.</summary>
+    private static string Canonical(JsonObject item) => Sorted(item)!.ToJsonString();
+
+    private static JsonNode? Sorted(JsonNode? node) => node switch
+    {
+        JsonObject map => new JsonObject(map.OrderBy(pair => pair.Key, StringComparer.Ordinal).Select(pair => KeyValuePair.Create(pair.Key, Sorted(pair.Value)))),
+        JsonArray list => new JsonArray([.. list.Select(Sorted)]),
+        null => null,
+        _ => node.DeepClone(),
+    };
 }

@@ -59,9 +59,20 @@ internal sealed class DebianPackages
     public string? Root => _root;
 
     /// <summary>What a program needs to find its libraries.</summary>
-    public Dictionary<string, string> Variables => _root is null
+    public Dictionary<string, string> Variables => _root is null || !Directory.Exists(Path.Combine(_root, "usr", "lib"))
         ? []
         : new Dictionary<string, string> { ["LD_LIBRARY_PATH"] = string.Join(':', Directory.GetDirectories(Path.Combine(_root, "usr", "lib"), "*-linux-gnu*").SelectMany(folder => Directory.GetDirectories(folder).Prepend(folder))) };
+
+    /// <summary>Runs a program to its end, which must be a success.</summary>
+    /// <returns>What it printed.</returns>
+    public async Task<string> RunAsync(string program, params string[] arguments)
+    {
+        using var process = Start(program, unprivileged: false, arguments);
+        var (said, error) = (process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken), process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken));
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+        Assert.True(process.ExitCode == 0, $"{program} {string.Join(' ', arguments)} ended with code {process.ExitCode}:\n{await said}\n{await error}");
+        return await said;
+    }
 
     public static string[] AsNobody { get; } = ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
 

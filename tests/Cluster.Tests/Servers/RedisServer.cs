@@ -15,6 +15,13 @@ internal sealed class RedisServer : StorageServer
 
     public static async Task<RedisServer> CreateAsync() => new(await DebianPackages.WithAsync(Program, "redis-server"));
 
+    /// <summary>Loses everything that it holds.</summary>
+    public async Task FlushAsync()
+    {
+        await using var redis = await ConnectionMultiplexer.ConnectAsync($"127.0.0.1:{PortText},allowAdmin=true");
+        await redis.GetServers().Single().FlushAllDatabasesAsync();
+    }
+
     protected override Process Run() => _packages.Start(Program, unprivileged: false, "--bind", "127.0.0.1", "--port", PortText, "--dir", Folder, "--save", "", "--appendonly", "yes", "--appendfsync", "always");
 
     protected override async Task<bool> AnswersAsync()

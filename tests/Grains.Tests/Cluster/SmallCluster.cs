@@ -21,14 +21,14 @@ internal sealed class SmallCluster : IAsyncDisposable
 
     public InProcessTestCluster Cluster => _cluster;
 
-    public static async Task<SmallCluster> StartAsync(short silos = 2, EngineScript? script = null, string? folder = null)
+    public static async Task<SmallCluster> StartAsync(short silos = 2, EngineScript? script = null, string? folder = null, Func<string, WorkerOptions>? workers = null)
     {
         script ??= new EngineScript();
         folder ??= Directory.CreateTempSubdirectory("adjointdpm-test-").FullName;
         var builder = new InProcessTestClusterBuilder(silos);
         builder.ConfigureSilo((options, silo) =>
         {
-            silo.AddAdjointDpm(folder, new WorkerOptions());
+            silo.AddAdjointDpm(folder, workers?.Invoke(options.SiloName) ?? new WorkerOptions());
             silo.Services.AddSingleton(script.On(options.SiloName));
             silo.Services.AddGrainStorage(StorageNames.State, (provider, _) => new FileGrainStorage(Path.Combine(folder, "state"), TimeProvider.System, new LocalDisk()));
         });

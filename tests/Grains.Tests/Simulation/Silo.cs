@@ -134,7 +134,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
         {
             case "experiment":
                 var experiment = State<ExperimentState>(grain);
-                var run = new ExperimentRun(activation, experiment, World.Folders, Disk, new FolderArtifacts(World.Folders, Disk), World.Time, NullLogger.Instance);
+                var run = new ExperimentRun(activation, experiment, World.Folders, Disk, new FolderArtifacts(World.Folders, Disk), World.Time, World.Instruments, NullLogger.Instance);
                 activation.Begin(run, async () =>
                 {
                     await experiment.ReadStateAsync();

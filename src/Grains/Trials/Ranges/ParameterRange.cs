@@ -130,7 +130,7 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
         // A later round has its own.
         if (reduction != _reduction)
             throw new RangeLostException($"The gathering of step {shard.Round.Step + 1} is over.");
-        instruments.GradientReceived(gradient.Length * EncodedGradient.BytesPerNumber(_spec!.Training, shard.Round.Step));
+        instruments.GradientReceived((long)gradient.Length * EncodedGradient.BytesPerNumber(_spec!.Training, shard.Round.Step), (long)gradient.Length * sizeof(float));
         reduction.Add(shard.Shard, gradient, shard.Weight);
     }
 

@@ -1,0 +1,150 @@
+using System.Collections;
+using System.Reflection;
+using System.Text;
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Specs;
+
+namespace AdjointDpm.Grains.Security;
+
+/// <summary>What a spec from somebody who is not an admin may name: files below the roots, sidecars of a list, no TorchScript unless an admin allows it.</summary>
+/// <param name="roots">Folders that paths must lie in.</param>
+/// <param name="sidecars">Addresses of sidecars, such as http://rewards:8900.</param>
+/// <param name="allowTorchScript">Whether submitters may name TorchScript, which runs code of its author in the silo.</param>
+/// <param name="mostSpecBytes">Longest spec, of anybody.</param>
+internal sealed class SubmissionRules(IReadOnlyList<string> roots, IReadOnlyList<string> sidecars, bool allowTorchScript, int mostSpecBytes)
+{
+    private const int MostSettings = 1000;
+    private readonly string[] _roots = [.. roots.Select(root => Path.TrimEndingDirectorySeparator(Real(Path.GetFullPath(root))))];
+    private readonly Uri[] _sidecars = [.. sidecars.Select(address => new Uri(address))];
+
+    /// <exception cref="ArgumentException">The spec is too long or makes no sense.</exception>
+    /// <exception cref="UnauthorizedAccessException">It names what this caller may not.</exception>
+    public void Demand(ExperimentSubmission submission, Caller caller)
+    {
+        if (submission.SpecJson is null || submission.SpecSha256 is null || submission.Name is null)
+            throw new ArgumentException("The submission lacks its spec, its SHA-256 or its name.");
+        if (submission.SpecJson.Length > mostSpecBytes || Encoding.UTF8.GetByteCount(submission.SpecJson) > mostSpecBytes)
+            throw new ArgumentException($"The spec is longer than {mostSpecBytes} bytes. Put prompts into a file.");
+        if (submission.Name.Length > 200)
+            throw new ArgumentException("The name is longer than 200 characters.");
+        if (caller.Role == Role.Admin)
+            return;
+        ExperimentSpec spec;
+        try
+        {
+            spec = ExperimentSpecJson.Deserialize(submission.SpecJson);
+        }
+        catch (Exception e) when (e is SpecException or InvalidOperationException or System.Text.Json.JsonException)
+        {
+            throw new ArgumentException(e.Message);
+        }
+        foreach (var (name, path) in Paths(spec))
+            DemandPath(name, path);
+        foreach (var loss in spec.Losses)
+        {
+            if (loss.Name == LossName.TorchScript)
+                DemandTorchScript();
+            foreach (var address in loss.Addresses ?? [])
+                DemandSidecar(address);
+        }
+        foreach (var (name, parameter) in spec.Parameters)
+            foreach (var value in parameter.Values ?? [])
+                DemandText(name, value);
+    }
+
+    /// <summary>An edit changes values of searched parameters; they are held to the same.</summary>
+    public void Demand(ExperimentControl edit, Caller caller)
+    {
+        if (edit.Settings is null || edit.Settings.Count > MostSettings || edit.Settings.Sum(setting => (setting.Key?.Length ?? 0) + (long)(setting.Value?.Length ?? 0)) > mostSpecBytes)
+            throw new ArgumentException($"The edit is longer than {mostSpecBytes} bytes or {MostSettings} settings.");
+        if (caller.Role == Role.Admin)
+            return;
+        foreach (var (name, value) in edit.Settings)
+            DemandText(name, value);
+    }
+
+    /// <summary>A text that may hold any value of a spec, alone or in a list.</summary>
+    private void DemandText(string name, string text)
+    {
+        foreach (var word in text.Split(['[', ']', '{', '}', ',', '"', '\'', ' ', '\t', '\n', '\r'], StringSplitOptions.RemoveEmptyEntries))
+        {
+            if (Path.IsPathRooted(word) || word.Contains("..", StringComparison.Ordinal) || Path.IsPathRooted(text))
+                DemandPath(name, Path.IsPathRooted(text) ? text : word);
+            if (word.Contains("://", StringComparison.Ordinal))
+                DemandSidecar(word);
+            if (word.Equals(nameof(LossName.TorchScript), StringComparison.OrdinalIgnoreCase))
+                DemandTorchScript();
+        }
+    }
+
+    private void DemandPath(string name, string path)
+    {
+        var real = Path.IsPathFullyQualified(path) && !path.Contains('\0') ? Real(Path.GetFullPath(path)) : null;
+        if (real is null || !_roots.Any(root => real == root || real.StartsWith(root.EndsWith(Path.DirectorySeparatorChar) ? root : root + Path.DirectorySeparatorChar, StringComparison.Ordinal)))
+            throw new UnauthorizedAccessException($"{name} names a path outside of the folders that this cluster takes models and files from ({(_roots.Length == 0 ? "none: an admin sets Security:Roots" : string.Join(", ", _roots))}). Put it there, or ask an admin to submit.");
+    }
+
+    private void DemandSidecar(string address)
+    {
+        if (!Uri.TryCreate(address, UriKind.Absolute, out var uri) || uri.UserInfo.Length > 0 || !_sidecars.Any(allowed => (allowed.Scheme, allowed.Host, allowed.Port) == (uri.Scheme, uri.Host, uri.Port)))
+            throw new UnauthorizedAccessException("The spec names a sidecar that is not among those that this cluster may call. An admin adds it to Security:Sidecars.");
+    }
+
+    private void DemandTorchScript()
+    {
+        if (!allowTorchScript)
+            throw new UnauthorizedAccessException("TorchScript runs its author's code on the silos, so only an admin may submit it, unless Security:AllowTorchScript is set.");
+    }
+
+    /// <summary>Where a path leads when links are followed, as far as it exists.</summary>
+    private static string Real(string path)
+    {
+        var root = Path.GetPathRoot(path)!;
+        var real = root;
+        var links = 0;
+        foreach (var part in path[root.Length..].Split(Path.DirectorySeparatorChar, StringSplitOptions.RemoveEmptyEntries))
+        {
+            real = Path.Combine(real, part);
+            // A chain of links, or a link among links, resolves to the end.
+            if (new FileInfo(real) is { LinkTarget: { } target })
+                real = ++links > 40 ? throw new ArgumentException("A path leads through too many links.") : Real(Path.GetFullPath(Path.Combine(Path.GetDirectoryName(real)!, target)));
+        }
+        return real;
+    }
+
+    /// <summary>All paths of a spec, wherever they stand in it.</summary>
+    private static IEnumerable<(string Name, string Path)> Paths(object node, string at = "")
+    {
+        foreach (var property in node.GetType().GetProperties(BindingFlags.Public | BindingFlags.Instance))
+        {
+            if (property.GetIndexParameters().Length > 0 || property.GetValue(node) is not { } value)
+                continue;
+            var name = at.Length == 0 ? Camel(property.Name) : $"{at}.{Camel(property.Name)}";
+            if (value is string text)
+            {
+                if (property.IsDefined(typeof(ExistingPathAttribute)))
+                    yield return (name, text);
+            }
+            else if (value is IEnumerable<string> texts)
+            {
+                if (property.IsDefined(typeof(ExistingPathAttribute)))
+                    foreach (var item in texts)
+                        yield return (name, item);
+            }
+            else if (value is IEnumerable items)
+            {
+                foreach (var item in items)
+                    if (item is not null && IsSpec(item))
+                        foreach (var found in Paths(item, name))
+                            yield return found;
+            }
+            else if (IsSpec(value))
+                foreach (var found in Paths(value, name))
+                    yield return found;
+        }
+    }
+
+    private static bool IsSpec(object value) => value.GetType() is { IsClass: true } type && type.Assembly == typeof(ExperimentSpec).Assembly;
+
+    private static string Camel(string name) => char.ToLowerInvariant(name[0]) + name[1..];
+}
