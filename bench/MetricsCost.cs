@@ -8,6 +8,7 @@ using AdjointDpm.Silo;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Orleans.Configuration;
 
@@ -49,7 +50,7 @@ internal static class MetricsCost
         var live = Enumerable.Range(0, trials).Select(i => instruments.TrialLives("stylize-digits-54b8ff82", i)).ToList();
         var metrics = new Dictionary<string, double> { ["loss"] = 1.234567890123, ["gradientNorm"] = 0.1234567890123, ["gramStyle"] = 0.98765432101, ["crossEntropy"] = 0.5678901234, ["heldOut.loss"] = 1.1234567890 };
         foreach (var trial in live)
-            trial.Show(new LiveTrialValues(metrics, 17, 100, 1, 1e-4, DateTimeOffset.UtcNow));
+            trial.Show(new LiveTrialValues(metrics, 17, 100, 1, 1e-4, TimeProvider.System.GetUtcNow()));
         Row($"scrape, {trials} trials ended, {trials} running", await ScrapeAsync(client));
         foreach (var trial in live)
             trial.Dispose();
@@ -109,7 +110,7 @@ internal static class MetricsCost
                     instruments.ShardContributed(ContributionOutcome.Accepted);
                 }
             instruments.StepCommitted(new StepSeconds(0.5, 0.001, 0.001, 0.002));
-            live.Show(new LiveTrialValues(new Dictionary<string, double>(metrics), i, times, 1, 1e-4, DateTimeOffset.UtcNow));
+            live.Show(new LiveTrialValues(new Dictionary<string, double>(metrics), i, times, 1, 1e-4, TimeProvider.System.GetUtcNow()));
         }
     }
 }
