@@ -57,7 +57,7 @@ public sealed class CordonTests
         await cluster.WaitAsync("stop", snapshot => snapshot.Trials[0].Step is >= 1 and < 4);
         var coordinator = await FaultTests.CoordinatorAsync(cluster, "stop/0");
         var (victim, other) = (cluster.Silos.Single(silo => silo.Ready.SiloPort != coordinator), cluster.Silos.Single(silo => silo.Ready.SiloPort == coordinator));
-        await FaultTests.WaitUntilComputingAsync(victim);
+        await cluster.ComputesAsync(victim);
         Assert.Equal(0, await victim.TerminateAsync());
         var snapshot = await cluster.WaitAsync("stop", snapshot => snapshot.Summary.EndedAt is not null);
         await FaultTests.SameAsCalmAsync(snapshot);

@@ -47,7 +47,7 @@ public sealed class FaultTests
         await cluster.WaitAsync("kill", snapshot => snapshot.Trials[0].Step is >= 1 and < 4);
         var coordinator = await CoordinatorAsync(cluster, "kill/0");
         var victim = cluster.Silos.Single(silo => victimIsThe == "coordinator" == (silo.Ready.SiloPort == coordinator));
-        await WaitUntilComputingAsync(victim);
+        await cluster.ComputesAsync(victim);
         await cluster.KillAsync(victim.Name);
         var snapshot = await cluster.WaitAsync("kill", snapshot => snapshot.Summary.EndedAt is not null);
         await SameAsCalmAsync(snapshot);
@@ -63,7 +63,7 @@ public sealed class FaultTests
         await cluster.WaitAsync("hang", snapshot => snapshot.Trials[0].Step is >= 1 and < 4);
         var coordinator = await CoordinatorAsync(cluster, "hang/0");
         var victim = cluster.Silos.Single(silo => silo.Ready.SiloPort != coordinator);
-        await WaitUntilComputingAsync(victim);
+        await cluster.ComputesAsync(victim);
         victim.Hang();
         var snapshot = await cluster.WaitAsync("hang", snapshot => snapshot.Summary.EndedAt is not null);
         await SameAsCalmAsync(snapshot);
@@ -90,14 +90,6 @@ public sealed class FaultTests
     {
         var grains = await (await cluster.ClientAsync()).GetGrain<IManagementGrain>(0).GetDetailedGrainStatistics();
         return grains.Single(grain => grain.GrainId.Key.ToString() == trial).SiloAddress.Endpoint.Port;
-    }
-
-    /// <summary>Returns while a device of the silo is in the middle of a gradient.</summary>
-    internal static async Task WaitUntilComputingAsync(SiloProcess silo)
-    {
-        using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(120));
-        while (!(await silo.GetAsync("/metrics")).Split('\n').Any(line => line.StartsWith("adjointdpm_workers_busy", StringComparison.Ordinal) && line.Contains("work=\"gradient\"", StringComparison.Ordinal) && line.Contains("} 1", StringComparison.Ordinal)))
-            Assert.False(timeout.IsCancellationRequested, "The silo computes nothing.");
     }
 
     internal static async Task SameAsCalmAsync(ExperimentSnapshot snapshot)

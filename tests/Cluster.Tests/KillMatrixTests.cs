@@ -140,7 +140,7 @@ public sealed class KillMatrixTests
     {
         if (phase == "computing")
         {
-            await FaultTests.WaitUntilComputingAsync(silo);
+            await cluster.ComputesAsync(silo);
             return;
         }
         var (folder, suffix) = phase == "committed" ? (Path.Combine(cluster.Folder, "state", "trial"), ".state")

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
 
@@ -24,7 +23,7 @@ public sealed class PoisonTests
         await cluster.WaitAsync("abort", snapshot => snapshot.Trials[0].Step is >= 1 and < 4);
         var coordinator = await FaultTests.CoordinatorAsync(cluster, "abort/0");
         var victim = cluster.Silos.Single(silo => silo.Ready.SiloPort != coordinator);
-        Assert.NotNull(await BegunAsync(cluster, (silo, begun) => silo == victim && begun[0] == "Gradient", () => false));
+        await cluster.ComputesAsync(victim);
         Assert.NotEqual(0, await victim.AbortAsync());
         var snapshot = await cluster.WaitAsync("abort", snapshot => snapshot.Summary.EndedAt is not null);
         await FaultTests.SameAsCalmAsync(snapshot);
@@ -46,7 +45,7 @@ public sealed class PoisonTests
         await cluster.SubmitAsync("healthy", FaultTests.Spec with { Failure = failure });
         var report = Path.Combine(cluster.Folder, "experiments", "poison", "report.json");
         var aborted = 0;
-        while (await BegunAsync(cluster, (_, begun) => begun is ["Gradient", _, "1", _, _, "poison/0"], () => File.Exists(report)) is { } silo)
+        while (await cluster.ComputingAsync((_, begun) => begun is ["Gradient", _, "1", _, _, "poison/0"], () => File.Exists(report)) is { } silo)
         {
             await silo.AbortAsync();
             await cluster.KillAsync(silo.Name);
@@ -60,23 +59,5 @@ public sealed class PoisonTests
         TestContext.Current.TestOutputHelper?.WriteLine($"{aborted} silos aborted. {snapshot.Reason}");
         Assert.Matches($"Step [0-9]+, shard 1 was lost {names.Length} times, .+ Attempt [0-9]+ of coordinator [0-9]+: silo-[0-2]/cpu:0: ", snapshot.Reason);
         await FaultTests.SameAsCalmAsync(await cluster.WaitAsync("healthy", snapshot => snapshot.Summary.EndedAt is not null));
-    }
-
-    /// <summary>A silo that is there and computes such a piece of work; null when the condition came first.</summary>
-    /// <param name="cluster">Cluster.</param>
-    /// <param name="which">Silo, and what stands on its worker's slate: kind, step, shard, epoch, attempt, trial.</param>
-    /// <param name="until">Condition.</param>
-    private static async Task<SiloProcess?> BegunAsync(RealCluster cluster, Func<SiloProcess, string[], bool> which, Func<bool> until)
-    {
-        var folder = Directory.CreateDirectory(Path.Combine(cluster.Folder, "begun")).FullName;
-        for (var waited = Stopwatch.StartNew(); !until(); await Task.Delay(TimeSpan.FromMilliseconds(2), TimeProvider.System, TestContext.Current.CancellationToken))
-        {
-            Assert.True(waited.Elapsed < TimeSpan.FromSeconds(180), $"Nothing was begun in 180 s:\n{string.Join('\n', cluster.Silos.Select(silo => silo.Log))}");
-            foreach (var silo in cluster.Silos)
-                foreach (var slate in Directory.EnumerateFiles(folder, $"{silo.Name}%2F*{Uri.EscapeDataString($":{silo.Ready.SiloPort}@")}*"))
-                    if ((await File.ReadAllTextAsync(slate, TestContext.Current.CancellationToken)).TrimEnd().Split(' ') is { Length: 6 } begun && which(silo, begun))
-                        return silo;
-        }
-        return null;
     }
 }

@@ -65,7 +65,7 @@ public sealed class RangeTests
             await cluster.WaitAsync(id, snapshot => snapshot.Trials[0].Step is >= 1 and < 4);
             var coordinator = await FaultTests.CoordinatorAsync(cluster, $"{id}/0");
             var victim = cluster.Silos.First(silo => victimIsTheCoordinator == (silo.Ready.SiloPort == coordinator));
-            await FaultTests.WaitUntilComputingAsync(victim);
+            await cluster.ComputesAsync(victim);
             await cluster.KillAsync(victim.Name);
             // The client knows silos by their address.
             await cluster.AddAsync(victim.Name);

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
@@ -126,6 +127,26 @@ internal sealed class RealCluster : IAsyncDisposable
                 return (last, false);
             await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, TestContext.Current.CancellationToken);
         }
+    }
+
+    /// <summary>Returns while a device of the silo computes a gradient.</summary>
+    public async Task ComputesAsync(SiloProcess silo) => Assert.NotNull(await ComputingAsync((other, begun) => other == silo && begun[0] == "Gradient", () => false));
+
+    /// <summary>A silo that is there and computes such a piece of work; null when the condition came first.</summary>
+    /// <param name="which">Silo, and what stands on its worker's slate: kind, step, shard, epoch, attempt, trial.</param>
+    /// <param name="until">Condition.</param>
+    public async Task<SiloProcess?> ComputingAsync(Func<SiloProcess, string[], bool> which, Func<bool> until)
+    {
+        var folder = Directory.CreateDirectory(Path.Combine(Folder, "begun")).FullName;
+        for (var waited = Stopwatch.StartNew(); !until(); await Task.Delay(TimeSpan.FromMilliseconds(2), TimeProvider.System, TestContext.Current.CancellationToken))
+        {
+            Assert.True(waited.Elapsed < TimeSpan.FromSeconds(180), $"Nothing was begun in 180 s:\n{string.Join('\n', Silos.Select(silo => silo.Log))}");
+            foreach (var silo in Silos)
+                foreach (var slate in Directory.EnumerateFiles(folder, $"{silo.Name}%2F*{Uri.EscapeDataString($":{silo.Ready.SiloPort}@")}*"))
+                    if ((await File.ReadAllTextAsync(slate, TestContext.Current.CancellationToken)).TrimEnd().Split(' ') is { Length: 6 } begun && which(silo, begun))
+                        return silo;
+        }
+        return null;
     }
 
     public async ValueTask DisposeAsync()

@@ -1,3 +1,5 @@
+using System.Diagnostics;
+
 namespace AdjointDpm.Cluster.Tests;
 
 /// <summary>Where this checkout lies.</summary>
@@ -6,15 +8,12 @@ internal static class Repository
     /// <summary>Folder that holds AdjointDpm.sln.</summary>
     public static string Root { get; } = Find();
 
-    /// <summary>All files of a folder, at their places in another one.</summary>
+    /// <summary>All files of a folder, at their places in another one. What is locked by a process that stands still is copied as well.</summary>
     public static void Copy(string from, string to)
     {
-        foreach (var file in Directory.EnumerateFiles(from, "*", SearchOption.AllDirectories))
-        {
-            var target = Path.Combine(to, Path.GetRelativePath(from, file));
-            Directory.CreateDirectory(Path.GetDirectoryName(target)!);
-            File.Copy(file, target);
-        }
+        using var copy = Process.Start("cp", ["-R", Path.Combine(from, "."), to]);
+        copy.WaitForExit();
+        Assert.Equal(0, copy.ExitCode);
     }
 
     private static string Find()

@@ -130,8 +130,8 @@ public sealed class WebTests
         foreach (var path in new[] { "/", "/experiments/digits-live", "/experiments/digits-live/trials/0", "/experiments/digits-live/events", "/experiments/digits-live/audit", "/workers" })
         {
             await phone.GotoAsync(root + path);
-            Assert.True(await phone.EvaluateAsync<int>("document.documentElement.scrollWidth") <= 390, $"{path} is wider than a phone.");
             await phone.ScreenshotAsync(new() { FullPage = true, Path = Picture($"phone{path.Replace('/', '-')}.png") });
+            Assert.True(await phone.EvaluateAsync<int>("document.documentElement.scrollWidth") <= 390, $"{path} is wider than a phone: {await phone.EvaluateAsync<string>(Widest)}");
         }
         Assert.Equal("rgb(13, 17, 23)", await phone.EvaluateAsync<string>("getComputedStyle(document.body).backgroundColor"));
         foreach (var path in new[] { "/experiments/digits-live", "/experiments/digits-live/trials/0" })
@@ -141,6 +141,12 @@ public sealed class WebTests
         }
         Assert.Empty(console);
     }
+
+    /// <summary>What reaches beyond the screen and does not scroll in itself.</summary>
+    private const string Widest = """
+        [...document.querySelectorAll("body *")].filter(one => one.getBoundingClientRect().right > innerWidth && !one.closest(".scroll"))
+            .map(one => one.outerHTML.slice(0, 120)).join("\n")
+        """;
 
     /// <summary>10,000 trials, of which none is begun.</summary>
     private static ExperimentSpec Huge => DigitsSpecs.Small with
