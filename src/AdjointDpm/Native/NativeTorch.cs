@@ -47,6 +47,11 @@ public static class NativeTorch
             {
                 _report = OperatingSystem.IsLinux() ? LoadOnLinux() : new NativeLoadReport(null, null, null);
                 torch.InitializeDeviceType(DeviceType.CPU);
+                if (OperatingSystem.IsLinux())
+                {
+                    LibtorchSettings.AvoidNnpack();
+                    _report = _report with { ZeroFills = LibtorchSettings.ZeroFill() };
+                }
             }
             catch (NativeLoadException e)
             {
@@ -99,7 +104,7 @@ public static class NativeTorch
 
     private static (string Path, string? Note) FittingShim(string shim)
     {
-        if (LoadedPath("libstdc++.so.6") is not { } cxxRuntime)
+        if (!NativeLibrary.TryLoad("libstdc++.so.6", out _) || LoadedPath("libstdc++.so") is not { } cxxRuntime)
             return (shim, null);
         try
         {
@@ -129,14 +134,10 @@ public static class NativeTorch
         }
     }
 
-    private static string? LoadedPath(string library)
-    {
-        if (!NativeLibrary.TryLoad(library, out _))
-            return null;
-        return File.ReadLines("/proc/self/maps")
-            .Select(line => line.LastIndexOf(' ') is var i && i > 0 ? line[(i + 1)..] : "")
-            .FirstOrDefault(path => Path.GetFileName(path).StartsWith("libstdc++.so", StringComparison.Ordinal));
-    }
+    /// <summary>File of a library that this process has loaded, by the beginning of its name; null when it has not.</summary>
+    internal static string? LoadedPath(string library) => File.ReadLines("/proc/self/maps")
+        .Select(line => line.IndexOf('/', StringComparison.Ordinal) is var i and >= 0 ? line[i..] : "")
+        .FirstOrDefault(path => Path.GetFileName(path).StartsWith(library, StringComparison.Ordinal));
 
     private static string? Find(IEnumerable<string> folders, string file) =>
         folders.Select(folder => Path.Combine(folder, file)).FirstOrDefault(File.Exists);
@@ -169,4 +170,8 @@ public static class NativeTorch
 /// <param name="Folder">Folder of libtorch, where it is known.</param>
 /// <param name="Shim">File of TorchSharp's native shim that was used, where it is known.</param>
 /// <param name="Note">One line for the log when something other than the packaged files was loaded; else null.</param>
-public sealed record NativeLoadReport(string? Folder, string? Shim, string? Note);
+public sealed record NativeLoadReport(string? Folder, string? Shim, string? Note)
+{
+    /// <summary>Whether CPU tensors begin as zeros, which keeps convolutions of few channels from reading what lay in memory before.</summary>
+    public bool ZeroFills { get; init; }
+}
