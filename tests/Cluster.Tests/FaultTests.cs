@@ -25,7 +25,7 @@ public sealed class FaultTests
         await SameAsCalmAsync(snapshot);
         var worked = 0;
         foreach (var silo in cluster.Silos)
-            worked += (await silo.GetAsync("/metrics")).Contains("adjointdpm_vjps_total", StringComparison.Ordinal) ? 1 : 0;
+            worked += await silo.CountAsync("adjointdpm_vjps_total") > 0 ? 1 : 0;
         Assert.Equal(2, worked);
     }
 
@@ -68,7 +68,7 @@ public sealed class FaultTests
         var snapshot = await cluster.WaitAsync("hang", snapshot => snapshot.Summary.EndedAt is not null);
         await SameAsCalmAsync(snapshot);
         Assert.True(snapshot.Trials[0].ShardsReissued >= 1, "The hang hit no leased shard.");
-        Assert.Contains("adjointdpm_lease_expirations_total", await cluster.Silos.Single(silo => silo != victim).GetAsync("/metrics"), StringComparison.Ordinal);
+        Assert.True(await cluster.Silos.Single(silo => silo != victim).CountAsync("adjointdpm_lease_expirations_total") >= 1);
     }
 
     [Fact]

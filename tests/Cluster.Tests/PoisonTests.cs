@@ -27,8 +27,8 @@ public sealed class PoisonTests
         Assert.NotEqual(0, await victim.AbortAsync());
         var snapshot = await cluster.WaitAsync("abort", snapshot => snapshot.Summary.EndedAt is not null);
         await FaultTests.SameAsCalmAsync(snapshot);
-        // The one that it computed, and the one that waited there.
-        Assert.InRange(snapshot.Trials[0].ShardsReissued, 0, 2);
+        // The one that it computed and the one that waited there; and both once more, if they were offered to the silo again before its end was known.
+        Assert.InRange(snapshot.Trials[0].ShardsReissued, 0, 4);
         return snapshot.Trials[0].ShardsReissued;
     }
 

@@ -38,7 +38,7 @@ public sealed class RunTests
             "adjointdpm_step_duration_seconds_bucket", "adjointdpm_shard_duration_seconds_bucket", "orleans_", "dotnet_",
         })
             Assert.True(metrics.Contains(name, StringComparison.Ordinal), $"{name} is missing from\n{string.Join('\n', metrics.Split('\n').Where(line => line.StartsWith("adjointdpm", StringComparison.Ordinal)))}");
-        Assert.Contains("adjointdpm_steps_total{", metrics, StringComparison.Ordinal);
+        Assert.True(await cluster.Silos[0].CountAsync("adjointdpm_steps_total") > 0);
 
         Assert.Equal(0, await cluster.Silos[0].TerminateAsync());
     }

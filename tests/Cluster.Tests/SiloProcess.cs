@@ -171,6 +171,10 @@ internal sealed partial class SiloProcess : IAsyncDisposable
         return await http.GetStringAsync(new Uri(path, UriKind.Relative), TestContext.Current.CancellationToken);
     }
 
+    /// <summary>A counter of its /metrics, over all labels.</summary>
+    public async Task<double> CountAsync(string counter) => (await GetAsync("/metrics")).Split('\n')
+        .Where(line => line.StartsWith(counter + "{", StringComparison.Ordinal)).Sum(line => double.Parse(line.Split("} ")[1].Split(' ')[0], CultureInfo.InvariantCulture));
+
     public async ValueTask DisposeAsync()
     {
         await KillAsync();
