@@ -1,8 +1,8 @@
-using System.Reflection;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Telemetry;
+using AdjointDpm.Grains.Tests.Cluster;
 using AdjointDpm.Grains.Trials;
 using AdjointDpm.Grains.Workers;
 using Microsoft.Extensions.DependencyInjection;
@@ -181,28 +181,11 @@ public sealed class ShardDispatchTests : IDisposable
 
         public Func<string, ShardToken, WorkStatus> Wait { get; init; } = (_, _) => new(WorkState.Waiting);
 
-        public IGrainFactory Grains
-        {
-            get
-            {
-                var grains = DispatchProxy.Create<IGrainFactory, Factory>();
-                ((Factory)(object)grains).Workers = this;
-                return grains;
-            }
-        }
+        public IGrainFactory Grains => FakeGrains.Of((_, key) => new Worker(this, key));
 
         public IReadOnlyList<string> List(DeviceKind kind) => names;
 
         public bool HasEnded(string process) => process.StartsWith("gone", StringComparison.Ordinal);
-    }
-
-#pragma warning disable CA1852 // The proxy derives from it.
-    private class Factory : DispatchProxy
-#pragma warning restore CA1852
-    {
-        internal Workers Workers { get; set; } = null!;
-
-        protected override object? Invoke(MethodInfo? targetMethod, object?[]? args) => new Worker(Workers, (string)args![0]!);
     }
 
     private sealed class Worker(Workers workers, string name) : IShardWorkerGrain
