@@ -26,9 +26,12 @@ internal sealed partial class ShardWorker(
     /// <summary>Work that no coordinator has asked for during this time is dropped: its coordinator is gone, and the next one starts anew.</summary>
     private static readonly TimeSpan Orphaned = TimeSpan.FromSeconds(60);
 
+    /// <summary>A trial that has asked for nothing during this time is gone from here. A former coordinator of it that asked so late could compute, but not commit.</summary>
+    private static readonly TimeSpan Forgotten = TimeSpan.FromMinutes(10);
+
     private readonly Dictionary<ShardToken, Work> _works = [];
-    private readonly Dictionary<string, long> _epochs = [];
-    private readonly Dictionary<string, (string Sha, Task<byte[]> Bytes)> _parameters = [];
+    private readonly Dictionary<string, (long Epoch, DateTimeOffset Asked)> _epochs = [];
+    private readonly HeldParameters _parameters = new(transfer, time);
     private readonly ShardResiduals _residuals = new(devices, transfer, disk, background, time, logger);
     private readonly WorkerSlate _slate = new(disk, Path.Combine(folders.Begun, AttemptMark.SlateOf(activation.Key, process)), e => LogNotMarked(logger, activation.Key, e.Message), stopping);
     private IDisposable? _sweep;
@@ -40,15 +43,14 @@ internal sealed partial class ShardWorker(
     public WorkStatus Start(WorkAssignment assignment)
     {
         var token = assignment.Token;
-        if (_epochs.TryGetValue(token.Trial, out var epoch) && token.Epoch < epoch)
+        if (IsFenced(token))
             return new WorkStatus(WorkState.Fenced);
         if (_works.TryGetValue(token, out var known))
             return StatusOf(known);
         if (stopping.IsCancellationRequested)
             return HandBack(token);
-        if (token.Epoch > epoch)
-            DropWhere(other => other.Trial == token.Trial);
-        _epochs[token.Trial] = token.Epoch;
+        DropWhere(other => other.Trial == token.Trial && other.Epoch < token.Epoch);
+        _epochs[token.Trial] = (token.Epoch, time.GetUtcNow());
         // A background task alone does not keep an activation: an idle one is collected, work and all.
         _sweep ??= activation.Every(TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(10), Sweep);
         var work = _works[token] = new Work(assignment, CancellationTokenSource.CreateLinkedTokenSource(stopping), time.GetUtcNow());
@@ -60,7 +62,7 @@ internal sealed partial class ShardWorker(
     public async Task<WorkStatus> WaitAsync(ShardToken token, TimeSpan upTo)
     {
         if (!_works.TryGetValue(token, out var work))
-            return new WorkStatus(_epochs.TryGetValue(token.Trial, out var epoch) && token.Epoch < epoch ? WorkState.Fenced : WorkState.Unknown);
+            return new WorkStatus(IsFenced(token) ? WorkState.Fenced : WorkState.Unknown);
         work.Asked = time.GetUtcNow();
         try
         {
@@ -100,8 +102,8 @@ internal sealed partial class ShardWorker(
         instruments.WorkWaits(+1);
         try
         {
-            var parameters = await ParametersAsync(token.Trial, work.Assignment.Parameters, work.Cancel.Token);
-            var before = await ParametersAsync(token.Trial + "/before", work.Assignment.InitialParameters, work.Cancel.Token);
+            var parameters = await _parameters.FetchAsync(token.Trial, before: false, work.Assignment.Parameters, stopping, work.Cancel.Token);
+            var before = await _parameters.FetchAsync(token.Trial, before: true, work.Assignment.InitialParameters, stopping, work.Cancel.Token);
             var residual = await _residuals.BeforeAsync(work.Assignment, WorkerInventory.DeviceOf(Key), () => Begin(work), work.Cancel.Token);
             var (fetched, queued) = (time.GetElapsedTime(started), TimeSpan.Zero);
             var result = (await devices.RunAsync(
@@ -170,17 +172,6 @@ internal sealed partial class ShardWorker(
             instruments.WorkWaits(-1);
     }
 
-    /// <summary>Parameters of a trial in the wanted version; the newest of each trial is kept, since every shard of a step uses it.</summary>
-    private async Task<ParameterVersion?> ParametersAsync(string slot, TensorReference? reference, CancellationToken cancellationToken)
-    {
-        if (reference is null)
-            return null;
-        // The transfer is kept, not its result: shards that start together share it. A failed one is tried anew.
-        if (!_parameters.TryGetValue(slot, out var held) || held.Sha != reference.Sha256 || held.Bytes.IsFaulted || held.Bytes.IsCanceled)
-            held = _parameters[slot] = (reference.Sha256, transfer.FetchAsync(reference, stopping));
-        return new ParameterVersion(held.Sha, await held.Bytes.WaitAsync(cancellationToken));
-    }
-
     private Task Sweep()
     {
         var now = time.GetUtcNow();
@@ -191,17 +182,20 @@ internal sealed partial class ShardWorker(
             LogOrphan(logger, Key, token, work.Asked);
             DropWhere(other => other == token);
         }
-        foreach (var slot in _parameters.Keys.Where(slot => !_works.Keys.Any(token => slot.StartsWith(token.Trial, StringComparison.Ordinal))).ToArray())
-            if (_works.Count == 0)
-                _parameters.Remove(slot);
+        var trials = _works.Keys.Select(token => token.Trial).ToHashSet();
+        _parameters.Sweep(Orphaned, trials.Contains);
         _residuals.Sweep(Orphaned);
-        if (_works.Count == 0 && _residuals.IsEmpty)
+        foreach (var trial in _epochs.Where(known => now - known.Value.Asked > Forgotten && !trials.Contains(known.Key)).Select(known => known.Key).ToArray())
+            _epochs.Remove(trial);
+        if (_works.Count == 0 && _residuals.IsEmpty && _parameters.Count == 0 && _epochs.Count == 0)
         {
             _sweep?.Dispose();
             _sweep = null;
         }
         return Task.CompletedTask;
     }
+
+    private bool IsFenced(in ShardToken token) => _epochs.TryGetValue(token.Trial, out var known) && token.Epoch < known.Epoch;
 
     private void DropWhere(Func<ShardToken, bool> which)
     {
