@@ -142,16 +142,16 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
 
     private TensorReference Offer(byte[] bytes, string? sha256 = null)
     {
-        var reference = transfer.Offer(bytes, sha256: sha256);
+        var reference = transfer.Pin(bytes, sha256);
         if (!_offered.TryAdd(reference.Sha256, reference))
-            transfer.Withdraw(reference);
+            transfer.Unpin(reference);
         return _offered[reference.Sha256];
     }
 
     private void Withdraw()
     {
         foreach (var reference in _offered.Values)
-            transfer.Withdraw(reference);
+            transfer.Unpin(reference);
         _offered.Clear();
     }
 
