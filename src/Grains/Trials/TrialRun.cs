@@ -151,7 +151,7 @@ internal sealed partial class TrialRun(
 
     private async Task AdvanceAsync(TrialFiles files, LiveTrial live)
     {
-        var (errors, progress) = (0, (TrialPhase.Preparing, -1));
+        var (errors, outages, progress) = (0, 0, (TrialPhase.Preparing, -1));
         while (true)
         {
             try
@@ -173,7 +173,7 @@ internal sealed partial class TrialRun(
                     return;
                 // Only errors that let nothing be committed between them add up: a long run may meet many.
                 if (progress != (progress = (State.Phase, State.Step)))
-                    errors = 0;
+                    (errors, outages) = (0, 0);
                 var loop = Loop(files, records, marks, live);
                 try
                 {
@@ -188,6 +188,14 @@ internal sealed partial class TrialRun(
                 instruments.TrialEnded(State.State.ToString().ToLowerInvariant());
                 LogEnded(logger, activation.Key, State.State, State.Step, State.Reason ?? "");
                 return;
+            }
+            catch (Exception e) when (StorageAwayException.Is(e))
+            {
+                // No doing of the trial's: it waits, however long that takes.
+                instruments.TrialRetried(TrialRetry.Storage);
+                var pause = StorageAwayException.Pause(++outages);
+                LogStorageAway(logger, activation.Key, pause.TotalSeconds, e.Message);
+                await Task.Delay(pause, time, stopping);
             }
             catch (Exception e) when (e is not (InconsistentStateException or OperationCanceledException) && ++errors <= MostErrors)
             {

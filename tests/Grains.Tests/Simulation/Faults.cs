@@ -46,6 +46,9 @@ internal sealed record FaultPlan
     /// <summary>Probability that a write to the disk fails; half of those are done all the same.</summary>
     public double WriteFails { get; init; }
 
+    /// <summary>Times at which the disk answers nobody: from second to second.</summary>
+    public IReadOnlyList<(double From, double Until)> Outages { get; init; } = [];
+
     /// <summary>Probability that a shard takes long, or never ends.</summary>
     public double Slow { get; init; }
 

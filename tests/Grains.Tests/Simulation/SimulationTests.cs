@@ -1,5 +1,6 @@
 using System.Globalization;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
 
 namespace AdjointDpm.Grains.Tests.Simulation;
 
@@ -140,6 +141,36 @@ public sealed class SimulationTests
             var random = FaultPlan.Random(seed);
             return (Simulated.Search, random with { AtPhases = [.. random.AtPhases, ((Phase)(seed % 6), 1 + seed % 7, seed % 3 == 0 ? faults[seed / 6 % faults.Length] : Fault.KillAll)] }, CalmSearch.Value);
         }, ["power cuts", "files that lost what was not flushed", "changes written again", "journals ended", "silos that ended themselves", "takeovers", "kills at an await", "silos stalled", "flushes failed"], build: (s, p, f) => new World(s, p, 3, f, journaled: true));
+    }
+
+    /// <summary>Storage that answers nobody for a while, as a server does that is started anew: trials wait for it, and none has failed.</summary>
+    [Fact]
+    public void StorageThatIsAwayForAWhile_IsWaitedFor()
+    {
+        Check("outages", Runs(60), seed =>
+        {
+            var from = 0.05 + seed % 50 * 0.05;
+            return (Simulated.Search, new FaultPlan { Outages = [(from, from + (seed % 4 == 0 ? 60 : 9 + 2 * (seed % 4)))], KillsAtTurn = seed % 3 == 0 ? [500 + 10 * seed] : [], Until = TimeSpan.FromMinutes(2) }, CalmSearch.Value);
+        }, ["answers that an outage refused", "kills at an await", "takeovers"]);
+    }
+
+    /// <summary>States too long for a record of the journal go to their place past it, and still name only what is on the disk: silos are killed, and the power is cut, in between.</summary>
+    [Fact]
+    public void StatesLongerThanARecordOfTheJournal_GiveTheUndisturbedRun()
+    {
+        var large = Simulated.Single with { Sample = new SampleSpec { Prompts = [.. Enumerable.Range(0, 700).Select(i => $"{i}: {new string('p', 100)}")] } };
+        Assert.True(ExperimentSpecJson.Serialize(large).Length > JournaledDisk.LongestRecord);
+        var calm = Calm(large);
+        var faults = new[] { Fault.KillCoordinator, Fault.KillAll, Fault.Stall };
+        Check("large states", Runs(40), seed =>
+        {
+            var random = new Random(seed);
+            return (large, new FaultPlan
+            {
+                AtPhases = [(seed % 2 == 0 ? Phase.BeforeCommit : Phase.AfterCommit, 1 + seed / 2 % 4, faults[seed % 3]), ((Phase)random.Next(6), random.Next(1, 6), faults[random.Next(3)])],
+                KillsAtTurn = [random.Next(100, 1500), random.Next(100, 3000)],
+            }, calm);
+        }, ["power cuts", "silos killed", "takeovers", "kills at an await", "changes written again"], build: (s, p, f) => new World(s, p, 3, f, journaled: true));
     }
 
     /// <summary>Workers run out of memory, are cordoned and uncordoned, among everything else: the run is the undisturbed one that asks for less from the same step on.</summary>
