@@ -34,6 +34,7 @@ internal sealed partial class TrialRun(
     private Task? _run;
     private TrialReporter? _reporter;
     private readonly TrialWishes _wishes = new();
+    private readonly RangeOwners _owners = new(time);
     private bool _again;
     private bool _fresh;
     private bool _retried;
@@ -166,9 +167,8 @@ internal sealed partial class TrialRun(
                 if (_retried)
                     marks.Clear(_ => true);
                 _retried = false;
-                var records = _fresh ? [] : await files.RecoverAsync(State.Step, State.LedgerSha256);
-                _reporter = new TrialReporter(activation.Grains.GetGrain<ITrialReportsGrain>(State.Assignment!.Experiment), _store, [.. records.Skip(1).Select(StepRecord.Of)], _fresh, time, logger);
-                _fresh = false;
+                var (fresh, records) = (_fresh, _fresh ? [] : await files.RecoverAsync(State.Step, State.LedgerSha256));
+                _reporter = new TrialReporter(activation.Grains.GetGrain<ITrialReportsGrain>(State.Assignment!.Experiment), _store, [.. records.Skip(1).Select(StepRecord.Of)], fresh, time, logger);
                 if (TrialTable.IsEnded(State.State))
                     return;
                 // Only errors that let nothing be committed between them add up: a long run may meet many.
@@ -177,6 +177,9 @@ internal sealed partial class TrialRun(
                 var loop = Loop(files, records, marks, live);
                 try
                 {
+                    if (fresh)
+                        await files.RequireNoneAsync();
+                    _fresh = false;
                     await loop.RunAsync();
                 }
                 catch (Exception e) when (e is WorkFailedException or InvalidDataException or SpecException)
@@ -220,7 +223,7 @@ internal sealed partial class TrialRun(
         marks,
         transfer,
         background,
-        pieceBytes => new RangedParameters(activation.Grains, inventory, files, State.Assignment!, new RangeClaim(State.Epoch, ++_placements), pieceBytes, time, logger),
+        pieceBytes => new RangedParameters(activation.Grains, inventory, _owners, files, State.Assignment!, new RangeClaim(State.Epoch, ++_placements), pieceBytes, time, logger),
         rangeBytes,
         _reporter!,
         _wishes,

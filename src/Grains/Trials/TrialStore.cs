@@ -68,6 +68,7 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
         ArtifactFolder = artifacts(State),
         ShardsReissued = State.ShardsReissued,
         LeanFrom = State.LeanFrom,
+        LeanReason = State.LeanReason,
         BegunWith = State.Assignment.Origin?.Trial,
     };
 }

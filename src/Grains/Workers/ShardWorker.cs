@@ -35,6 +35,8 @@ internal sealed partial class ShardWorker(
     private readonly ShardResiduals _residuals = new(devices, transfer, disk, background, time, logger);
     private readonly WorkerSlate _slate = new(disk, Path.Combine(folders.Begun, AttemptMark.SlateOf(activation.Key, process)), e => LogNotMarked(logger, activation.Key, e.Message), stopping);
     private IDisposable? _sweep;
+    private volatile bool _computes;
+    private long _progressed;
     private long _done;
     private (string Message, DateTimeOffset At)? _lastFailure;
 
@@ -114,7 +116,7 @@ internal sealed partial class ShardWorker(
                     queued = time.GetElapsedTime(started) - fetched;
                     return Begin(work);
                 },
-                engine => ShardWork.Do(engine, work.Assignment, parameters, before, residual, artifacts, work.Cancel.Token), work.Cancel.Token)) with
+                engine => ShardWork.Do(engine, work.Assignment, parameters, before, residual, artifacts, work.Cancel.Token, Progressed), work.Cancel.Token)) with
             { Fetch = fetched, Queue = queued };
             if (result.Finish is { } finish)
                 await devices.FinishAsync(finish, work.Cancel.Token);
@@ -157,13 +159,21 @@ internal sealed partial class ShardWorker(
         work.State = WorkState.Running;
         Waits(work);
         instruments.WorkerBusy(Key, +1);
+        Progressed();
+        _computes = true;
         _slate.Write(work.Assignment.Token);
         return new Begun(() =>
         {
+            _computes = false;
             _slate.Clear();
             instruments.WorkerBusy(Key, -1);
         });
     }
+
+    /// <summary>The device gets on. Told from its thread.</summary>
+    private void Progressed() => Volatile.Write(ref _progressed, time.GetTimestamp());
+
+    private TimeSpan Still => _computes ? time.GetElapsedTime(Volatile.Read(ref _progressed)) : TimeSpan.Zero;
 
     /// <summary>It waits no longer. Told from the device's thread or from the grain's, whichever comes first.</summary>
     private void Waits(Work work)
@@ -211,7 +221,7 @@ internal sealed partial class ShardWorker(
     /// <summary>A silo that stops hands back what it has not done, so that its coordinator gives it to another at once and not when the lease runs out.</summary>
     private WorkStatus StatusOf(Work work) => stopping.IsCancellationRequested && work.State is WorkState.Waiting or WorkState.Running or WorkState.Cancelled
         ? HandBack(work.Assignment.Token)
-        : new(work.State, work.Result, work.Failure);
+        : new(work.State, work.Result, work.Failure) { Still = Still };
 
     private WorkStatus HandBack(ShardToken token)
     {

@@ -70,6 +70,27 @@ public sealed class SimulationTests
         }, ["kills at an await", "silos killed", "messages lost", "answers lost", "writes failed", "takeovers", "silos cut off", "silos stalled"], build: InRanges);
     }
 
+    /// <summary>Owners of ranges that need longer than a call may take as a rule: they are waited for, and no step is begun again for it.</summary>
+    [Fact]
+    public void OwnersOfRangesThatAreSlow_AreWaitedFor()
+    {
+        World InRanges(int seed, FaultPlan plan, string folder) => new(seed, plan, 3, folder) { RangeBytes = 2 * sizeof(float) };
+        for (var seed = 1; seed <= 20; seed++)
+        {
+            var slow = Simulated.Run(seed, Simulated.Single, new FaultPlan { SlowOwner = 0.3, Until = TimeSpan.FromHours(1) }, CalmSingle.Value, InRanges);
+            Assert.Empty(slow.Violations);
+            Assert.Equal(4, slow.Tally["ranges activated"]);
+            Assert.InRange(slow.Tally["slow owners"], 1, 100);
+        }
+        // Nor is a range let go because nothing comes to it for as long as a shard takes.
+        var patient = Simulated.Run(1, Simulated.Single, new FaultPlan { Long = TimeSpan.FromMinutes(15) }, CalmSingle.Value, (s, p, f) => new World(s, p, 3, f) { RangeBytes = 2 * sizeof(float), Limit = TimeSpan.FromHours(5) });
+        Assert.Empty(patient.Violations);
+        Assert.Equal(4, patient.Tally["ranges activated"]);
+        var faults = Enum.GetValues<Fault>();
+        Check("slow owners", Runs(60), seed => (Simulated.Single, FaultPlan.Random(seed) with { SlowOwner = 0.1, AtPhases = [((Phase)(seed % 6), 1 + seed % 3, faults[seed / 6 % faults.Length])] }, CalmSingle.Value),
+            ["slow owners", "kills at an await", "silos killed", "takeovers", "silos cut off", "silos stalled"], build: InRanges);
+    }
+
     /// <summary>What encoded gradients leave over is carried from step to step through everything that goes wrong, with the parameters in one place or in ranges.</summary>
     [Fact]
     public void EncodedGradients_GiveTheUndisturbedRun()
@@ -141,6 +162,15 @@ public sealed class SimulationTests
             var random = FaultPlan.Random(seed);
             return (Simulated.Search, random with { AtPhases = [.. random.AtPhases, ((Phase)(seed % 6), 1 + seed % 7, seed % 3 == 0 ? faults[seed / 6 % faults.Length] : Fault.KillAll)] }, CalmSearch.Value);
         }, ["power cuts", "files that lost what was not flushed", "changes written again", "journals ended", "silos that ended themselves", "takeovers", "kills at an await", "silos stalled", "flushes failed"], build: (s, p, f) => new World(s, p, 3, f, journaled: true));
+    }
+
+    /// <summary>Without a proof the plan is committed with the first step: when that fails both are recorded again.</summary>
+    [Fact]
+    public void PlanAndFirstStepInOneCommit_GiveTheUndisturbedRun()
+    {
+        var brief = Simulated.Single with { Gradient = Simulated.Single.Gradient with { Check = new ProofSpec { Mode = ProofMode.Off } } };
+        var calm = Calm(brief);
+        Check("plan and step", Runs(60), seed => (brief, new FaultPlan { AtPhases = [(Phase.BeforeCommit, 1, seed % 3 == 0 ? Fault.Storage : seed % 3 == 1 ? Fault.KillCoordinator : Fault.KillAll)] }, calm), ["steps done again"]);
     }
 
     /// <summary>Storage that answers nobody for a while, as a server does that is started anew: trials wait for it, and none has failed.</summary>

@@ -99,9 +99,11 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
         return _offered.TryGetValue(sha256, out var offered) ? offered : Offer(await _files!.ReadAsync(sha256));
     }
 
-    public void Require(RangeClaim claim)
+    /// <summary>Returns when the range is held for this coordinator, or being loaded for it.</summary>
+    /// <exception cref="RangeLostException">It is not.</exception>
+    public void Check(RangeClaim claim)
     {
-        if (_load is null || _files is null || _load.Claim != claim)
+        if (_load is null || _load.Claim != claim)
             throw new RangeLostException(_load is null ? "The range is not loaded here." : $"The range is held for {_load.Claim}, not {claim}.");
         _asked = time.GetUtcNow();
     }
@@ -132,6 +134,13 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
             throw new RangeLostException($"The gathering of step {shard.Round.Step + 1} is over.");
         instruments.GradientReceived((long)gradient.Length * EncodedGradient.BytesPerNumber(_spec!.Training, shard.Round.Step), (long)gradient.Length * sizeof(float));
         reduction.Add(shard.Shard, gradient, shard.Weight);
+    }
+
+    private void Require(RangeClaim claim)
+    {
+        Check(claim);
+        if (_files is null)
+            throw new RangeLostException("The range is not loaded yet.");
     }
 
     private GradientReduction Require(RangeRound round)
