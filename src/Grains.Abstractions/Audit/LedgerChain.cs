@@ -9,7 +9,7 @@ internal sealed record LedgerFile(string Name, IReadOnlyList<string> Lines);
 /// <remarks>
 /// Every activation of the coordinator writes files of its own, a thousand steps to a file, so that a former one which does not yet know
 /// of its end cannot write into the history. A step that was recorded and not committed is done again by the next activation, whose
-/// record then takes the place of the first: at most one for every activation.
+/// record then takes the place of the first: at most one for every activation, and with the first step its plan, where both are of one commit.
 /// </remarks>
 internal sealed class LedgerChain
 {
@@ -86,14 +86,14 @@ internal sealed class LedgerChain
         }
         if (replaced > 0)
         {
-            if (!begins || replaced > 1)
+            if (!begins || replaced > (record.Step == 0 ? 2 : 1))
             {
                 _violations.Add(Invariant($"{place}: step {record.Step} is recorded twice."));
                 return;
             }
-            Compare(_records[^1], record, place);
-            _records.RemoveAt(_records.Count - 1);
-            Redone++;
+            Compare(_records[record.Step], record, place);
+            _records.RemoveRange(record.Step, replaced);
+            Redone += replaced;
         }
         if (_records is [.., { Lean: true } before] && record.Lean != true)
             _violations.Add(Invariant($"{place}: step {record.Step} was not computed one sample at a time, although step {before.Step} was; who runs out of memory once does not go back."));

@@ -22,8 +22,37 @@ public enum ContributionOutcome
     Mismatch,
 }
 
-/// <summary>One contribution as the coordinator took it. Run, epoch and step stand in the record around it: together they are its token.</summary>
-internal sealed record LedgerContribution(int Shard, int Attempt, ContributionOutcome Outcome, string ContentSha256, long Weight, string Worker);
+/// <summary>What of a stale contribution's token is not the step's.</summary>
+public enum StaleReason
+{
+    /// <summary>It is of another trial.</summary>
+    Run,
+
+    /// <summary>It is of a former coordinator.</summary>
+    Coordinator,
+
+    /// <summary>It is no gradient.</summary>
+    Work,
+
+    /// <summary>It is of another step.</summary>
+    Step,
+
+    /// <summary>The step has no such shard.</summary>
+    Shard,
+
+    /// <summary>Nobody was given this attempt.</summary>
+    Attempt,
+}
+
+/// <summary>One contribution as the coordinator took it. Run, epoch and step stand in the record around it: together they are its token, unless it is stale.</summary>
+internal sealed record LedgerContribution(int Shard, int Attempt, ContributionOutcome Outcome, string ContentSha256, long Weight, string Worker)
+{
+    /// <summary>Why it is stale; absent from all others.</summary>
+    public StaleReason? Stale { get; init; }
+
+    /// <summary>The whole token of a stale one.</summary>
+    public string? Token { get; init; }
+}
 
 /// <summary>What a trial set out to do: the contents of its first record.</summary>
 internal sealed record LedgerPlan(string SpecJson, string SpecSha256, string ModelSha256, int Steps, int Shards, int SamplesPerShard);
@@ -106,6 +135,6 @@ internal sealed partial class LedgerJson : JsonSerializerContext
         NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
         UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
         AllowDuplicateProperties = false,
-        Converters = { new JsonStringEnumConverter<ContributionOutcome>(JsonNamingPolicy.CamelCase) },
+        Converters = { new JsonStringEnumConverter<ContributionOutcome>(JsonNamingPolicy.CamelCase), new JsonStringEnumConverter<StaleReason>(JsonNamingPolicy.CamelCase) },
     }).LedgerRecord;
 }

@@ -10,12 +10,16 @@ internal sealed class RunFolder(string data)
 {
     public const string LedgerFolder = "ledger";
 
-    /// <summary>Ids of the experiments that have trials here.</summary>
-    public IReadOnlyList<string> Experiments() => Names(Path.Combine(data, "trials"));
+    /// <summary>Ids of the experiments that have trials here, or that are known here to have had some.</summary>
+    public IReadOnlyList<string> Experiments() =>
+        [.. Names(Path.Combine(data, "trials")).Union(Names(Path.Combine(data, "journal"))).Union(Names(Path.Combine(data, "experiments"))).Where(experiment => Trials(experiment).Count > 0).Order(StringComparer.Ordinal)];
 
-    /// <summary>Indices of an experiment's trials that have begun.</summary>
-    public IReadOnlyList<int> Trials(string experiment) =>
-        [.. Names(Path.Combine(data, "trials", experiment)).Select(name => int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out var index) ? index : -1).Where(index => index >= 0).Order()];
+    /// <summary>Indices of an experiment's trials that have begun: those whose folders are here, and those of which journal, report or state tell that something was committed.</summary>
+    public IReadOnlyList<int> Trials(string experiment)
+    {
+        var folders = Names(Path.Combine(data, "trials", experiment)).Select(name => int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out var index) ? index : -1).Where(index => index >= 0);
+        return [.. folders.Union(Told(experiment).Keys).Union(Reported(experiment).Keys).Union(Stated(experiment)).Order()];
+    }
 
     public string TrialFolder(string experiment, int trial) => Path.Combine(data, "trials", experiment, trial.ToString(CultureInfo.InvariantCulture));
 
@@ -25,7 +29,7 @@ internal sealed class RunFolder(string data)
     /// <param name="known">What is known of the committed state elsewhere, for clusters that do not keep it in this folder.</param>
     public TrialAudit Audit(string experiment, int trial, CommittedHead? known = null)
     {
-        var before = Head(experiment, trial) ?? known;
+        var before = Head(experiment, trial) ?? known ?? Told(experiment).GetValueOrDefault(trial);
         var files = Ledger(experiment, trial);
         var head = before is null ? null : before with { Newest = Math.Max(before.Step, Head(experiment, trial)?.Step ?? 0) };
         return LedgerAudit.Of(FormattableString.Invariant($"{experiment}/{trial}"), files, head);
@@ -58,7 +62,7 @@ internal sealed class RunFolder(string data)
     /// <summary>The coordinator's own state, when the file provider keeps it here.</summary>
     private CommittedHead? OfState(string experiment, int trial)
     {
-        var path = StatePath(Path.Combine(data, "state"), "trial", FormattableString.Invariant($"trial/{experiment}/{trial}"));
+        var path = StateOf(experiment, trial);
         if (!File.Exists(path))
             return null;
         var text = Encoding.UTF8.GetString(ReadShared(path));
@@ -72,17 +76,67 @@ internal sealed class RunFolder(string data)
     }
 
     /// <summary>The experiment's report, once it has ended.</summary>
-    private CommittedHead? OfReport(string experiment, int trial)
+    private CommittedHead? OfReport(string experiment, int trial) => Reported(experiment).GetValueOrDefault(trial);
+
+    /// <summary>Trials of the experiment's report of which something was committed.</summary>
+    private Dictionary<int, CommittedHead> Reported(string experiment)
     {
         var path = Path.Combine(data, "experiments", experiment, "report.json");
+        var heads = new Dictionary<int, CommittedHead>();
         if (!File.Exists(path))
-            return null;
+            return heads;
         using var report = JsonDocument.Parse(ReadShared(path));
         foreach (var row in report.RootElement.GetProperty("trials").EnumerateArray())
-            if (row.GetProperty("index").GetInt32() == trial && row.TryGetProperty("ledgerSha256", out var sha))
-                return new CommittedHead(row.GetProperty("step").GetInt32(), sha.GetString(), EndedAsPlanned(row), "report.json");
-        return null;
+            if (HeadOf(row, "report.json") is { } head)
+                heads[row.GetProperty("index").GetInt32()] = head;
+        return heads;
     }
+
+    /// <summary>Trials of which the journal tells that they have ended with something committed.</summary>
+    private Dictionary<int, CommittedHead> Told(string experiment)
+    {
+        var folder = Path.Combine(data, "journal", experiment);
+        var heads = new Dictionary<int, CommittedHead>();
+        foreach (var file in Directory.Exists(folder) ? Directory.GetFiles(folder, "events-*.jsonl").Order(StringComparer.Ordinal) : Enumerable.Empty<string>())
+            foreach (var line in LinesOf(ReadShared(file)))
+            {
+                // Most lines are of steps, and need not be read.
+                if (!line.Contains("\"ledgerSha256\":\"", StringComparison.Ordinal) || Parse(line) is not { } told)
+                    continue;
+                using (told)
+                    if (told.RootElement.TryGetProperty("trial", out var trial) && trial.ValueKind == JsonValueKind.Object && HeadOf(trial, "the experiment's journal") is { } head)
+                        heads[trial.GetProperty("index").GetInt32()] = head;
+            }
+        return heads;
+
+        static JsonDocument? Parse(string line)
+        {
+            try
+            {
+                return JsonDocument.Parse(line);
+            }
+            catch (JsonException)
+            {
+                // Cut off by a crash: it was told to nobody.
+                return null;
+            }
+        }
+    }
+
+    /// <summary>Trials whose coordinators' state is here.</summary>
+    private IEnumerable<int> Stated(string experiment)
+    {
+        // States are filed by hash: looked up by name, index after index, from those that are known.
+        for (var trial = 0; File.Exists(StateOf(experiment, trial)); trial++)
+            if (OfState(experiment, trial)?.Sha256 is not null)
+                yield return trial;
+    }
+
+    private static CommittedHead? HeadOf(JsonElement trial, string source) => trial.TryGetProperty("ledgerSha256", out var sha) && sha.GetString() is { } head
+        ? new CommittedHead(trial.GetProperty("step").GetInt32(), head, EndedAsPlanned(trial), source)
+        : null;
+
+    private string StateOf(string experiment, int trial) => StatePath(Path.Combine(data, "state"), "trial", FormattableString.Invariant($"trial/{experiment}/{trial}"));
 
     /// <summary>A trial whose held-out loss has risen ends before all its steps are done (heldOut.patience).</summary>
     private static bool EndedAsPlanned(JsonElement trial) => trial.GetProperty("state").GetString() == "succeeded"

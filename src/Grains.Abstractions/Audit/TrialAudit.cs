@@ -140,6 +140,8 @@ internal static class LedgerAudit
             if (contribution.Outcome != ContributionOutcome.Accepted)
                 continue;
             weight += contribution.Weight;
+            if (contribution.Weight < 0 || contribution.Weight > plan?.SamplesPerShard)
+                violations.Add(FormattableString.Invariant($"{place}, shard {contribution.Shard}: it weighs {contribution.Weight}, but a shard has {plan?.SamplesPerShard ?? 0} samples."));
             if ((uint)contribution.Shard >= (uint)shards)
                 violations.Add(FormattableString.Invariant($"{place}: shard {contribution.Shard} counted, but there are only {shards}."));
             else
@@ -150,8 +152,9 @@ internal static class LedgerAudit
         for (var shard = 0; shard < shards; shard++)
             if (times[shard] != 1)
                 violations.Add(FormattableString.Invariant($"{place}, shard {shard}: {(times[shard] == 0 ? "no contribution" : times[shard] + " contributions")} counted instead of one."));
-        if (weight != record.Weight || (plan is not null && weight != (long)plan.Shards * plan.SamplesPerShard))
-            violations.Add(FormattableString.Invariant($"{place}: the weights add up to {weight}, but the record says {record.Weight} and the plan {(long)(plan?.Shards ?? 0) * (plan?.SamplesPerShard ?? 0)}."));
+        // A shard may weigh nothing, as one without samples does; all of them together must not.
+        if (weight != record.Weight || weight <= 0)
+            violations.Add(FormattableString.Invariant($"{place}: the weights add up to {weight}, but the record says {record.Weight}{(weight <= 0 ? ", and a step of no samples has no gradient" : "")}."));
         return weight;
     }
 

@@ -273,11 +273,14 @@ public sealed record TrialSnapshot
     /// <summary>What its gradient was proven to be worth; null before, or when no proof was asked for.</summary>
     [Id(21)] public GradientProofSummary? Proof { get; init; }
 
-    /// <summary>First step whose gradients were computed one sample at a time, because a worker had run out of memory; null when none did.</summary>
+    /// <summary>First step whose gradients were computed one sample at a time, because a worker had run out of memory or seemed to have; null when none did.</summary>
     [Id(22)] public int? LeanFrom { get; init; }
 
     /// <summary>Trial whose trained parameters it began with; null: the model's own.</summary>
     [Id(23)] public int? BegunWith { get; init; }
+
+    /// <summary>Why gradients were computed one sample at a time, in one sentence; null when they were not.</summary>
+    [Id(24)] public string? LeanReason { get; init; }
 }
 
 /// <summary>Kinds of events.</summary>
@@ -301,7 +304,7 @@ public enum EventKind
     /// <summary>The experiment ended: the last event, unless trials are tried again or added.</summary>
     ExperimentEnded,
 
-    /// <summary>A worker ran out of memory: from this step on the trial asks for less of it.</summary>
+    /// <summary>A worker ran out of memory, or silos ended in the same shard as they do then: from this step on the trial asks for less of it.</summary>
     MemoryShort,
 
     /// <summary>A trial with early stopping was looked at.</summary>

@@ -56,6 +56,14 @@ public sealed record FailureSpec
     /// <summary>A lease that was not renewed for this many seconds is given to another worker. Default: 5.</summary>
     [Range(0.5, 3600.0)]
     public double LeaseSeconds { get; init; } = 5.0;
+
+    /// <summary>A shard that takes a worker this many times the median of the step's others, and at least two leases, is given to another worker as well; the first result counts. Default: 4.</summary>
+    [Range(1.5, 1000.0)]
+    public double? StragglerFactor { get; init; }
+
+    /// <summary>Work is taken from a worker that answers while its device has made no progress for this many seconds: no step of a sampler, no end of a piece of work. Default: ten times the median of the step's shards and at least a minute, once half of them are in; before that, and for work that is one piece, half an hour.</summary>
+    [Range(1.0, 86400.0)]
+    public double? StuckSeconds { get; init; }
 }
 
 /// <summary>What is kept along the way.</summary>

@@ -15,9 +15,7 @@ internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, IL
     /// <param name="sha256">Their SHA-256, when it has been taken already.</param>
     public TensorReference Offer(byte[] bytes, int pieceBytes = 0, string? sha256 = null)
     {
-        var reference = bytes.Length <= TensorReference.InlineLimit
-            ? new TensorReference(sha256 ?? TensorReference.HashOf(bytes), bytes.Length, silo.Name, bytes)
-            : new TensorReference(store.Put(bytes, sha256), bytes.Length, silo.Name);
+        var reference = Reference(bytes, sha256, store.Put);
         if (pieceBytes <= 0 || bytes.Length <= pieceBytes)
             return reference;
         var pieces = new List<string>();
@@ -32,6 +30,22 @@ internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, IL
         if (reference.Inline is null)
             store.Release(reference.Sha256);
     }
+
+    /// <summary>Says where bytes are that the caller keeps in memory anyway: they are there for others until <see cref="Unpin"/>, however much else is offered.</summary>
+    /// <param name="bytes">What is held; must not change any more.</param>
+    /// <param name="sha256">Their SHA-256, when it has been taken already.</param>
+    public TensorReference Pin(byte[] bytes, string? sha256 = null) => Reference(bytes, sha256, store.Pin);
+
+    /// <summary>Stops holding what <see cref="Pin"/> held.</summary>
+    public void Unpin(TensorReference reference)
+    {
+        if (reference.Inline is null)
+            store.Unpin(reference.Sha256);
+    }
+
+    private TensorReference Reference(byte[] bytes, string? sha256, Func<byte[], string?, string> hold) => bytes.Length <= TensorReference.InlineLimit
+        ? new TensorReference(sha256 ?? TensorReference.HashOf(bytes), bytes.Length, silo.Name, bytes)
+        : new TensorReference(hold(bytes, sha256), bytes.Length, silo.Name);
 
     /// <exception cref="TensorTransferException">They did not arrive in full, or not unchanged.</exception>
     public async Task<byte[]> FetchAsync(TensorReference reference, CancellationToken cancellationToken)

@@ -48,7 +48,7 @@ internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGr
 
     public Task<IReadOnlyList<TrialStep>> GetStepsAsync(int trial, CancellationToken cancellationToken = default) => _run.StepsAsync(trial);
 
-    public Task<IReadOnlyList<ExperimentEvent>> GetEventsAsync(int? trial, int skip, int take, CancellationToken cancellationToken = default) => Task.FromResult(_run.Events(trial, skip, take));
+    public Task<IReadOnlyList<ExperimentEvent>> GetEventsAsync(int? trial, int skip, int take, CancellationToken cancellationToken = default) => _run.EventsAsync(trial, skip, take);
 
     public Task<bool> CancelAsync(CancellationToken cancellationToken = default) => _run.CancelAsync();
 

@@ -38,13 +38,21 @@ internal sealed class ExperimentJournal(IDisk disk, string folder, long epoch)
 {
     private long? _previous;
 
-    /// <summary>Reads what earlier activations wrote.</summary>
+    /// <summary>Reads what earlier activations wrote, and adds to it from then on.</summary>
     public async Task<List<JournalLine>> ReadAsync()
+    {
+        (var history, _previous) = await HistoryAsync();
+        return history;
+    }
+
+    /// <summary>Reads what is there as this activation knows it: its own lines, and those that it built on.</summary>
+    /// <returns>The lines, and the activation that wrote the last of them.</returns>
+    public async Task<(List<JournalLine> Lines, long? Newest)> HistoryAsync()
     {
         var files = new SortedDictionary<long, List<JournalLine>>();
         foreach (var path in await disk.ListAsync(folder))
         {
-            if (EpochOf(path) is not { } writer)
+            if (EpochOf(path) is not { } writer || writer > epoch)
                 continue;
             var lines = new List<JournalLine>();
             foreach (var text in RunFolder.LinesOf(await disk.ReadAsync(path)))
@@ -54,15 +62,15 @@ internal sealed class ExperimentJournal(IDisk disk, string folder, long epoch)
                 files[writer] = lines;
         }
         var history = new Stack<JournalLine>();
-        _previous = files.Count == 0 ? null : files.Keys.Last();
-        var (at, until) = (_previous, long.MaxValue);
+        long? newest = files.Count == 0 ? null : files.Keys.Last();
+        var (at, until) = (newest, long.MaxValue);
         while (at is { } writer && files.TryGetValue(writer, out var lines))
         {
             foreach (var line in lines.Where(line => line.Event.Sequence <= until).Reverse())
                 history.Push(line);
             (at, until) = (lines[0].PreviousEpoch, lines[0].Event.Sequence - 1);
         }
-        return [.. history];
+        return ([.. history], newest);
     }
 
     /// <summary>Adds a line, in the order of the calls. Ends when it is on the disk if it is <paramref name="durable"/>, else when it is seen; that may be lost in a power cut, and is then reported again.</summary>

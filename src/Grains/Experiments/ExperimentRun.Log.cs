@@ -18,4 +18,7 @@ internal sealed partial class ExperimentRun
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Trial {Trial} of experiment {Experiment} could not be reached and is asked again: {Reason}")]
     private static partial void LogNotReached(ILogger logger, string experiment, int trial, string reason);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Trial {Trial} of experiment {Experiment} runs although it has ended for the experiment, or is none of its trials. It is told to end.")]
+    private static partial void LogNotWanted(ILogger logger, string experiment, int trial);
 }

@@ -25,7 +25,7 @@ internal sealed partial class ExperimentRun(
     ILogger logger) : IDisposable
 {
     private readonly SemaphoreSlim _writing = new(1);
-    private readonly List<ExperimentEvent> _events = [];
+    private readonly EventLog _events = new();
     private Task _telling = Task.CompletedTask;
     private int _told;
     private TaskCompletionSource _news = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -49,8 +49,10 @@ internal sealed partial class ExperimentRun(
 
     private string Id => activation.Key;
 
+    private string JournalFolder => Path.Combine(folders.Data, "journal", Id);
+
     /// <summary>The last event is out, not just decided.</summary>
-    private bool IsTold => _events is [.., { Kind: EventKind.ExperimentEnded }];
+    private bool IsTold => _events.Last is { Kind: EventKind.ExperimentEnded };
 
     private bool IsEnded => TrialTable.IsEnded(State.State);
 
@@ -116,6 +118,9 @@ internal sealed partial class ExperimentRun(
                 await ReserveAsync(caller.Project, submission.Name, ExperimentSpecJson.Deserialize(submission.SpecJson).MaxConcurrentTrials);
                 reserved = true;
             }
+            // To go on with it would be to mix two histories, perhaps of two specs.
+            if ((await disk.ListAsync(JournalFolder)).Count > 0)
+                throw new ArgumentException($"The data folder holds the journal of an experiment '{Id}' whose state is gone. Restore the state from its backup, or submit under another name; to begin anew under this one, remove journal/{Id} and trials/{Id} from the data folder first.");
             (State.Submission, State.State, State.Epoch, State.SubmittedAt, State.Project, State.Trace) = (submission, RunState.Running, 1, time.GetUtcNow(), caller?.Project, span?.Id);
             await WriteAsync();
         }
@@ -183,12 +188,22 @@ internal sealed partial class ExperimentRun(
 
     public async IAsyncEnumerable<ExperimentEvent> WatchAsync(long afterSequence, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
+        IReadOnlyList<ExperimentEvent> past = [];
         for (var next = (int)Math.Max(0, afterSequence); ;)
         {
             // Taken before looking, so that nothing falls between.
             var news = _news.Task;
-            while (next < _told)
-                yield return _events[next++];
+            for (; next < _told; next++)
+            {
+                if (!_events.TryGet(next, out var happened))
+                {
+                    if (next >= past.Count)
+                        past = await PastAsync();
+                    happened = past[next];
+                }
+                yield return happened;
+            }
+            past = [];
             if (_trials is null || (IsTold && next >= _events.Count))
                 yield break;
             await news.WaitAsync(cancellationToken);
@@ -214,18 +229,20 @@ internal sealed partial class ExperimentRun(
         if (_trials is null)
             throw new InvalidOperationException($"Experiment '{Id}' was never submitted.");
         var trial = report.Snapshot.Index;
-        // The end is the last event: what is told later, or once more, changes nothing.
-        if (IsEnded)
-            return _trials.StepOf(trial);
-        // What a former attempt says of its end is known, and is not the end of this one.
-        if (report.Attempt < _trials.AttemptOf(trial))
-            return _trials.StepOf(trial);
+        // The end is the last event: what is told later, or once more, changes nothing. What a former attempt says of its end is known, and is not the end of this one.
+        if (IsOver(report))
+        {
+            if (!TrialTable.IsEnded(report.Snapshot.State))
+                End(trial);
+            // Nothing more of it is wanted.
+            return report.Snapshot.Step;
+        }
         // A former activation has started it and could not tell any more.
         if (_trials[trial].State == RunState.Queued)
             EmitStarted(trial, report.Snapshot.Parameters);
         _trials.Update(report);
-        if (report.Snapshot.LeanFrom is { } lean && !_events.Any(happened => happened.Kind == EventKind.MemoryShort && happened.Trial == trial))
-            Emit(EventKind.MemoryShort, $"A worker ran out of memory. From step {lean} on gradients are computed one sample at a time.", trial, lean, durable: true);
+        if (report.Snapshot.LeanFrom is { } lean && !_trials.IsLean(trial))
+            Emit(EventKind.MemoryShort, $"{report.Snapshot.LeanReason ?? "A worker ran out of memory."} From step {lean} on gradients are computed one sample at a time.", trial, lean, durable: true);
         foreach (var step in report.Steps)
         {
             if (step.Step == _trials.StepOf(trial) + 1)
@@ -252,6 +269,17 @@ internal sealed partial class ExperimentRun(
         return known;
     }
 
+    /// <summary>Whether the experiment waits for no news of a trial.</summary>
+    private bool IsOver(TrialReport report) => (uint)report.Snapshot.Index >= (uint)_trials!.Count
+        || IsEnded || TrialTable.IsEnded(_trials[report.Snapshot.Index].State) || report.Attempt < _trials.AttemptOf(report.Snapshot.Index);
+
+    /// <summary>A trial runs although nobody waits for it: a former activation began it and could not tell, or its state was lost and it began anew.</summary>
+    private void End(int trial)
+    {
+        LogNotWanted(logger, Id, trial);
+        activation.Grains.GetGrain<ITrialGrain>(ITrialGrain.KeyOf(Id, trial)).CancelAsync().Ignore();
+    }
+
     public async Task<bool> PokeAsync()
     {
         if (_trials is null || IsEnded)
@@ -268,7 +296,7 @@ internal sealed partial class ExperimentRun(
         _trials = new TrialTable(_spec, _search);
         _schedule = _spec.EarlyStopping is null ? null : new TrialSchedule(_spec, _trials.Count);
         Decide();
-        _journal = new ExperimentJournal(disk, Path.Combine(folders.Data, "journal", Id), State.Epoch);
+        _journal = new ExperimentJournal(disk, JournalFolder, State.Epoch);
         foreach (var line in await _journal.ReadAsync())
         {
             Apply(line);
@@ -303,7 +331,7 @@ internal sealed partial class ExperimentRun(
         if (!_listed)
             await ListAsync();
         await LimitAsync();
-        foreach (var trial in _trials.Queued.Where(trial => IsHalted || State.CancelledTrials.Contains(trial)).ToArray())
+        foreach (var trial in (IsHalted ? _trials.Queued : State.CancelledTrials.Where(_trials.IsQueued).Order()).ToArray())
             Emit(EventKind.TrialEnded, "Cancelled before it began.", trial, final: _trials[trial] with { State = RunState.Cancelled, Reason = HaltReason, EndedAt = time.GetUtcNow() });
         if (State.Paused && !IsHalted)
         {

@@ -19,6 +19,9 @@ internal sealed class TrialTable
     private int _firstQueued;
     private int _allEnded;
 
+    /// <summary>Index of the best trial, or null for none; not known after what may have changed it.</summary>
+    private (int? Trial, bool IsKnown) _best;
+
     public TrialTable(ExperimentSpec spec, Search search)
     {
         (_spec, _search) = (spec, search);
@@ -55,7 +58,7 @@ internal sealed class TrialTable
         _search.Revise(spec, Begun, trial => this[trial].Parameters);
         _counts[(int)RunState.Queued] += _search.Trials - _rows.Length;
         Array.Resize(ref _rows, _search.Trials);
-        (_spec, _firstQueued, _allEnded) = (spec, 0, 0);
+        (_spec, _firstQueued, _allEnded, _best) = (spec, 0, 0, default);
     }
 
     /// <summary>Trials that wait, by index.</summary>
@@ -70,6 +73,8 @@ internal sealed class TrialTable
                     yield return trial;
         }
     }
+
+    public bool IsQueued(int trial) => (uint)trial < (uint)_rows.Length && StateOf(trial) == RunState.Queued;
 
     /// <summary>Whether all trials with a lower index have ended.</summary>
     public bool EndedBefore(int trial)
@@ -88,6 +93,9 @@ internal sealed class TrialTable
         _rows[trial] is { Snapshot: { State: RunState.Succeeded } snapshot } && _spec.Ranked().Select(objective => snapshot.Metrics.GetValueOrDefault(objective.Metric, double.NaN)).ToArray() is var values && values.All(double.IsFinite) ? values : null;
 
     public int LookedAt(int trial) => _rows[trial]?.LookedAt ?? 0;
+
+    /// <summary>Whether it was told that its gradients are computed one sample at a time.</summary>
+    public bool IsLean(int trial) => _rows[trial]?.IsLean ?? false;
 
     public int AttemptOf(int trial) => _rows[trial]?.Attempt ?? 0;
 
@@ -124,8 +132,14 @@ internal sealed class TrialTable
                 if (line.Event.Metrics is { } looked)
                     row.Snapshot = row.Snapshot with { Metrics = Merge(row.Snapshot.Metrics, looked) };
                 break;
+            case EventKind.MemoryShort:
+                row.IsLean = true;
+                break;
             case EventKind.StepCommitted:
                 row.Step = line.Event.Step!.Value;
+                // The newest are told, and no more.
+                if (row.Losses.Count == 2 * MostLosses)
+                    row.Losses.RemoveRange(0, MostLosses);
                 row.Losses.Add(line.Event.Metrics!.GetValueOrDefault("loss", double.NaN));
                 row.Snapshot = row.Snapshot with { Step = row.Step, Metrics = Merge(row.Snapshot.Metrics, line.Event.Metrics!) };
                 break;
@@ -201,16 +215,21 @@ internal sealed class TrialTable
     /// <summary>Index of the best succeeded trial, with several objectives by the first; of equals the first. Null when none has the metric.</summary>
     public int? Best()
     {
-        int? best = null;
-        var bestValue = double.NaN;
-        for (var trial = 0; trial < _rows.Length; trial++)
-        {
-            if (ObjectiveOf(trial) is not { } value)
-                continue;
-            if (best is null || (_spec.Ranked()[0].Goal == Goal.Minimize ? value < bestValue : value > bestValue))
-                (best, bestValue) = (trial, value);
-        }
-        return best;
+        if (_best.IsKnown)
+            return _best.Trial;
+        _best = (null, true);
+        for (var trial = 0; trial < Math.Min(Begun, _rows.Length); trial++)
+            Compare(trial);
+        return _best.Trial;
+    }
+
+    private void Compare(int trial)
+    {
+        if (ObjectiveOf(trial) is not { } value)
+            return;
+        var best = _best.Trial is { } known ? ObjectiveOf(known) : null;
+        if (best is null || (_spec.Ranked()[0].Goal == Goal.Minimize ? value < best : value > best) || (value == best && trial < _best.Trial))
+            _best.Trial = trial;
     }
 
     public static bool IsEnded(RunState state) => state is RunState.Succeeded or RunState.Failed or RunState.Cancelled or RunState.Stopped;
@@ -233,7 +252,13 @@ internal sealed class TrialTable
             _running.Add(snapshot.Index);
         else
             _running.Remove(snapshot.Index);
+        var before = row.Snapshot.State;
         row.Snapshot = snapshot;
+        // With every trial's end: among many, each is compared once.
+        if (before == RunState.Succeeded)
+            _best = default;
+        else if (snapshot.State == RunState.Succeeded && _best.IsKnown)
+            Compare(snapshot.Index);
         Begun = Math.Max(Begun, snapshot.Index + 1);
     }
 
@@ -262,6 +287,8 @@ internal sealed class TrialTable
         public int LookedAt { get; set; }
 
         public int Attempt { get; set; }
+
+        public bool IsLean { get; set; }
 
         public List<double> Losses { get; } = [];
 

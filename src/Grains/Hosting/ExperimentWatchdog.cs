@@ -40,7 +40,8 @@ internal sealed partial class ExperimentWatchdog(IGrainFactory grains, IClusterM
         }
     }
 
-    private async Task PokeAsync(CancellationToken cancellationToken)
+    /// <summary>Wakes all, the newest first. One that cannot be woken does not keep the others asleep.</summary>
+    internal async Task PokeAsync(CancellationToken cancellationToken)
     {
         var directory = grains.GetGrain<IExperimentDirectoryGrain>(IExperimentDirectoryGrain.Key);
         const int Page = 200;
@@ -48,11 +49,28 @@ internal sealed partial class ExperimentWatchdog(IGrainFactory grains, IClusterM
         {
             var page = await directory.ListAsync(skip, Page, cancellationToken);
             foreach (var experiment in page.Where(summary => !TrialTable.IsEnded(summary.State)))
-                await grains.GetGrain<ITrialReportsGrain>(experiment.Id).PokeAsync().WaitAsync(cancellationToken);
+                await PokeAsync(experiment.Id, cancellationToken);
             if (page.Count < Page)
                 return;
         }
     }
+
+    private async Task PokeAsync(string experiment, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await grains.GetGrain<ITrialReportsGrain>(experiment).PokeAsync().WaitAsync(cancellationToken);
+        }
+#pragma warning disable CA1031 // Whatever keeps one from being woken, the others are.
+        catch (Exception e) when (!cancellationToken.IsCancellationRequested)
+#pragma warning restore CA1031
+        {
+            LogOneNotPoked(logger, experiment, e.Message);
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Experiment {Experiment} could not be woken; trying again with the next round: {Reason}")]
+    private static partial void LogOneNotPoked(ILogger logger, string experiment, string reason);
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Unfinished experiments could not be woken; trying again: {Reason}")]
     private static partial void LogNotPoked(ILogger logger, string reason);

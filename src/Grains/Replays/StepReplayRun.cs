@@ -91,7 +91,7 @@ internal sealed class StepReplayRun
         {
             _marks.Clear(_ => true);
             foreach (var residual in _residuals ?? [])
-                _transfer.Withdraw(residual);
+                _transfer.Unpin(residual);
             _progress = _progress with { Workers = [.. _workers] };
             _stop.Dispose();
         }
@@ -161,7 +161,7 @@ internal sealed class StepReplayRun
         var shards = new WorkResult[_plan.Shards];
         var recorded = record.Contributions.Where(contribution => contribution.Outcome == ContributionOutcome.Accepted).ToDictionary(contribution => contribution.Shard);
         var place = FormattableString.Invariant($"step {step}");
-        var at = _transfer.Offer(parameters);
+        var at = _transfer.Pin(parameters);
         var (residuals, left) = (_residuals, new Dictionary<ShardToken, byte[]>());
         try
         {
@@ -187,13 +187,13 @@ internal sealed class StepReplayRun
         }
         finally
         {
-            _transfer.Withdraw(at);
+            _transfer.Unpin(at);
             foreach (var residual in residuals ?? [])
-                _transfer.Withdraw(residual);
+                _transfer.Unpin(residual);
             _residuals = null;
         }
         if (left.Count > 0)
-            _residuals = [.. shards.Select(shard => _transfer.Offer(left[shard.Token]))];
+            _residuals = [.. shards.Select(shard => _transfer.Pin(left[shard.Token]))];
         var update = await _background.RunAsync(() => StepUpdate.Of(reduction, step, _spec, parameters, optimizer, _time));
         foreach (var (name, value) in StepUpdate.Metrics(shards, update.Norm))
             if (!record.Metrics.TryGetValue(name, out var was) || BitConverter.DoubleToInt64Bits(was) != BitConverter.DoubleToInt64Bits(value))

@@ -72,7 +72,7 @@ internal sealed partial class BucketArtifacts(IBucket bucket, BucketOptions opti
                     return;
                 throw new InvalidDataException($"'{bucket.Address}/{start}' holds the results of another run, which are left as they are. Give this cluster a prefix of its own (Artifacts:Prefix), or remove them.");
             }
-            var files = ArtifactFolder.WriteManifest(staging.Folder);
+            var files = ArtifactFolder.WriteManifest(staging.Folder, run);
             foreach (var file in files)
                 await PutAsync($"{start}/{file.Path}", ContentOf(file), ImmutableDictionary<string, string>.Empty, options.Patience, cancellationToken);
             var listed = BucketContent.Of(await File.ReadAllBytesAsync(Path.Combine(staging.Folder, ArtifactFolder.Manifest), cancellationToken));

@@ -13,7 +13,7 @@ internal sealed class FolderArtifacts(SiloFolders folders, IDisk disk) : IArtifa
     {
         if (!Path.IsPathRooted(place))
             throw new ArtifactException($"The results belong to '{place}', but this silo keeps results in its data folder. Give all silos of a cluster the same settings under Artifacts.");
-        var finish = ArtifactFolder.Fill(place, fill);
+        var finish = ArtifactFolder.Fill(place, run, fill);
         return _ =>
         {
             finish();

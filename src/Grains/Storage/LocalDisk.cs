@@ -136,7 +136,8 @@ internal sealed partial class LocalDisk : IJournalMedium
             Directory.CreateDirectory(folder);
     }
 
-    private static void SyncFolder(string folder)
+    /// <summary>Brings the names in a folder to the disk.</summary>
+    internal static void SyncFolder(string folder)
     {
         if (OperatingSystem.IsLinux())
             OnFolder(folder, Sync);

@@ -266,6 +266,9 @@ internal enum TrialRetry
     /// <summary>A silo that owned a range of its parameters is gone.</summary>
     Range,
 
+    /// <summary>Its storage did not answer.</summary>
+    Storage,
+
     /// <summary>Somebody asked.</summary>
     User,
 }

@@ -18,7 +18,7 @@ internal static class AdjointDpmMetrics
     public static readonly MetricDescription WorkFailures = Counter("adjointdpm.work.failures", null, "Pieces of work that failed on this silo's workers: permanent, transient or memory.", "reason");
     public static readonly MetricDescription NonFinite = Counter("adjointdpm.nonfinite", null, "Samples, losses or gradients that were not finite, and ended their trial.");
     public static readonly MetricDescription TrialsEnded = Counter("adjointdpm.trials", null, "Trials that ended, by outcome.", "outcome");
-    public static readonly MetricDescription TrialRetries = Counter("adjointdpm.trial.retries", null, "Trials that began something anew: after an error, for want of memory, after a lost range of parameters, or because somebody asked.", "reason");
+    public static readonly MetricDescription TrialRetries = Counter("adjointdpm.trial.retries", null, "Trials that began something anew: after an error, for want of memory, after a lost range of parameters, because its storage was away, or because somebody asked.", "reason");
     public static readonly MetricDescription Recoveries = Counter("adjointdpm.coordinator.recoveries", null, "Coordinators that went on from a committed step.");
     public static readonly MetricDescription Gradient = Counter("adjointdpm.gradient", "By", "Bytes of gradients received by coordinators and by owners of ranges.");
     public static readonly MetricDescription GradientRaw = Counter("adjointdpm.gradient.raw", "By", "Bytes that the same gradients have without encoding.");

@@ -1,52 +1,11 @@
-using System.Diagnostics;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.DataPlane;
-using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Trials.Ranges;
 using AdjointDpm.Grains.Workers;
 using Microsoft.Extensions.Logging;
 
 namespace AdjointDpm.Grains.Trials;
-
-/// <summary>One round of work: what to lease, to whom, and what to do with what comes back.</summary>
-internal sealed record WorkRound
-{
-    public required StepLedger Ledger { get; init; }
-
-    public required DeviceKind Device { get; init; }
-
-    /// <summary>Trials that run side by side start with different workers.</summary>
-    public required int Rotation { get; init; }
-
-    /// <summary>How many workers may compute at once.</summary>
-    public SlotsSpec Slots { get; init; } = new();
-
-    public required TimeSpan Lease { get; init; }
-
-    /// <summary>A shard that was lost this often is given up.</summary>
-    public required int MaxAttempts { get; init; }
-
-    /// <summary>What workers have begun and not ended.</summary>
-    public required AttemptMarks Marks { get; init; }
-
-    public required Func<ShardToken, WorkAssignment> Assign { get; init; }
-
-    /// <summary>Brings a result's blob to where it is wanted; it may answer without bytes. Default: here.</summary>
-    public Func<WorkResult, CancellationToken, Task<byte[]?>>? Collect { get; init; }
-
-    /// <summary>Looks, after an attempt was lost, whether that was the worker's doing; throws what must end the round.</summary>
-    public Func<Task>? Check { get; init; }
-
-    /// <summary>Takes the first valid result of a shard, with its bytes.</summary>
-    public required Action<int, WorkResult, byte[]?> Accept { get; init; }
-
-    /// <summary>Told of every attempt after a shard's first.</summary>
-    public required Action<ShardToken, string> Reissued { get; init; }
-
-    /// <summary>Lost attempts by shard: epoch and number of the attempt, its worker and why. A worker that took a slow one over has lost nothing, nor has what only waited at one that is gone.</summary>
-    internal Dictionary<int, SortedDictionary<(long Epoch, int Attempt), string>> Losses { get; } = [];
-}
 
 /// <summary>Leases the shards of a round to workers until every one has contributed: lease, bounded waits that renew it, collect.</summary>
 /// <remarks>Runs on its grain's scheduler, so nothing here needs a lock. A worker that died costs its shards' leases and nothing else.</remarks>
@@ -55,6 +14,9 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     /// <summary>Shards that a worker holds at once: one that it computes, one that waits for it, so that devices do not idle between them.</summary>
     private const int LanesPerWorker = 2;
 
+    /// <summary>How often it is looked whether what the round needs is there, while its shards are computed; whoever holds it for the round knows by that that it is wanted.</summary>
+    private static readonly TimeSpan CheckEvery = TimeSpan.FromMinutes(1);
+
     private readonly Dictionary<string, Rest> _resting = [];
 
     /// <exception cref="WorkFailedException">A shard failed for good, or too often.</exception>
@@ -62,22 +24,20 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     {
         using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         var lanes = new Dictionary<Task, Held>();
-        var took = new List<TimeSpan>();
         var saidNoWorkers = false;
+        var (check, checkedAt) = (Task.CompletedTask, time.GetTimestamp());
         using var load = instruments.RoundBegins();
         try
         {
             while (!round.Ledger.IsComplete)
             {
                 cancellationToken.ThrowIfCancellationRequested();
+                if (check.IsCompleted)
+                    await check;
+                if (round.Check is { } look && check.IsCompleted && time.GetElapsedTime(checkedAt) >= CheckEvery)
+                    (check, checkedAt) = (look(), time.GetTimestamp());
                 foreach (var expired in round.Ledger.Expire(time.GetUtcNow()))
-                {
-                    instruments.LeaseExpired();
-                    LogExpired(logger, expired);
-                    var held = lanes.Values.FirstOrDefault(lane => lane.Token == expired);
-                    if (await MayHaveRunAsync(round, expired, held?.Ran ?? true))
-                        Note(round, expired, held?.Worker, "its lease ran out");
-                }
+                    await ExpiredAsync(round, expired, lanes.Values.FirstOrDefault(lane => lane.Token == expired));
                 var busy = lanes.Values.Select(lane => lane.Worker);
                 var workers = ShardScheduling.Within(ShardScheduling.Order(inventory.List(round.Device), round.Rotation), round.Slots, busy, IsResting);
                 if (workers.Count == 0 && !saidNoWorkers && inventory.Cordoned(round.Device) is { } cordoned)
@@ -89,20 +49,13 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                         LogAllCordoned(logger, round.Ledger.Trial, round.Device, cordoned);
                 }
                 foreach (var worker in ShardScheduling.Free(workers, busy, LanesPerWorker, IsResting))
-                {
-                    var now = time.GetUtcNow();
-                    if (!round.Ledger.TryLease(worker, now, now + round.Lease, out var token)
-                        && !(ShardScheduling.Straggling(took, round.Ledger.Shards, round.Lease) is { } age && round.Ledger.TryTakeOver(worker, now - age, now, now + round.Lease, out token)))
-                        continue;
-                    await RequireAsync(round, token);
-                    if (token.Attempt > 1)
-                    {
-                        instruments.ShardReissued();
-                        round.Reissued(token, worker);
-                    }
-                    var lease = new Held(worker, token, now);
-                    lanes.Add(LaneAsync(round, lease, ended.Token), lease);
-                }
+                    if (TryLease(round, worker, null, out var lease))
+                        await BeginAsync(lease);
+                // What waits to be added waits for this one shard: for that a worker has a place even when all its results wait.
+                if (round.Window is { IsBlocked: true } && round.Ledger.First is { } first)
+                    foreach (var worker in workers.Where(worker => !IsResting(worker)))
+                        if (TryLease(round, worker, first, out var lease))
+                            await BeginAsync(lease);
                 load.Show(lanes.Count, round.Ledger.Open);
                 await Task.WhenAny(lanes.Keys.Append(Task.Delay(ShardScheduling.Pause(round.Lease), time, ended.Token)));
                 foreach (var (lane, held) in lanes.Where(lane => lane.Key.IsCompleted).ToArray())
@@ -110,17 +63,43 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                     lanes.Remove(lane);
                     await lane;
                     if (round.Ledger.HashOf(held.Token.Shard) is not null)
-                        took.Add(time.GetUtcNow() - held.Since);
+                        round.Took.Add((held.Computed ?? time.GetUtcNow()) - held.Since);
                 }
             }
         }
         finally
         {
+            check.Ignore();
             // Attempts that lost their race: nobody waits for them any more.
             Cancel(ended);
             foreach (var held in lanes.Values)
                 Forget(held.Worker, held.Token);
         }
+
+        async Task BeginAsync(Held lease)
+        {
+            await RequireAsync(round, lease.Token);
+            if (lease.Token.Attempt > 1)
+            {
+                instruments.ShardReissued();
+                round.Reissued(lease.Token, lease.Worker);
+            }
+            lanes.Add(LaneAsync(round, lease, ended.Token), lease);
+        }
+    }
+
+    /// <summary>Leases an open shard to a worker, or one that another takes too long for.</summary>
+    /// <param name="round">Round.</param>
+    /// <param name="worker">Worker.</param>
+    /// <param name="only">The shard that it must be; null for any.</param>
+    /// <param name="lease">The lease.</param>
+    private bool TryLease(WorkRound round, string worker, int? only, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out Held? lease)
+    {
+        var now = time.GetUtcNow();
+        var leased = round.Ledger.TryLease(worker, now, now + round.Lease, out var token, only)
+            || (ShardScheduling.Straggling(round.Took, round.Ledger.Shards, round.Lease, round.StragglerFactor) is { } age && round.Ledger.TryTakeOver(worker, now - age, now, now + round.Lease, out token, only));
+        lease = leased ? new Held(worker, token, now) : null;
+        return leased;
     }
 
     // Here and now, on the grain's scheduler: CancelAsync would run what follows on another thread.
@@ -130,7 +109,6 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     private async Task LaneAsync(WorkRound round, Held held, CancellationToken cancellationToken)
     {
         var (key, token) = (held.Worker, held.Token);
-        var collecting = false;
         using var span = Traces.Shard("shard", token)?.SetTag("adjointdpm.worker", key);
         try
         {
@@ -139,13 +117,22 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
             while (status.State is WorkState.Waiting or WorkState.Running)
             {
                 held.Ran |= status.State == WorkState.Running;
-                round.Ledger.Renew(token, key, time.GetUtcNow() + round.Lease);
+                if (!IsStuck(round, held, status))
+                {
+                    round.Ledger.Renew(token, key, time.GetUtcNow() + round.Lease);
+                }
+                else if (status.State == WorkState.Waiting)
+                {
+                    // Behind what stands still it would wait for ever.
+                    Forget(key, token);
+                    return;
+                }
                 status = await worker.WaitAsync(token, ShardScheduling.Wait(round.Lease)).WaitAsync(cancellationToken);
             }
             if (status.State == WorkState.Done)
             {
-                collecting = true;
-                await CollectAsync(round, key, token, status.Result!, cancellationToken);
+                held.Computed = time.GetUtcNow();
+                await CollectAsync(round, worker, held, status.Result!, cancellationToken);
                 _resting.Remove(key);
                 return;
             }
@@ -158,7 +145,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
             {
                 instruments.ShardFailed(permanent: false);
                 LogLost(logger, key, token, full.Message);
-                throw new WorkerMemoryException($"{Place(token)} on {key}: {full.Message}");
+                throw new WorkerMemoryException($"{Place(token)} on {key}: {full.Message}", "A worker ran out of memory.");
             }
             await LostAsync(round, held, status.Failure?.Message ?? $"the worker says {status.State}", status switch
             {
@@ -174,104 +161,73 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
         {
             // The round is over.
         }
-        catch (Exception e) when (e is not (WorkFailedException or WorkerMemoryException or RangeLostException))
+        catch (Exception e) when (e is not (WorkFailedException or WorkerMemoryException or RangeLostException or NoOwnersException))
         {
             // Silo gone, call timed out, bytes not delivered: another attempt may do better.
-            await LostAsync(round, held, e.Message, collecting ? true : null);
+            await LostAsync(round, held, e.Message, held.Computed is not null ? true : null, ended: e is SiloUnavailableException);
         }
     }
 
-    private async Task CollectAsync(WorkRound round, string key, ShardToken token, WorkResult result, CancellationToken cancellationToken)
+    private async Task CollectAsync(WorkRound round, IShardWorkerGrain worker, Held held, WorkResult result, CancellationToken cancellationToken)
     {
-        byte[]? bytes = null;
-        if (result.Blob is { } blob && round.Ledger.Wants(result.Token))
+        var (key, token) = (held.Worker, held.Token);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var place = result.Blob is not null && round.Ledger.Wants(result.Token) ? round.Window?.Ask(result.Token.Shard) : null;
+        ContributionOutcome? outcome = null;
+        try
         {
-            bytes = round.Collect is { } collect ? await collect(result, cancellationToken) : await transfer.FetchAsync(blob, cancellationToken);
-            if (bytes is not null && token.Kind == WorkKind.Gradient)
-                instruments.GradientReceived(bytes.Length, bytes.Length);
+            if (place is not null)
+                await KeptAsync(round, worker, held, place.Turn, stop.Token);
+            byte[]? bytes = null;
+            // Perhaps another attempt was faster while this one waited.
+            if (result.Blob is { } blob && round.Ledger.Wants(result.Token))
+            {
+                var collecting = round.Collect is { } collect ? collect(result, stop.Token) : FetchAsync(blob, stop.Token);
+                await KeptAsync(round, worker, held, collecting, stop.Token);
+                bytes = await collecting;
+                if (bytes is not null && token.Kind == WorkKind.Gradient)
+                    instruments.GradientReceived(bytes.Length, bytes.Length);
+            }
+            outcome = round.Ledger.Contribute(result.Token, result.ContentSha256, result.Weight, key);
+            instruments.ShardContributed(outcome.Value);
+            if (outcome == ContributionOutcome.Accepted)
+                round.Accept(result.Token.Shard, result, bytes);
+            else if (outcome == ContributionOutcome.Mismatch)
+                LogMismatch(logger, key, token);
         }
-        var outcome = round.Ledger.Contribute(result.Token, result.ContentSha256, result.Weight, key);
-        instruments.ShardContributed(outcome);
-        if (outcome == ContributionOutcome.Accepted)
-            round.Accept(result.Token.Shard, result, bytes);
-        else if (outcome == ContributionOutcome.Mismatch)
-            LogMismatch(logger, key, token);
+        finally
+        {
+            // A transfer that goes on although nobody waits for it.
+            Cancel(stop);
+            if (place is not null)
+                round.Window!.Leave(place, outcome == ContributionOutcome.Accepted);
+        }
         if (result.Token != token)
             Lost(round, new Held(key, token, default), $"it answered with the result of {result.Token}", counts: true);
         Forget(key, token);
     }
 
-    /// <param name="round">Round.</param>
-    /// <param name="held">The attempt.</param>
-    /// <param name="reason">What is known.</param>
-    /// <param name="counts">Whether the shard can be the cause; null when nothing was heard of it.</param>
-    private async Task LostAsync(WorkRound round, Held held, string reason, bool? counts)
-    {
-        if (round.Check is { } check)
-            await check();
-        Lost(round, held, reason, counts ?? await MayHaveRunAsync(round, held.Token, held.Ran));
-    }
+    private async Task<byte[]?> FetchAsync(TensorReference blob, CancellationToken cancellationToken) => await transfer.FetchAsync(blob, cancellationToken);
 
-    private void Lost(WorkRound round, Held held, string reason, bool counts)
+    /// <summary>Waits for what may take long, and meanwhile keeps the lease and the result: a worker drops what nobody asks for.</summary>
+    private async Task KeptAsync(WorkRound round, IShardWorkerGrain worker, Held held, Task work, CancellationToken cancellationToken)
     {
-        var (worker, token) = (held.Worker, held.Token);
-        Activity.Current.Fail(reason);
-        instruments.ShardFailed(permanent: false);
-        LogLost(logger, worker, token, reason);
-        if (counts)
-            Note(round, token, worker, reason);
-        round.Ledger.Release(token);
-        var failures = _resting.TryGetValue(worker, out var rest) ? rest.Failures + 1 : 1;
-        _resting[worker] = new Rest(failures, time.GetUtcNow() + ShardScheduling.RestAfter(failures));
-    }
-
-    /// <summary>Of an attempt that nothing more is heard of: may the worker have died of it? Not when it only waited there behind others.</summary>
-    private async Task<bool> MayHaveRunAsync(WorkRound round, ShardToken token, bool ran)
-    {
-        try
+        while (true)
         {
-            // One that kills at once was never heard to run: its worker's slate is what is left of it.
-            await round.Marks.ReadAsync();
+            try
+            {
+                await work.WaitAsync(ShardScheduling.Wait(round.Lease), time, cancellationToken);
+                return;
+            }
+            catch (TimeoutException) when (!work.IsCompleted)
+            {
+                // Asked in vain it is gone, and what it sends will not arrive.
+                if (await worker.WaitAsync(held.Token, TimeSpan.Zero).WaitAsync(cancellationToken) is not { State: WorkState.Done })
+                    throw new TensorTransferException("It let go of its result before that was collected.");
+                round.Ledger.Renew(held.Token, held.Worker, time.GetUtcNow() + round.Lease);
+            }
         }
-        catch (IOException e)
-        {
-            LogMarksNotRead(logger, round.Ledger.Trial, e.Message);
-            return true;
-        }
-        return ran || round.Marks.Has(token);
     }
-
-    /// <summary>A shard that was lost too often, also under coordinators before this one, is not given to another worker.</summary>
-    private static async Task RequireAsync(WorkRound round, ShardToken token)
-    {
-        foreach (var mark in await round.Marks.LeftAsync(token))
-            LossesOf(round, token.Shard).TryAdd((mark.Token.Epoch, mark.Token.Attempt), $"{mark.Worker}: its silo ended in the middle of it");
-        if (!round.Losses.TryGetValue(token.Shard, out var losses) || losses.Count < round.MaxAttempts)
-            return;
-        var epoch = token.Epoch;
-        throw new WorkFailedException($"{Place(token)} was lost {losses.Count} times, and failure.maxShardAttempts allows no more. {string.Join(" ", losses.Select(lost => $"Attempt {lost.Key.Attempt}{(lost.Key.Epoch == epoch ? "" : $" of coordinator {lost.Key.Epoch}")}: {lost.Value}{(lost.Value.EndsWith('.') || lost.Value.EndsWith('…') ? "" : ".")}"))}");
-    }
-
-    private static SortedDictionary<(long Epoch, int Attempt), string> LossesOf(WorkRound round, int shard) =>
-        round.Losses.TryGetValue(shard, out var losses) ? losses : round.Losses[shard] = [];
-
-    /// <summary>Keeps what a shard was lost to: the evidence when it is given up. An attempt is lost once, whatever is heard of it later.</summary>
-    private static void Note(WorkRound round, in ShardToken token, string? worker, string reason)
-    {
-        const int Longest = 300;
-        LossesOf(round, token.Shard)[(token.Epoch, token.Attempt)] = $"{worker ?? "a worker that is gone"}: {(reason.Length > Longest ? reason[..Longest] + "…" : reason)}";
-    }
-
-    private static string Place(in ShardToken token) => token.Kind switch
-    {
-        WorkKind.Gradient => $"Step {token.Step + 1}, shard {token.Shard}",
-        WorkKind.EvaluateBefore => $"Evaluation before training, part {token.Shard}",
-        WorkKind.Guard => $"Evaluation after step {token.Step}, part {token.Shard}",
-        WorkKind.EvaluateAfter => $"Evaluation after training, part {token.Shard}",
-        WorkKind.Save => "Saving",
-        WorkKind.Prove => "Proof of the gradient",
-        _ => "Loading the model",
-    };
 
     private bool IsResting(string worker) => _resting.TryGetValue(worker, out var rest) && rest.Until > time.GetUtcNow();
 
@@ -282,6 +238,12 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     {
         /// <summary>Whether the worker was heard to compute it.</summary>
         public bool Ran { get; set; }
+
+        /// <summary>When it was heard that it is computed; from then on it is collected.</summary>
+        public DateTimeOffset? Computed { get; set; }
+
+        /// <summary>Whether its device stands still, although its worker answers.</summary>
+        public bool IsStuck { get; set; }
     }
 
     private readonly record struct Rest(int Failures, DateTimeOffset Until);

@@ -39,14 +39,20 @@ internal static class ShardScheduling
     /// <summary>Length of one bounded wait: several fit into a lease, and all stay far below the response timeout.</summary>
     public static TimeSpan Wait(TimeSpan lease) => Clamp(lease / 4, TimeSpan.FromMilliseconds(100), TimeSpan.FromSeconds(2));
 
+    /// <summary>failure.stragglerFactor where the spec has none.</summary>
+    public const double StragglerFactor = 4;
+
     /// <summary>How old a lease must be before another worker takes the shard as well: far beyond what the round's other shards took. Null while too few have ended to tell.</summary>
-    public static TimeSpan? Straggling(IReadOnlyList<TimeSpan> ended, int shards, TimeSpan lease)
-    {
-        if (ended.Count == 0 || 2 * ended.Count < shards)
-            return null;
-        var median = ended.Order().ElementAt(ended.Count / 2);
-        return 4 * median > 2 * lease ? 4 * median : 2 * lease;
-    }
+    public static TimeSpan? Straggling(IReadOnlyList<TimeSpan> ended, int shards, TimeSpan lease, double factor = StragglerFactor) =>
+        Median(ended, shards) is { } median ? Max(factor * median, 2 * lease) : null;
+
+    /// <summary>How long a device may stand still: far beyond what whole shards of the round took, or what anything takes.</summary>
+    public static TimeSpan Stuck(IReadOnlyList<TimeSpan> ended, int shards) =>
+        Median(ended, shards) is { } median ? Max(10 * median, TimeSpan.FromMinutes(1)) : TimeSpan.FromMinutes(30);
+
+    private static TimeSpan? Median(IReadOnlyList<TimeSpan> ended, int shards) => ended.Count == 0 || 2 * ended.Count < shards ? null : ended.Order().ElementAt(ended.Count / 2);
+
+    private static TimeSpan Max(TimeSpan one, TimeSpan other) => one > other ? one : other;
 
     /// <summary>How often leases and the inventory are looked at.</summary>
     public static TimeSpan Pause(TimeSpan lease) => Clamp(lease / 10, TimeSpan.FromMilliseconds(50), TimeSpan.FromMilliseconds(500));

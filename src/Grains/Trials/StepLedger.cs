@@ -69,6 +69,9 @@ internal sealed class StepLedger
 
     public bool IsComplete => Contributed == _shards.Length;
 
+    /// <summary>Lowest shard without a contribution; null when all have one.</summary>
+    public int? First => Array.FindIndex(_shards, shard => shard.Hash is null) is >= 0 and var first ? first : null;
+
     /// <summary>Every contribution so far in the order of arrival, also those that do not count.</summary>
     public IReadOnlyList<LedgerContribution> Contributions => _contributions;
 
@@ -84,13 +87,13 @@ internal sealed class StepLedger
     public string? HashOf(int shard) => _shards[shard].Hash;
 
     /// <summary>Whether a result would be the first of its shard.</summary>
-    public bool Wants(in ShardToken token) => IsOfThisRound(token) && _shards[token.Shard].Hash is null;
+    public bool Wants(in ShardToken token) => Stale(token) is null && _shards[token.Shard].Hash is null;
 
-    /// <summary>Leases the open shard with the lowest index, one that is at home with the worker first. False when none is open.</summary>
-    public bool TryLease(string worker, DateTimeOffset now, DateTimeOffset until, out ShardToken token)
+    /// <summary>Leases the open shard with the lowest index, one that is at home with the worker first, or the one that it must be. False when none is open.</summary>
+    public bool TryLease(string worker, DateTimeOffset now, DateTimeOffset until, out ShardToken token, int? only = null)
     {
         var open = -1;
-        for (var i = 0; i < _shards.Length; i++)
+        for (var i = only ?? 0; i <= (only ?? _shards.Length - 1); i++)
         {
             if (_shards[i] is not { Hash: null, Worker: null })
                 continue;
@@ -105,10 +108,10 @@ internal sealed class StepLedger
     }
 
     /// <summary>Leases the shard that another worker has held longest, since <paramref name="before"/> or earlier. That worker's result still counts if it is first.</summary>
-    public bool TryTakeOver(string worker, DateTimeOffset before, DateTimeOffset now, DateTimeOffset until, out ShardToken token)
+    public bool TryTakeOver(string worker, DateTimeOffset before, DateTimeOffset now, DateTimeOffset until, out ShardToken token, int? only = null)
     {
         var oldest = -1;
-        for (var i = 0; i < _shards.Length; i++)
+        for (var i = only ?? 0; i <= (only ?? _shards.Length - 1); i++)
         {
             var shard = _shards[i];
             if (shard.Hash is null && shard.Worker is not null && shard.Worker != worker && shard.Since <= before && (oldest < 0 || shard.Since < _shards[oldest].Since))
@@ -164,8 +167,9 @@ internal sealed class StepLedger
     /// <param name="worker">Who computed it.</param>
     public ContributionOutcome Contribute(in ShardToken token, string hash, long weight = 1, string worker = "")
     {
-        var outcome = Judge(token, hash);
-        _contributions.Add(new LedgerContribution(token.Shard, token.Attempt, outcome, hash, weight, worker));
+        var stale = Stale(token);
+        var outcome = stale is not null ? ContributionOutcome.Stale : Judge(_shards[token.Shard], hash);
+        _contributions.Add(new LedgerContribution(token.Shard, token.Attempt, outcome, hash, weight, worker) { Stale = stale, Token = stale is null ? null : token.ToString() });
         if (outcome != ContributionOutcome.Accepted)
             return outcome;
         var shard = _shards[token.Shard];
@@ -175,17 +179,8 @@ internal sealed class StepLedger
         return outcome;
     }
 
-    private ContributionOutcome Judge(in ShardToken token, string hash)
-    {
-        if (!IsOfThisRound(token))
-            return ContributionOutcome.Stale;
-        var shard = _shards[token.Shard];
-        if (token.Attempt <= 0 || token.Attempt > shard.Attempts)
-            return ContributionOutcome.Stale;
-        if (shard.Hash is not null)
-            return shard.Hash == hash ? ContributionOutcome.Duplicate : ContributionOutcome.Mismatch;
-        return ContributionOutcome.Accepted;
-    }
+    private static ContributionOutcome Judge(Shard shard, string hash) =>
+        shard.Hash is null ? ContributionOutcome.Accepted : shard.Hash == hash ? ContributionOutcome.Duplicate : ContributionOutcome.Mismatch;
 
     private ShardToken Lease(int index, string worker, DateTimeOffset now, DateTimeOffset until)
     {
@@ -197,8 +192,17 @@ internal sealed class StepLedger
         return new ShardToken(Trial, _epoch, _kind, _step, index, shard.Attempts);
     }
 
-    private bool IsOfThisRound(in ShardToken token) =>
-        token.Trial == Trial && token.Epoch == _epoch && token.Kind == _kind && token.Step == _step && (uint)token.Shard < (uint)_shards.Length;
+    /// <summary>What of a token is not of this round, or was never given out; null for a good one.</summary>
+    private StaleReason? Stale(in ShardToken token) =>
+        token.Trial != Trial ? StaleReason.Run
+        : token.Epoch != _epoch ? StaleReason.Coordinator
+        : token.Kind != _kind ? StaleReason.Work
+        : token.Step != _step ? StaleReason.Step
+        : (uint)token.Shard >= (uint)_shards.Length ? StaleReason.Shard
+        : token.Attempt <= 0 || token.Attempt > _shards[token.Shard].Attempts ? StaleReason.Attempt
+        : null;
+
+    private bool IsOfThisRound(in ShardToken token) => Stale(token) is null or StaleReason.Attempt;
 
     private sealed class Shard
     {

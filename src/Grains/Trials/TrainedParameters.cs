@@ -60,7 +60,7 @@ internal sealed class WholeParameters(byte[] parameters, float[] optimizer, Tria
     private GradientReduction? _reduction;
     private (StepUpdate Update, string Sha256)? _stepped;
 
-    public TensorReference Reference { get; private set; } = transfer.Offer(parameters);
+    public TensorReference Reference { get; private set; } = transfer.Pin(parameters);
 
     public int PieceBytes => 0;
 
@@ -102,25 +102,26 @@ internal sealed class WholeParameters(byte[] parameters, float[] optimizer, Tria
 
     public void Committed()
     {
-        transfer.Withdraw(Reference);
+        transfer.Unpin(Reference);
         var (stepped, sha) = _stepped!.Value;
         (_parameters, _optimizer, _stepped) = (stepped.Parameters, stepped.Optimizer, null);
-        Reference = transfer.Offer(_parameters, sha256: sha);
+        Reference = transfer.Pin(_parameters, sha);
     }
 
     public async Task<TensorReference> OfferAsync(string sha256)
     {
         if (sha256 == Reference.Sha256)
             return Reference;
-        _others.Add(transfer.Offer(await files.ReadAsync(sha256)));
+        _others.Add(transfer.Pin(await files.ReadAsync(sha256), sha256));
         return _others[^1];
     }
 
+    // They are pinned: whoever holds this holds them.
     public Task CheckAsync() => Task.CompletedTask;
 
     public void Release()
     {
         foreach (var reference in _others.Append(Reference))
-            transfer.Withdraw(reference);
+            transfer.Unpin(reference);
     }
 }

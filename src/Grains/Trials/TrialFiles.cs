@@ -63,6 +63,16 @@ internal sealed partial class TrialFiles(IDisk disk, Background background, stri
         return files;
     }
 
+    /// <summary>Of a trial that begins: that nothing of a former one is here.</summary>
+    /// <exception cref="InvalidDataException">There is; to add to its ledger would ruin both.</exception>
+    public async Task RequireNoneAsync()
+    {
+        if ((await disk.ListAsync(LedgerPath(""))).Count > 0)
+            throw NotOurs();
+    }
+
+    private InvalidDataException NotOurs() => new($"'{folder}' holds the ledger of a trial whose state is gone. Restore the state from its backup, or submit the experiment under another name; to begin anew under this one, remove that folder first.");
+
     /// <summary>The committed records, the plan first; what this activation recorded beyond them is taken back, because it will be done again.</summary>
     /// <exception cref="InvalidDataException">The ledger is not the one whose newest record was committed.</exception>
     public async Task<IReadOnlyList<LedgerRecord>> RecoverAsync(int committed, string? head)
@@ -80,6 +90,9 @@ internal sealed partial class TrialFiles(IDisk disk, Background background, stri
             files[files.IndexOf(own)] = own with { Lines = kept };
         }
         var chain = LedgerChain.Of(files);
+        // Of what was recorded and not committed there is one step, and before it perhaps the plan.
+        if (head is null && chain.Records.Count > 2)
+            throw NotOurs();
         chain.CutTo(committed);
         if (chain.Violations.Count > 0 || chain.Records.Count != committed + 1 || (chain.Records is [.., var last] ? last.Sha256 : null) != head)
             throw new InvalidDataException($"The ledger in '{LedgerPath("")}' is not the one that was committed with step {committed}{(chain.Violations.Count > 0 ? ": " + chain.Violations[0] : ".")} Restore the data folder or submit the experiment anew.");

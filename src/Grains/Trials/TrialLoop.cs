@@ -35,6 +35,9 @@ internal sealed partial class TrialLoop(
     /// <summary>A phase that took less is committed with the next one: done again it takes no longer.</summary>
     private static readonly TimeSpan Brief = TimeSpan.FromSeconds(1);
 
+    /// <summary>A trial whose ranges are lost so often in a row does not get on with them.</summary>
+    internal const int MostRangeLosses = 20;
+
     private readonly ExperimentSpec _spec = TrialSpecs.Of(store.State.Assignment!.SpecJson);
     private readonly Queue<(string Parameters, string? Optimizer)> _kept = new();
     private readonly StepProfiles _profiles = new(files, time);
@@ -80,7 +83,13 @@ internal sealed partial class TrialLoop(
                 }
                 catch (RangeLostException e)
                 {
-                    await LostAsync(e);
+                    if (_losses == MostRangeLosses)
+                        throw new WorkFailedException($"Step {State.Step + 1} was begun {_losses + 1} times, and each time a range of the parameters was lost. The last: {e.Message} See that silos stay in the cluster, and that they can bring over and write Workers:RangeBytes.");
+                    await LostAsync(e, ShardScheduling.RestAfter(++_losses));
+                }
+                catch (NoOwnersException e)
+                {
+                    await LostAsync(e, ShardScheduling.RestAfter(3));
                 }
                 catch (WorkerMemoryException e)
                 {
@@ -132,13 +141,13 @@ internal sealed partial class TrialLoop(
     }
 
     /// <summary>A range of the parameters is gone with its silo: they are placed anew from the last commit, and what was not committed is done again.</summary>
-    private async Task LostAsync(RangeLostException e)
+    private async Task LostAsync(Exception e, TimeSpan pause)
     {
         instruments.TrialRetried(TrialRetry.Range);
         LogRangeLost(logger, ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Step + 1, e.Message);
         _trained?.Release();
         _trained = null;
-        await Task.Delay(ShardScheduling.RestAfter(++_losses), time, stopping);
+        await Task.Delay(pause, time, stopping);
         // Perhaps another coordinator has them.
         await store.ReloadAsync();
     }
@@ -148,7 +157,7 @@ internal sealed partial class TrialLoop(
     {
         if (State.LeanFrom is not null)
             throw new WorkFailedException($"{e.Message} It was one sample at a time already, which is the least this trial can do with. Choose gradient.method: checkpointed, train fewer parameters or lora, set model.dtype: bfloat16, or use a device with more memory; adpm plan tells what each takes.");
-        State.LeanFrom = State.Step + 1;
+        (State.LeanFrom, State.LeanReason) = (State.Step + 1, e.Reason);
         // Tokens of their own: nothing that was asked for before can be taken for what is asked for now, whatever becomes of this commit.
         State.Epoch++;
         instruments.TrialRetried(TrialRetry.Memory);
@@ -265,7 +274,7 @@ internal sealed partial class TrialLoop(
                 shards[shard] = result;
                 trained.Accept(shard, result, bytes);
             }) with
-        { Collect = trained.CollectAsync };
+        { Collect = trained.CollectAsync, Window = new GradientWindow(shards.Length) };
         round.Ledger.Homes = residuals?.Select(residual => residual.Location).ToArray();
         await dispatch.RunAsync(round, stopping);
         var waited = clock.Lap();
@@ -352,6 +361,9 @@ internal sealed partial class TrialLoop(
         Slots = _spec.Resources.SlotsPerTrial ?? new SlotsSpec(),
         Lease = TimeSpan.FromSeconds(_spec.Failure.LeaseSeconds),
         MaxAttempts = _spec.Failure.MaxShardAttempts,
+        StragglerFactor = _spec.Failure.StragglerFactor ?? ShardScheduling.StragglerFactor,
+        Stuck = _spec.Failure.StuckSeconds is { } seconds ? TimeSpan.FromSeconds(seconds) : null,
+        MayAskForLess = State.LeanFrom is null,
         Marks = marks,
         Assign = assign,
         Accept = accept,

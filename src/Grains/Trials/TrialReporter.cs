@@ -72,14 +72,16 @@ internal sealed partial class TrialReporter(ITrialReportsGrain experiment, Trial
                 _acknowledged = await experiment.ReportAsync(report).WaitAsync(cancellationToken);
                 _reissues.RemoveRange(0, report.Reissues.Count);
                 _again |= _acknowledged < store.Committed.Step;
-                failures = 0;
+                // One that takes nothing of what it is sent is not asked again at once.
+                failures = _again && from >= 0 && _acknowledged <= from ? failures + 1 : 0;
             }
             catch (Exception e) when (e is not OperationCanceledException)
             {
                 LogNotDelivered(logger, e.Message);
-                _again = true;
-                await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(5000, 100 << Math.Min(failures++, 6))), time, cancellationToken);
+                (_again, failures) = (true, failures + 1);
             }
+            if (failures > 0)
+                await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(5000, 50 << Math.Min(failures, 7))), time, cancellationToken);
         }
     }
 

@@ -18,4 +18,7 @@ internal sealed partial class TrialRun
 
     [LoggerMessage(Level = LogLevel.Error, Message = "Trial {Trial} met an error and goes on from its last commit (attempt {Attempt} of {Most}).")]
     private static partial void LogError(ILogger logger, string trial, int attempt, int most, Exception error);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Trial {Trial} waits {Seconds} s for its storage and goes on from its last commit then: {Reason}")]
+    private static partial void LogStorageAway(ILogger logger, string trial, double seconds, string reason);
 }

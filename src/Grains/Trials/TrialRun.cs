@@ -34,6 +34,7 @@ internal sealed partial class TrialRun(
     private Task? _run;
     private TrialReporter? _reporter;
     private readonly TrialWishes _wishes = new();
+    private readonly RangeOwners _owners = new(time);
     private bool _again;
     private bool _fresh;
     private bool _retried;
@@ -151,7 +152,7 @@ internal sealed partial class TrialRun(
 
     private async Task AdvanceAsync(TrialFiles files, LiveTrial live)
     {
-        var (errors, progress) = (0, (TrialPhase.Preparing, -1));
+        var (errors, outages, progress) = (0, 0, (TrialPhase.Preparing, -1));
         while (true)
         {
             try
@@ -166,17 +167,19 @@ internal sealed partial class TrialRun(
                 if (_retried)
                     marks.Clear(_ => true);
                 _retried = false;
-                var records = _fresh ? [] : await files.RecoverAsync(State.Step, State.LedgerSha256);
-                _reporter = new TrialReporter(activation.Grains.GetGrain<ITrialReportsGrain>(State.Assignment!.Experiment), _store, [.. records.Skip(1).Select(StepRecord.Of)], _fresh, time, logger);
-                _fresh = false;
+                var (fresh, records) = (_fresh, _fresh ? [] : await files.RecoverAsync(State.Step, State.LedgerSha256));
+                _reporter = new TrialReporter(activation.Grains.GetGrain<ITrialReportsGrain>(State.Assignment!.Experiment), _store, [.. records.Skip(1).Select(StepRecord.Of)], fresh, time, logger);
                 if (TrialTable.IsEnded(State.State))
                     return;
                 // Only errors that let nothing be committed between them add up: a long run may meet many.
                 if (progress != (progress = (State.Phase, State.Step)))
-                    errors = 0;
+                    (errors, outages) = (0, 0);
                 var loop = Loop(files, records, marks, live);
                 try
                 {
+                    if (fresh)
+                        await files.RequireNoneAsync();
+                    _fresh = false;
                     await loop.RunAsync();
                 }
                 catch (Exception e) when (e is WorkFailedException or InvalidDataException or SpecException)
@@ -188,6 +191,14 @@ internal sealed partial class TrialRun(
                 instruments.TrialEnded(State.State.ToString().ToLowerInvariant());
                 LogEnded(logger, activation.Key, State.State, State.Step, State.Reason ?? "");
                 return;
+            }
+            catch (Exception e) when (StorageAwayException.Is(e))
+            {
+                // No doing of the trial's: it waits, however long that takes.
+                instruments.TrialRetried(TrialRetry.Storage);
+                var pause = StorageAwayException.Pause(++outages);
+                LogStorageAway(logger, activation.Key, pause.TotalSeconds, e.Message);
+                await Task.Delay(pause, time, stopping);
             }
             catch (Exception e) when (e is not (InconsistentStateException or OperationCanceledException) && ++errors <= MostErrors)
             {
@@ -212,7 +223,7 @@ internal sealed partial class TrialRun(
         marks,
         transfer,
         background,
-        pieceBytes => new RangedParameters(activation.Grains, inventory, files, State.Assignment!, new RangeClaim(State.Epoch, ++_placements), pieceBytes, time, logger),
+        pieceBytes => new RangedParameters(activation.Grains, inventory, _owners, files, State.Assignment!, new RangeClaim(State.Epoch, ++_placements), pieceBytes, time, logger),
         rangeBytes,
         _reporter!,
         _wishes,

@@ -91,6 +91,9 @@ internal sealed class TrialState
     /// <summary>First step whose gradients are computed one sample at a time, since a worker ran out of memory; null while none did.</summary>
     public int? LeanFrom { get; set; }
 
+    /// <summary>Why; null while none did.</summary>
+    public string? LeanReason { get; set; }
+
     /// <summary>Version with the lowest held-out loss so far; null without heldOut.every.</summary>
     public string? BestSha256 { get; set; }
 

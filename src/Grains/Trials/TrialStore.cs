@@ -19,17 +19,19 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
     public CommittedTrial Committed { get => field ?? throw new InvalidOperationException("The trial has no committed state yet."); private set; }
 
     /// <summary>Writes the state on condition that it is still the one that was read; afterwards it is true.</summary>
+    /// <exception cref="StorageAwayException">Whether it was written is not known.</exception>
     public async Task CommitAsync()
     {
-        await storage.WriteStateAsync();
+        await StorageAwayException.AskAsync(storage.WriteStateAsync);
         Publish();
     }
 
     /// <summary>Takes changes back that were not committed, or finds that they were.</summary>
     /// <exception cref="InconsistentStateException">Another activation has taken the trial over; to read its state and go on would be to steal it back.</exception>
+    /// <exception cref="StorageAwayException">The store does not answer.</exception>
     public async Task ReloadAsync()
     {
-        await storage.ReadStateAsync();
+        await StorageAwayException.AskAsync(storage.ReadStateAsync);
         if (State.Epoch != _epoch)
             throw new InconsistentStateException($"Epoch {State.Epoch} has taken over from epoch {_epoch}.");
         Publish();
@@ -66,6 +68,7 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
         ArtifactFolder = artifacts(State),
         ShardsReissued = State.ShardsReissued,
         LeanFrom = State.LeanFrom,
+        LeanReason = State.LeanReason,
         BegunWith = State.Assignment.Origin?.Trial,
     };
 }

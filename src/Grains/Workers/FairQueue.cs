@@ -10,21 +10,22 @@ internal readonly record struct WorkShare(string Name, int Priority = 0, double 
 /// <remarks>
 /// Start-time fair queueing (Goyal, Vin and Cheng, 1996) with device time for packet length: every account has a virtual time, which grows by
 /// the time it used over its weight; an account that comes back after a pause begins where the others are, so that it can save nothing up.
+/// Every priority has a virtual time of its own: what the more urgent use is no head start for those among the less urgent who were there before.
 /// No clock and no lock: the caller has both.
 /// </remarks>
 internal sealed class FairQueue<T>
 {
     private readonly List<(WorkShare Share, T Item)> _waiting = [];
-    private readonly Dictionary<string, double> _used = [];
-    private double _now;
+    private readonly Dictionary<(int Priority, string Name), double> _used = [];
+    private readonly Dictionary<int, double> _now = [];
 
     public int Count => _waiting.Count;
 
     public void Add(in WorkShare share, T item)
     {
-        var name = share.Name;
-        if (_waiting.All(waiting => waiting.Share.Name != name))
-            _used[name] = Math.Max(_used.GetValueOrDefault(name), _now);
+        var account = AccountOf(share);
+        if (!Waits(account))
+            _used[account] = Math.Max(_used.GetValueOrDefault(account), _now.GetValueOrDefault(share.Priority));
         _waiting.Add((share, item));
     }
 
@@ -39,7 +40,7 @@ internal sealed class FairQueue<T>
                 best = i;
         (share, item) = _waiting[best];
         _waiting.RemoveAt(best);
-        _now = Math.Max(_now, _used[share.Name]);
+        _now[share.Priority] = Math.Max(_now.GetValueOrDefault(share.Priority), _used[AccountOf(share)]);
         return true;
     }
 
@@ -48,12 +49,17 @@ internal sealed class FairQueue<T>
     /// <param name="time">How long it had the device.</param>
     public void Used(in WorkShare share, TimeSpan time)
     {
-        _used[share.Name] = _used.GetValueOrDefault(share.Name) + time.TotalSeconds / share.Weight;
+        var account = AccountOf(share);
+        _used[account] = _used.GetValueOrDefault(account) + time.TotalSeconds / share.Weight;
         // An account behind the others would begin where they are: nothing need be known of it.
-        foreach (var name in _used.Where(used => used.Value <= _now && _waiting.All(waiting => waiting.Share.Name != used.Key)).Select(used => used.Key).ToArray())
-            _used.Remove(name);
+        foreach (var other in _used.Where(used => used.Value <= _now.GetValueOrDefault(used.Key.Priority) && !Waits(used.Key)).Select(used => used.Key).ToArray())
+            _used.Remove(other);
     }
 
+    private bool Waits((int Priority, string Name) account) => _waiting.Exists(waiting => AccountOf(waiting.Share) == account);
+
     private bool IsBefore(in WorkShare a, in WorkShare b) =>
-        a.Priority != b.Priority ? a.Priority > b.Priority : _used[a.Name] < _used[b.Name];
+        a.Priority != b.Priority ? a.Priority > b.Priority : _used[AccountOf(a)] < _used[AccountOf(b)];
+
+    private static (int Priority, string Name) AccountOf(in WorkShare share) => (share.Priority, share.Name);
 }

@@ -43,7 +43,11 @@ internal interface IGradientEngineFactory
 /// <param name="ModelSha256">Hash that the model's files must have; empty when not known yet.</param>
 /// <param name="Lean">Gradients are computed one sample at a time and never with all graphs at once: the least memory, and other last bits.</param>
 /// <param name="Guided">Whether samples are drawn with sample.lookAhead, which is what train.target none compares.</param>
-internal sealed record TrialPlan(ExperimentSpec Spec, string ModelSha256, bool Lean = false, bool Guided = false);
+internal sealed record TrialPlan(ExperimentSpec Spec, string ModelSha256, bool Lean = false, bool Guided = false)
+{
+    /// <summary>Called whenever the work gets on: with every step of a sampler, and what was loaded.</summary>
+    public Action? Progressed { get; init; }
+}
 
 /// <summary>Trained parameters by content.</summary>
 /// <param name="Sha256">SHA-256 of the bytes.</param>

@@ -21,9 +21,9 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
     public Func<CancellationToken, Task>? Finish { get; init; }
 
     /// <summary>Does the work, on the device's thread. Memory that is kept for other trials is no reason to ask less of this one.</summary>
-    public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, byte[]? residual, IArtifacts artifacts, CancellationToken cancellationToken)
+    public static ShardWork Do(IGradientEngine engine, WorkAssignment assignment, ParameterVersion? parameters, ParameterVersion? before, byte[]? residual, IArtifacts artifacts, CancellationToken cancellationToken, Action? progressed = null)
     {
-        var plan = PlanOf(assignment);
+        var plan = PlanOf(assignment) with { Progressed = progressed };
         return Sparing(engine, plan, () => Do(engine, plan, assignment, parameters, before, residual, artifacts, cancellationToken));
     }
 

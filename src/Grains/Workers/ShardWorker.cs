@@ -26,12 +26,17 @@ internal sealed partial class ShardWorker(
     /// <summary>Work that no coordinator has asked for during this time is dropped: its coordinator is gone, and the next one starts anew.</summary>
     private static readonly TimeSpan Orphaned = TimeSpan.FromSeconds(60);
 
+    /// <summary>A trial that has asked for nothing during this time is gone from here. A former coordinator of it that asked so late could compute, but not commit.</summary>
+    private static readonly TimeSpan Forgotten = TimeSpan.FromMinutes(10);
+
     private readonly Dictionary<ShardToken, Work> _works = [];
-    private readonly Dictionary<string, long> _epochs = [];
-    private readonly Dictionary<string, (string Sha, Task<byte[]> Bytes)> _parameters = [];
+    private readonly Dictionary<string, (long Epoch, DateTimeOffset Asked)> _epochs = [];
+    private readonly HeldParameters _parameters = new(transfer, time);
     private readonly ShardResiduals _residuals = new(devices, transfer, disk, background, time, logger);
     private readonly WorkerSlate _slate = new(disk, Path.Combine(folders.Begun, AttemptMark.SlateOf(activation.Key, process)), e => LogNotMarked(logger, activation.Key, e.Message), stopping);
     private IDisposable? _sweep;
+    private volatile bool _computes;
+    private long _progressed;
     private long _done;
     private (string Message, DateTimeOffset At)? _lastFailure;
 
@@ -40,15 +45,14 @@ internal sealed partial class ShardWorker(
     public WorkStatus Start(WorkAssignment assignment)
     {
         var token = assignment.Token;
-        if (_epochs.TryGetValue(token.Trial, out var epoch) && token.Epoch < epoch)
+        if (IsFenced(token))
             return new WorkStatus(WorkState.Fenced);
         if (_works.TryGetValue(token, out var known))
             return StatusOf(known);
         if (stopping.IsCancellationRequested)
             return HandBack(token);
-        if (token.Epoch > epoch)
-            DropWhere(other => other.Trial == token.Trial);
-        _epochs[token.Trial] = token.Epoch;
+        DropWhere(other => other.Trial == token.Trial && other.Epoch < token.Epoch);
+        _epochs[token.Trial] = (token.Epoch, time.GetUtcNow());
         // A background task alone does not keep an activation: an idle one is collected, work and all.
         _sweep ??= activation.Every(TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(10), Sweep);
         var work = _works[token] = new Work(assignment, CancellationTokenSource.CreateLinkedTokenSource(stopping), time.GetUtcNow());
@@ -60,7 +64,7 @@ internal sealed partial class ShardWorker(
     public async Task<WorkStatus> WaitAsync(ShardToken token, TimeSpan upTo)
     {
         if (!_works.TryGetValue(token, out var work))
-            return new WorkStatus(_epochs.TryGetValue(token.Trial, out var epoch) && token.Epoch < epoch ? WorkState.Fenced : WorkState.Unknown);
+            return new WorkStatus(IsFenced(token) ? WorkState.Fenced : WorkState.Unknown);
         work.Asked = time.GetUtcNow();
         try
         {
@@ -100,8 +104,8 @@ internal sealed partial class ShardWorker(
         instruments.WorkWaits(+1);
         try
         {
-            var parameters = await ParametersAsync(token.Trial, work.Assignment.Parameters, work.Cancel.Token);
-            var before = await ParametersAsync(token.Trial + "/before", work.Assignment.InitialParameters, work.Cancel.Token);
+            var parameters = await _parameters.FetchAsync(token.Trial, before: false, work.Assignment.Parameters, stopping, work.Cancel.Token);
+            var before = await _parameters.FetchAsync(token.Trial, before: true, work.Assignment.InitialParameters, stopping, work.Cancel.Token);
             var residual = await _residuals.BeforeAsync(work.Assignment, WorkerInventory.DeviceOf(Key), () => Begin(work), work.Cancel.Token);
             var (fetched, queued) = (time.GetElapsedTime(started), TimeSpan.Zero);
             var result = (await devices.RunAsync(
@@ -112,7 +116,7 @@ internal sealed partial class ShardWorker(
                     queued = time.GetElapsedTime(started) - fetched;
                     return Begin(work);
                 },
-                engine => ShardWork.Do(engine, work.Assignment, parameters, before, residual, artifacts, work.Cancel.Token), work.Cancel.Token)) with
+                engine => ShardWork.Do(engine, work.Assignment, parameters, before, residual, artifacts, work.Cancel.Token, Progressed), work.Cancel.Token)) with
             { Fetch = fetched, Queue = queued };
             if (result.Finish is { } finish)
                 await devices.FinishAsync(finish, work.Cancel.Token);
@@ -155,30 +159,27 @@ internal sealed partial class ShardWorker(
         work.State = WorkState.Running;
         Waits(work);
         instruments.WorkerBusy(Key, +1);
+        Progressed();
+        _computes = true;
         _slate.Write(work.Assignment.Token);
         return new Begun(() =>
         {
+            _computes = false;
             _slate.Clear();
             instruments.WorkerBusy(Key, -1);
         });
     }
+
+    /// <summary>The device gets on. Told from its thread.</summary>
+    private void Progressed() => Volatile.Write(ref _progressed, time.GetTimestamp());
+
+    private TimeSpan Still => _computes ? time.GetElapsedTime(Volatile.Read(ref _progressed)) : TimeSpan.Zero;
 
     /// <summary>It waits no longer. Told from the device's thread or from the grain's, whichever comes first.</summary>
     private void Waits(Work work)
     {
         if (Interlocked.Exchange(ref work.Waiting, 0) == 1)
             instruments.WorkWaits(-1);
-    }
-
-    /// <summary>Parameters of a trial in the wanted version; the newest of each trial is kept, since every shard of a step uses it.</summary>
-    private async Task<ParameterVersion?> ParametersAsync(string slot, TensorReference? reference, CancellationToken cancellationToken)
-    {
-        if (reference is null)
-            return null;
-        // The transfer is kept, not its result: shards that start together share it. A failed one is tried anew.
-        if (!_parameters.TryGetValue(slot, out var held) || held.Sha != reference.Sha256 || held.Bytes.IsFaulted || held.Bytes.IsCanceled)
-            held = _parameters[slot] = (reference.Sha256, transfer.FetchAsync(reference, stopping));
-        return new ParameterVersion(held.Sha, await held.Bytes.WaitAsync(cancellationToken));
     }
 
     private Task Sweep()
@@ -191,17 +192,20 @@ internal sealed partial class ShardWorker(
             LogOrphan(logger, Key, token, work.Asked);
             DropWhere(other => other == token);
         }
-        foreach (var slot in _parameters.Keys.Where(slot => !_works.Keys.Any(token => slot.StartsWith(token.Trial, StringComparison.Ordinal))).ToArray())
-            if (_works.Count == 0)
-                _parameters.Remove(slot);
+        var trials = _works.Keys.Select(token => token.Trial).ToHashSet();
+        _parameters.Sweep(Orphaned, trials.Contains);
         _residuals.Sweep(Orphaned);
-        if (_works.Count == 0 && _residuals.IsEmpty)
+        foreach (var trial in _epochs.Where(known => now - known.Value.Asked > Forgotten && !trials.Contains(known.Key)).Select(known => known.Key).ToArray())
+            _epochs.Remove(trial);
+        if (_works.Count == 0 && _residuals.IsEmpty && _parameters.Count == 0 && _epochs.Count == 0)
         {
             _sweep?.Dispose();
             _sweep = null;
         }
         return Task.CompletedTask;
     }
+
+    private bool IsFenced(in ShardToken token) => _epochs.TryGetValue(token.Trial, out var known) && token.Epoch < known.Epoch;
 
     private void DropWhere(Func<ShardToken, bool> which)
     {
@@ -217,7 +221,7 @@ internal sealed partial class ShardWorker(
     /// <summary>A silo that stops hands back what it has not done, so that its coordinator gives it to another at once and not when the lease runs out.</summary>
     private WorkStatus StatusOf(Work work) => stopping.IsCancellationRequested && work.State is WorkState.Waiting or WorkState.Running or WorkState.Cancelled
         ? HandBack(work.Assignment.Token)
-        : new(work.State, work.Result, work.Failure);
+        : new(work.State, work.Result, work.Failure) { Still = Still };
 
     private WorkStatus HandBack(ShardToken token)
     {

@@ -183,7 +183,11 @@ internal sealed record WorkerReport
 }
 
 [GenerateSerializer, Immutable, Alias("adjointdpm.WorkStatus")]
-internal sealed record WorkStatus([property: Id(0)] WorkState State, [property: Id(1)] WorkResult? Result = null, [property: Id(2)] WorkFailure? Failure = null);
+internal sealed record WorkStatus([property: Id(0)] WorkState State, [property: Id(1)] WorkResult? Result = null, [property: Id(2)] WorkFailure? Failure = null)
+{
+    /// <summary>How long the device has stood still in what it computes, whosever that is; zero while it computes nothing, null from workers that do not tell.</summary>
+    [Id(3)] public TimeSpan? Still { get; init; }
+}
 
 /// <summary>One device of one silo. Key: <c>{silo}/{device}</c>, such as <c>gpu-3/cuda:0</c>. All methods may be called again with the same token.</summary>
 [Alias("adjointdpm.IShardWorkerGrain")]

@@ -44,5 +44,10 @@ internal static class WorkFailures
 /// <summary>A trial cannot go on: its work fails in the same way wherever it is done, or has failed too often.</summary>
 internal sealed class WorkFailedException(string message) : Exception(message);
 
-/// <summary>A worker had no room for a shard: less must be asked of it at once.</summary>
-internal sealed class WorkerMemoryException(string message) : Exception(message);
+/// <summary>A worker had no room for a shard, or seems to have had none: less must be asked of it at once.</summary>
+/// <param name="message">All that is known.</param>
+/// <param name="reason">One sentence of it for people.</param>
+internal sealed class WorkerMemoryException(string message, string reason) : Exception(message)
+{
+    public string Reason => reason;
+}

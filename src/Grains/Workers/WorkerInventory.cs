@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using Orleans.Runtime.MembershipService.SiloMetadata;
@@ -19,12 +20,18 @@ internal interface IWorkerInventory
 }
 
 /// <summary>Reads the inventory off the cluster's membership: every silo publishes its devices with its name. <see cref="CordonWatch"/> tells which of them are cordoned.</summary>
-internal sealed class WorkerInventory(ISiloStatusOracle oracle, ISiloMetadataCache metadata) : IWorkerInventory
+internal sealed class WorkerInventory(ISiloStatusOracle oracle, ISiloMetadataCache metadata, TimeProvider time) : IWorkerInventory
 {
     /// <summary>Key of the silo metadata that lists devices, separated by commas.</summary>
     public const string MetadataKey = "adjointdpm.devices";
 
+    /// <summary>A silo that has joined is known to all by then, whether they were told or read it in the table.</summary>
+    private static readonly TimeSpan Joining = TimeSpan.FromSeconds(30);
+
     private readonly Lock _lock = new();
+
+    /// <summary>Since when processes are asked for that are not members.</summary>
+    private readonly ConcurrentDictionary<string, DateTimeOffset> _unknown = new();
     private long _version = -1;
     private volatile HashSet<string>? _cordoned;
 
@@ -50,7 +57,15 @@ internal sealed class WorkerInventory(ISiloStatusOracle oracle, ISiloMetadataCac
         }
     }
 
-    public bool HasEnded(string process) => oracle.GetApproximateSiloStatus(SiloAddress.FromParsableString(process)) is SiloStatus.Dead or SiloStatus.None;
+    /// <remarks>One that this silo has not heard of may have joined just now, and ended long ago: time tells.</remarks>
+    public bool HasEnded(string process)
+    {
+        var status = oracle.GetApproximateSiloStatus(SiloAddress.FromParsableString(process));
+        if (status == SiloStatus.None)
+            return time.GetUtcNow() - _unknown.GetOrAdd(process, _ => time.GetUtcNow()) >= Joining;
+        _unknown.TryRemove(process, out _);
+        return status == SiloStatus.Dead;
+    }
 
     /// <summary>Keys of all workers, cordoned or not.</summary>
     public IReadOnlyList<string> All()

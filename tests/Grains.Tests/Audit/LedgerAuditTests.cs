@@ -55,7 +55,24 @@ public sealed class LedgerAuditTests
         var forged = Chain([records[0], records[1], records[2] with { Contributions = contributions, Weight = 4 * contributions.Count }, records[3]]);
         var audit = LedgerAudit.Of("e/0", [File(1, forged)], null);
         Assert.Contains(expected, audit.Violations[0], StringComparison.Ordinal);
-        Assert.Contains(audit.Violations, violation => violation.Contains("the weights add up to", StringComparison.Ordinal));
+    }
+
+    /// <summary>A shard may have no samples, as the reduction has it; a step may not, and what counts is what was added up.</summary>
+    [Theory]
+    [InlineData(0, 4, 4, null)]
+    [InlineData(0, 0, 0, "a step of no samples has no gradient")]
+    [InlineData(4, 4, 9, "the weights add up to 8, but the record says 9")]
+    [InlineData(5, 4, 9, "it weighs 5, but a shard has 4 samples")]
+    [InlineData(-1, 4, 3, "it weighs -1")]
+    public void Weights_AreThoseOfTheRecord(long first, long second, long recorded, string? violation)
+    {
+        var records = Records(1);
+        var forged = Chain([records[0], records[1], records[2] with { Contributions = [Contribution(0) with { Weight = first }, Contribution(1) with { Weight = second }], Weight = recorded }, records[3]]);
+        var audit = LedgerAudit.Of("e/0", [File(1, forged)], null);
+        if (violation is null)
+            Assert.True(audit.Holds, string.Join('\n', audit.Violations));
+        else
+            Assert.Contains(violation, Assert.Single(audit.Violations), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -116,7 +116,7 @@ public sealed class CordonTests
     [Fact]
     public void Inventory_TakesNothingBackThatIsOlder()
     {
-        var inventory = new WorkerInventory(null!, null!);
+        var inventory = new WorkerInventory(null!, null!, TimeProvider.System);
         Assert.False(inventory.Knows);
         Assert.Empty(inventory.List(DeviceKind.Cpu));
         Assert.Null(inventory.Cordoned(DeviceKind.Cpu));

@@ -77,4 +77,39 @@ public sealed class TensorStoreTests
         Assert.True(store.TryGet(large, out _));
         Assert.False(store.TryGet(a, out _));
     }
+    /// <summary>Parameters that a coordinator offers are there as long as it offers them, however much else passes through.</summary>
+    [Fact]
+    public void WhatIsPinned_StaysPastTheBound_UntilItIsNot()
+    {
+        var store = new TensorStore(10);
+        var sha = store.Pin([1, 1, 1, 1]);
+        Assert.Equal(sha, store.Pin([1, 1, 1, 1]));
+        Assert.Equal(0, store.Bytes);
+        for (byte i = 2; i < 20; i++)
+            store.Put([i, i, i, i]);
+        Assert.Equal(8, store.Bytes);
+        store.Unpin(sha);
+        Assert.True(store.TryGet(sha, out _));
+        store.Unpin(sha);
+        Assert.False(store.TryGet(sha, out _));
+    }
+
+    [Fact]
+    public void WhatIsOfferedAndPinned_GoesWhenNobodyWantsIt_AndCountsWhileItMayGo()
+    {
+        var store = new TensorStore(10);
+        var sha = store.Put([1, 1, 1, 1]);
+        store.Pin([1, 1, 1, 1]);
+        Assert.Equal(0, store.Bytes);
+        store.Unpin(sha);
+        Assert.Equal(4, store.Bytes);
+        store.Pin([1, 1, 1, 1]);
+        store.Release(sha);
+        // One who was told before that there was no room any more.
+        store.Release(sha);
+        Assert.True(store.TryGet(sha, out _));
+        store.Unpin(sha);
+        Assert.False(store.TryGet(sha, out _));
+        Assert.Equal(0, store.Bytes);
+    }
 }

@@ -46,10 +46,19 @@ internal sealed record FaultPlan
     /// <summary>Probability that a write to the disk fails; half of those are done all the same.</summary>
     public double WriteFails { get; init; }
 
+    /// <summary>Times at which the disk answers nobody: from second to second.</summary>
+    public IReadOnlyList<(double From, double Until)> Outages { get; init; } = [];
+
+    /// <summary>What every piece of work takes besides.</summary>
+    public TimeSpan Long { get; init; }
+
     /// <summary>Probability that a shard takes long, or never ends.</summary>
     public double Slow { get; init; }
 
     public double Stuck { get; init; }
+
+    /// <summary>Probability that the owner of a range takes longer for something than a call may as a rule.</summary>
+    public double SlowOwner { get; init; }
 
     /// <summary>The n-th gradients of whole shards for which a worker has no room; each may change from which step on a trial asks for less.</summary>
     public IReadOnlyList<int> MemoryShort { get; init; } = [];

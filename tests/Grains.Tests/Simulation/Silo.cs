@@ -100,7 +100,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
                 (milliseconds, _) = (milliseconds * 40, World.Count("slow shards"));
             if (World.Chance(World.Plan.Stuck))
                 (milliseconds, _) = (milliseconds + 100_000, World.Count("stuck shards"));
-            await Task.Delay(TimeSpan.FromMilliseconds(milliseconds), World.Time, cancellationToken);
+            await Task.Delay(World.Plan.Long + TimeSpan.FromMilliseconds(milliseconds), World.Time, cancellationToken);
             using var engine = new SimEngine(World);
             return work(engine);
         }

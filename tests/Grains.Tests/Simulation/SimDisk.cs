@@ -119,6 +119,8 @@ internal sealed class SimDisk(World world)
         public async Task<byte[]?> ReadAsync(string path)
         {
             await silo.PauseAsync(0.2, 2);
+            if (IsAway())
+                throw new IOException("injected: the disk is away");
             return disk.Read(path)?.ToArray();
         }
 
@@ -138,8 +140,9 @@ internal sealed class SimDisk(World world)
             var step = disk.IsStep(path, bytes);
             if (step)
                 await disk.World.ReachedAsync(Phase.BeforeCommit, silo);
-            var fails = Fails();
-            var applied = !fails || disk.World.Chance(0.5, always: true);
+            var away = IsAway();
+            var fails = away || Fails();
+            var applied = !fails || (!away && disk.World.Chance(0.5, always: true));
             if (applied)
                 disk.Apply(path, bytes, durability);
             if (fails)
@@ -155,6 +158,8 @@ internal sealed class SimDisk(World world)
         {
             if (silo.Dead || disk.LosesAppends)
                 return;
+            if (IsAway())
+                throw new IOException("injected: the disk is away");
             disk._files[path] = [.. disk.Read(path) ?? [], .. contents.Span];
             if (durability == Durability.Seen)
                 return;
@@ -230,6 +235,9 @@ internal sealed class SimDisk(World world)
         }
 
         public Task<IReadOnlyList<string>> ListAsync(string folder) => Task.FromResult(disk.List(folder));
+
+        private bool IsAway() =>
+            disk.World.Plan.Outages.Any(outage => disk.World.Time.Now >= TimeSpan.FromSeconds(outage.From).Ticks && disk.World.Time.Now < TimeSpan.FromSeconds(outage.Until).Ticks) && disk.World.Count("answers that an outage refused");
 
         private bool Fails()
         {

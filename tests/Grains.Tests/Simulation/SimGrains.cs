@@ -1,3 +1,4 @@
+using System.Reflection;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Trials;
@@ -54,33 +55,43 @@ internal sealed class SimGrains(Silo from) : IGrainFactory
 
     private sealed class Range(Silo from, string key) : IParameterRangeGrain
     {
-        public Task<RangeVersion> LoadAsync(RangeLoad load) => Call(range => range.LoadAsync(load), interleave: false);
+        public Task<RangeVersion> LoadAsync(RangeLoad load) => Call(nameof(LoadAsync), range => range.LoadAsync(load), interleave: false);
 
-        public Task AddAsync(RangeShard shard) => Call(async range =>
+        public Task AddAsync(RangeShard shard) => Call(nameof(AddAsync), async range =>
         {
             await range.AddAsync(shard);
             return true;
         });
 
-        public Task<double> SumOfSquaresAsync(RangeRound round, double before) => Call(range => range.SumOfSquaresAsync(round, before), interleave: false);
+        public Task<double> SumOfSquaresAsync(RangeRound round, double before) => Call(nameof(SumOfSquaresAsync), range => range.SumOfSquaresAsync(round, before), interleave: false);
 
-        public Task<RangeVersion> StepAsync(RangeRound round, double norm) => Call(range => range.StepAsync(round, norm), interleave: false);
+        public Task<RangeVersion> StepAsync(RangeRound round, double norm) => Call(nameof(StepAsync), range => range.StepAsync(round, norm), interleave: false);
 
-        public Task<TensorReference> OfferAsync(RangeClaim claim, string sha256) => Call(range => range.OfferAsync(claim, sha256), interleave: false);
+        public Task<TensorReference> OfferAsync(RangeClaim claim, string sha256) => Call(nameof(OfferAsync), range => range.OfferAsync(claim, sha256), interleave: false);
 
-        public Task CheckAsync(RangeClaim claim) => Call(range =>
+        public Task CheckAsync(RangeClaim claim) => Call(nameof(CheckAsync), range =>
         {
-            range.Require(claim);
+            range.Check(claim);
             return Task.FromResult(true);
         });
 
-        public Task ReleaseAsync(RangeClaim claim) => Call(range =>
+        public Task ReleaseAsync(RangeClaim claim) => Call(nameof(ReleaseAsync), range =>
         {
             range.Release(claim);
             return Task.FromResult(true);
         }, interleave: false);
 
-        private Task<T> Call<T>(Func<ParameterRange, Task<T>> call, bool interleave = true) => from.World.CallAsync(from, "range/" + key, call, interleave);
+        private Task<T> Call<T>(string method, Func<ParameterRange, Task<T>> call, bool interleave = true)
+        {
+            // As the runtime has it from the interface; what may be long sometimes is.
+            var timeout = typeof(IParameterRangeGrain).GetMethod(method)!.GetCustomAttribute<ResponseTimeoutAttribute>()?.Timeout;
+            return from.World.CallAsync<ParameterRange, T>(from, "range/" + key, async range =>
+            {
+                if (timeout is not null)
+                    await from.World.OwnerMayBeSlowAsync();
+                return await call(range);
+            }, interleave, timeout: timeout);
+        }
     }
 
     private sealed class Trial(Silo from, string key) : ITrialGrain

@@ -1,5 +1,6 @@
 using System.Globalization;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Storage;
 
 namespace AdjointDpm.Grains.Tests.Simulation;
 
@@ -67,6 +68,27 @@ public sealed class SimulationTests
             var random = FaultPlan.Random(seed);
             return (Simulated.Single, random with { AtPhases = [.. random.AtPhases, ((Phase)(seed % 6), 1 + seed % 3, faults[seed / 6 % faults.Length])] }, CalmSingle.Value);
         }, ["kills at an await", "silos killed", "messages lost", "answers lost", "writes failed", "takeovers", "silos cut off", "silos stalled"], build: InRanges);
+    }
+
+    /// <summary>Owners of ranges that need longer than a call may take as a rule: they are waited for, and no step is begun again for it.</summary>
+    [Fact]
+    public void OwnersOfRangesThatAreSlow_AreWaitedFor()
+    {
+        World InRanges(int seed, FaultPlan plan, string folder) => new(seed, plan, 3, folder) { RangeBytes = 2 * sizeof(float) };
+        for (var seed = 1; seed <= 20; seed++)
+        {
+            var slow = Simulated.Run(seed, Simulated.Single, new FaultPlan { SlowOwner = 0.3, Until = TimeSpan.FromHours(1) }, CalmSingle.Value, InRanges);
+            Assert.Empty(slow.Violations);
+            Assert.Equal(4, slow.Tally["ranges activated"]);
+            Assert.InRange(slow.Tally["slow owners"], 1, 100);
+        }
+        // Nor is a range let go because nothing comes to it for as long as a shard takes.
+        var patient = Simulated.Run(1, Simulated.Single, new FaultPlan { Long = TimeSpan.FromMinutes(15) }, CalmSingle.Value, (s, p, f) => new World(s, p, 3, f) { RangeBytes = 2 * sizeof(float), Limit = TimeSpan.FromHours(5) });
+        Assert.Empty(patient.Violations);
+        Assert.Equal(4, patient.Tally["ranges activated"]);
+        var faults = Enum.GetValues<Fault>();
+        Check("slow owners", Runs(60), seed => (Simulated.Single, FaultPlan.Random(seed) with { SlowOwner = 0.1, AtPhases = [((Phase)(seed % 6), 1 + seed % 3, faults[seed / 6 % faults.Length])] }, CalmSingle.Value),
+            ["slow owners", "kills at an await", "silos killed", "takeovers", "silos cut off", "silos stalled"], build: InRanges);
     }
 
     /// <summary>What encoded gradients leave over is carried from step to step through everything that goes wrong, with the parameters in one place or in ranges.</summary>
@@ -140,6 +162,45 @@ public sealed class SimulationTests
             var random = FaultPlan.Random(seed);
             return (Simulated.Search, random with { AtPhases = [.. random.AtPhases, ((Phase)(seed % 6), 1 + seed % 7, seed % 3 == 0 ? faults[seed / 6 % faults.Length] : Fault.KillAll)] }, CalmSearch.Value);
         }, ["power cuts", "files that lost what was not flushed", "changes written again", "journals ended", "silos that ended themselves", "takeovers", "kills at an await", "silos stalled", "flushes failed"], build: (s, p, f) => new World(s, p, 3, f, journaled: true));
+    }
+
+    /// <summary>Without a proof the plan is committed with the first step: when that fails both are recorded again.</summary>
+    [Fact]
+    public void PlanAndFirstStepInOneCommit_GiveTheUndisturbedRun()
+    {
+        var brief = Simulated.Single with { Gradient = Simulated.Single.Gradient with { Check = new ProofSpec { Mode = ProofMode.Off } } };
+        var calm = Calm(brief);
+        Check("plan and step", Runs(60), seed => (brief, new FaultPlan { AtPhases = [(Phase.BeforeCommit, 1, seed % 3 == 0 ? Fault.Storage : seed % 3 == 1 ? Fault.KillCoordinator : Fault.KillAll)] }, calm), ["steps done again"]);
+    }
+
+    /// <summary>Storage that answers nobody for a while, as a server does that is started anew: trials wait for it, and none has failed.</summary>
+    [Fact]
+    public void StorageThatIsAwayForAWhile_IsWaitedFor()
+    {
+        Check("outages", Runs(60), seed =>
+        {
+            var from = 0.05 + seed % 50 * 0.05;
+            return (Simulated.Search, new FaultPlan { Outages = [(from, from + (seed % 4 == 0 ? 60 : 9 + 2 * (seed % 4)))], KillsAtTurn = seed % 3 == 0 ? [500 + 10 * seed] : [], Until = TimeSpan.FromMinutes(2) }, CalmSearch.Value);
+        }, ["answers that an outage refused", "kills at an await", "takeovers"]);
+    }
+
+    /// <summary>States too long for a record of the journal go to their place past it, and still name only what is on the disk: silos are killed, and the power is cut, in between.</summary>
+    [Fact]
+    public void StatesLongerThanARecordOfTheJournal_GiveTheUndisturbedRun()
+    {
+        var large = Simulated.Single with { Sample = new SampleSpec { Prompts = [.. Enumerable.Range(0, 700).Select(i => $"{i}: {new string('p', 100)}")] } };
+        Assert.True(ExperimentSpecJson.Serialize(large).Length > JournaledDisk.LongestRecord);
+        var calm = Calm(large);
+        var faults = new[] { Fault.KillCoordinator, Fault.KillAll, Fault.Stall };
+        Check("large states", Runs(40), seed =>
+        {
+            var random = new Random(seed);
+            return (large, new FaultPlan
+            {
+                AtPhases = [(seed % 2 == 0 ? Phase.BeforeCommit : Phase.AfterCommit, 1 + seed / 2 % 4, faults[seed % 3]), ((Phase)random.Next(6), random.Next(1, 6), faults[random.Next(3)])],
+                KillsAtTurn = [random.Next(100, 1500), random.Next(100, 3000)],
+            }, calm);
+        }, ["power cuts", "silos killed", "takeovers", "kills at an await", "changes written again"], build: (s, p, f) => new World(s, p, 3, f, journaled: true));
     }
 
     /// <summary>Workers run out of memory, are cordoned and uncordoned, among everything else: the run is the undisturbed one that asks for less from the same step on.</summary>

@@ -77,6 +77,9 @@ internal sealed class World : IDisposable
 
     public SimDisk Disk { get; init; }
 
+    /// <summary>A run that takes longer, in its own time, does not end.</summary>
+    public TimeSpan Limit { get; init; } = TimeSpan.FromMinutes(20);
+
     /// <summary>Trained parameters above this many bytes are owned in ranges by several silos.</summary>
     public int RangeBytes { get; init; } = 1 << 20;
 
@@ -125,7 +128,7 @@ internal sealed class World : IDisposable
     public ExperimentSnapshot Run(string id, ExperimentSubmission submission)
     {
         var ended = _client.Turns.Start(() => FollowAsync(id, submission));
-        Turn(() => ended.IsCompleted, TimeSpan.FromMinutes(20));
+        Turn(() => ended.IsCompleted, Limit);
         ended.GetAwaiter().GetResult();
         Turn(() => false, TimeSpan.FromTicks(Time.Now) + TimeSpan.FromMinutes(2), mayEnd: true);
         foreach (var silo in _silos.Values)
@@ -141,7 +144,7 @@ internal sealed class World : IDisposable
     }
 
     /// <summary>A message and its answer. What can go wrong with messages goes wrong here.</summary>
-    public async Task<T> CallAsync<TLogic, T>(Silo from, string grain, Func<TLogic, Task<T>> call, bool interleave = true, bool leases = false)
+    public async Task<T> CallAsync<TLogic, T>(Silo from, string grain, Func<TLogic, Task<T>> call, bool interleave = true, bool leases = false, TimeSpan? timeout = null)
     {
         if (from == _client)
             return await DeliverAsync(from, grain, call, interleave);
@@ -163,7 +166,7 @@ internal sealed class World : IDisposable
             Tally.Add("messages delayed");
             await from.PauseAsync(200, 4000);
         }
-        var answer = await DeliverAsync(from, grain, call, interleave);
+        var answer = await DeliverAsync(from, grain, call, interleave, timeout);
         if (Chance(Plan.Lost))
         {
             Tally.Add("answers lost");
@@ -176,6 +179,9 @@ internal sealed class World : IDisposable
         }
         return answer;
     }
+
+    /// <summary>An owner of a range has much to bring over, or a slow disk.</summary>
+    public Task OwnerMayBeSlowAsync() => Chance(Plan.SlowOwner) && Count("slow owners") ? Task.Delay(TimeSpan.FromSeconds(11 + 30 * Random.NextDouble()), Time) : Task.CompletedTask;
 
     /// <summary>A phase of a step is reached in a silo; what the plan has for it happens, and when that ends the silo, nothing follows.</summary>
     public Task ReachedAsync(Phase phase, Silo silo)
@@ -335,7 +341,7 @@ internal sealed class World : IDisposable
         action();
     });
 
-    private async Task<T> DeliverAsync<TLogic, T>(Silo from, string grain, Func<TLogic, Task<T>> call, bool interleave)
+    private async Task<T> DeliverAsync<TLogic, T>(Silo from, string grain, Func<TLogic, Task<T>> call, bool interleave, TimeSpan? timeout = null)
     {
         var order = ++_sent;
         await from.PauseAsync(0.1, 5);
@@ -345,7 +351,7 @@ internal sealed class World : IDisposable
         var target = Place(from, grain);
         if (target is null || ((target.IsCut || from.IsCut) && target != from))
             await TimeOutAsync(grain);
-        var answer = await target!.Turns.Start(() => target.Activate(grain).RunAsync(call, interleave)).WaitAsync(ResponseTimeout, Time);
+        var answer = await target!.Turns.Start(() => target.Activate(grain).RunAsync(call, interleave)).WaitAsync(timeout ?? ResponseTimeout, Time);
         await from.PauseAsync(0.1, 5);
         if ((target.IsCut || from.IsCut) && target != from)
             await TimeOutAsync(grain);

@@ -30,7 +30,7 @@ public sealed class BucketArtifactsTests : IDisposable
     {
         await SendAsync("spec/a");
         var folder = Path.Combine(_staging, "kept");
-        ArtifactFolder.Write(folder, Fill);
+        ArtifactFolder.Write(folder, "spec/a", Fill);
         foreach (var path in Directory.GetFiles(folder, "*", SearchOption.AllDirectories))
             Assert.Equal(await File.ReadAllBytesAsync(path, TestContext.Current.CancellationToken), _bucket.Objects[$"experiments/x/trial-0/{Path.GetRelativePath(folder, path)}"].Bytes);
     }

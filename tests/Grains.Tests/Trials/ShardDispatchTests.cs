@@ -1,8 +1,9 @@
-using System.Reflection;
+using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Telemetry;
+using AdjointDpm.Grains.Tests.Cluster;
 using AdjointDpm.Grains.Trials;
 using AdjointDpm.Grains.Workers;
 using Microsoft.Extensions.DependencyInjection;
@@ -65,6 +66,39 @@ public sealed class ShardDispatchTests : IDisposable
         };
         var error = await Assert.ThrowsAsync<WorkFailedException>(() => RunAsync(dying, attempts: 3));
         Assert.Matches(@"^Step 3, shard 0 was lost 3 times, .+ Attempt 1: (one|two)/cpu:0: gone\. Attempt 2: .+ Attempt 3: .+", error.Message);
+    }
+
+    /// <summary>Many workers end at once and the first shard is lost again and again: gradients wait at their workers, for which a place more is found, and the step ends.</summary>
+    [Theory]
+    [InlineData(1, 24), InlineData(3, 24), InlineData(12, 48)]
+    public async Task GradientsThatArriveAtOnce_WaitTheirTurn_AndTheFirstShardFindsAWorker(int workers, int shards)
+    {
+        var window = new GradientWindow(shards, ahead: 1);
+        var reduction = new GradientReduction(shards, 1);
+        var (peak, lost, under) = (0, 0, 0);
+        var names = Enumerable.Range(0, workers).Select(i => $"{i:d2}/cpu:0").ToArray();
+        var busy = new Workers(names)
+        {
+            // All others are there before the first one is, which is lost until none of them can go on.
+            Start = (worker, token) => token.Shard > 0 || window.IsBlocked || lost++ > 200 ? Gradient(token, worker) : throw new SiloUnavailableException("gone"),
+            Wait = (worker, token) => Gradient(token, worker),
+        };
+        await RunAsync(busy, Round(busy, attempts: 1000, shards) with
+        {
+            Lease = TimeSpan.FromSeconds(1),
+            Window = window,
+            Collect = async (_, cancellationToken) =>
+            {
+                peak = Math.Max(peak, Math.Max(window.Held, ++under));
+                await Task.Delay(TimeSpan.FromMilliseconds(2), TimeProvider.System, cancellationToken);
+                under--;
+                return null;
+            },
+            Accept = (shard, result, _) => reduction.Add(shard, [shard], result.Weight),
+        });
+        Assert.True(reduction.IsComplete);
+        Assert.InRange(peak, 1, window.Most);
+        Assert.InRange(lost, 1, 200);
     }
 
     /// <summary>The coordinator's own silo died with the shard as well: what it knew stands on the disk.</summary>
@@ -153,24 +187,36 @@ public sealed class ShardDispatchTests : IDisposable
     private static WorkStatus Done(ShardToken token, string worker) =>
         new(WorkState.Done, new WorkResult { Token = token, ContentSha256 = "x", Weight = 1, Sums = new Dictionary<string, double>(), Statistics = new WorkStatistics { Worker = worker } });
 
-    /// <summary>A round of one shard in epoch 3.</summary>
+    private static WorkStatus Gradient(ShardToken token, string worker) => new(WorkState.Done, Done(token, worker).Result! with { Blob = new TensorReference("", 4, worker, new byte[4]) });
+
+    /// <summary>Runs a round as in a grain: one turn at a time.</summary>
+    private Task RunAsync(Workers workers, WorkRound round)
+    {
+        var dispatch = new ShardDispatch(workers.Grains, workers, null!, TimeProvider.System, _services.GetRequiredService<AdjointDpmInstruments>(), NullLogger.Instance);
+        return Task.Factory.StartNew(() => dispatch.RunAsync(round, TestContext.Current.CancellationToken), TestContext.Current.CancellationToken, TaskCreationOptions.DenyChildAttach, new ConcurrentExclusiveSchedulerPair().ExclusiveScheduler).Unwrap();
+    }
+
+    /// <summary>A round of gradients in epoch 3.</summary>
+    private WorkRound Round(Workers workers, int attempts, int shards = 1) => new()
+    {
+        Ledger = new StepLedger(Trial, 3, WorkKind.Gradient, 2, shards),
+        Device = DeviceKind.Cpu,
+        Rotation = 0,
+        Lease = TimeSpan.FromSeconds(60),
+        MaxAttempts = attempts,
+        Marks = Marks(workers),
+        Assign = token => new WorkAssignment { Token = token, SpecJson = "", SpecSha256 = "" },
+        Accept = (_, _, _) => { },
+        Reissued = (_, _) => { },
+    };
+
+    /// <summary>A round of one shard.</summary>
     /// <returns>The attempt that counted.</returns>
     private async Task<int> RunAsync(Workers workers, int attempts, AttemptMarks? marks = null)
     {
-        var dispatch = new ShardDispatch(workers.Grains, workers, null!, TimeProvider.System, _services.GetRequiredService<AdjointDpmInstruments>(), NullLogger.Instance);
         var accepted = 0;
-        await dispatch.RunAsync(new WorkRound
-        {
-            Ledger = new StepLedger(Trial, 3, WorkKind.Gradient, 2, 1),
-            Device = DeviceKind.Cpu,
-            Rotation = 0,
-            Lease = TimeSpan.FromSeconds(60),
-            MaxAttempts = attempts,
-            Marks = marks ?? Marks(workers),
-            Assign = token => new WorkAssignment { Token = token, SpecJson = "", SpecSha256 = "" },
-            Accept = (_, result, _) => accepted = result.Token.Attempt,
-            Reissued = (_, _) => { },
-        }, TestContext.Current.CancellationToken);
+        var round = Round(workers, attempts);
+        await RunAsync(workers, round with { Marks = marks ?? round.Marks, Accept = (_, result, _) => accepted = result.Token.Attempt });
         return accepted;
     }
 
@@ -181,28 +227,11 @@ public sealed class ShardDispatchTests : IDisposable
 
         public Func<string, ShardToken, WorkStatus> Wait { get; init; } = (_, _) => new(WorkState.Waiting);
 
-        public IGrainFactory Grains
-        {
-            get
-            {
-                var grains = DispatchProxy.Create<IGrainFactory, Factory>();
-                ((Factory)(object)grains).Workers = this;
-                return grains;
-            }
-        }
+        public IGrainFactory Grains => FakeGrains.Of((_, key) => new Worker(this, key));
 
         public IReadOnlyList<string> List(DeviceKind kind) => names;
 
         public bool HasEnded(string process) => process.StartsWith("gone", StringComparison.Ordinal);
-    }
-
-#pragma warning disable CA1852 // The proxy derives from it.
-    private class Factory : DispatchProxy
-#pragma warning restore CA1852
-    {
-        internal Workers Workers { get; set; } = null!;
-
-        protected override object? Invoke(MethodInfo? targetMethod, object?[]? args) => new Worker(Workers, (string)args![0]!);
     }
 
     private sealed class Worker(Workers workers, string name) : IShardWorkerGrain

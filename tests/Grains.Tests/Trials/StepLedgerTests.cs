@@ -98,6 +98,35 @@ public sealed class StepLedgerTests
         Assert.Equal(ContributionOutcome.Duplicate, ledger.Contribute(second, "x"));
     }
 
+    /// <summary>The ledger says of a stale contribution what it was, and why it did not count.</summary>
+    [Fact]
+    public void StaleContribution_IsKeptWithItsTokenAndWhatIsWrongWithIt()
+    {
+        var ledger = New(2);
+        ledger.TryLease("a", Start, Start.AddSeconds(5), out var token);
+        ShardToken[] stale =
+        [
+            token with { Trial = "e/1" }, token with { Epoch = 9 }, token with { Kind = WorkKind.Save }, token with { Step = 6 }, token with { Shard = 2 }, token with { Attempt = 2 }, token with { Attempt = 0 }, token with { Shard = 1 },
+        ];
+        foreach (var other in stale)
+        {
+            Assert.False(ledger.Wants(other));
+            Assert.Equal(ContributionOutcome.Stale, ledger.Contribute(other, "x", 4, "b"));
+        }
+        Assert.Equal(
+            [StaleReason.Run, StaleReason.Coordinator, StaleReason.Work, StaleReason.Step, StaleReason.Shard, StaleReason.Attempt, StaleReason.Attempt, StaleReason.Attempt],
+            ledger.Contributions.Select(contribution => contribution.Stale!.Value));
+        Assert.Equal(stale.Select(other => other.ToString()), ledger.Contributions.Select(contribution => contribution.Token));
+        Assert.True(ledger.Wants(token));
+        Assert.Equal(ContributionOutcome.Accepted, ledger.Contribute(token, "x"));
+        Assert.Equal((null, null), (ledger.Contributions[^1].Stale, ledger.Contributions[^1].Token));
+        // As it stands in a line, and comes back; a good one is written as ever.
+        var record = new LedgerRecord { Run = "e/0", Step = 8, Epoch = 1, Contributions = ledger.Contributions, Weight = 1, Metrics = new Dictionary<string, double>(), ParametersSha256 = "p", Previous = "" }.Sealed();
+        Assert.Contains("\"stale\":\"coordinator\",\"token\":\"e/0 Gradient step 7 shard 0 attempt 1 epoch 9\"", record.ToLine(), StringComparison.Ordinal);
+        Assert.EndsWith("\"worker\":\"\"}],\"weight\":1,\"metrics\":{},\"parametersSha256\":\"p\",\"previous\":\"\",\"sha256\":\"" + record.Sha256 + "\"}", record.ToLine(), StringComparison.Ordinal);
+        Assert.Equal(ledger.Contributions, LedgerRecord.Parse(record.ToLine())!.Contributions);
+    }
+
     [Fact]
     public void Straggling_NeedsHalfOfTheShards_AndIsFarBeyondTheirMedian()
     {
@@ -106,6 +135,17 @@ public sealed class StepLedgerTests
         Assert.Null(ShardScheduling.Straggling([lease], 4, lease));
         Assert.Equal(TimeSpan.FromSeconds(2), ShardScheduling.Straggling([lease / 10, lease / 10], 4, lease));
         Assert.Equal(TimeSpan.FromSeconds(12), ShardScheduling.Straggling([3 * lease, lease, 9 * lease], 4, lease));
+        Assert.Equal(TimeSpan.FromSeconds(6), ShardScheduling.Straggling([3 * lease, lease, 9 * lease], 4, lease, 2));
+    }
+
+    [Fact]
+    public void Stuck_IsFarBeyondWhatShardsTake_AndPatientBeforeThatIsKnown()
+    {
+        var minute = TimeSpan.FromMinutes(1);
+        Assert.Equal(30 * minute, ShardScheduling.Stuck([], 1));
+        Assert.Equal(30 * minute, ShardScheduling.Stuck([minute], 4));
+        Assert.Equal(minute, ShardScheduling.Stuck([minute / 60, minute / 60], 4));
+        Assert.Equal(100 * minute, ShardScheduling.Stuck([10 * minute, 10 * minute, 20 * minute], 4));
     }
 
     [Fact]

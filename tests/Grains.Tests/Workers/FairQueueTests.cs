@@ -65,6 +65,34 @@ public sealed class FairQueueTests
         Assert.Equal(["late", "busy", "late", "busy", "late", "busy", "late", "busy"], order);
     }
 
+    /// <summary>An hour of more urgent work passes while one waits: whoever comes after it does not have to wait until that one has made up for the hour.</summary>
+    [Fact]
+    public void TimeThatTheMoreUrgentUsed_IsNoHeadStartForThoseWhoWaited()
+    {
+        var (urgent, older, newer) = (new WorkShare("urgent", Priority: 5), new WorkShare("older"), new WorkShare("newer"));
+        var queue = new FairQueue<string>();
+        queue.Add(older, "older");
+        for (var i = 0; i < 60; i++)
+        {
+            queue.Add(urgent, "urgent");
+            Assert.True(queue.TryTake(out var share, out var item));
+            Assert.Equal("urgent", item);
+            queue.Used(share, TimeSpan.FromMinutes(1));
+        }
+        for (var i = 0; i < 3; i++)
+        {
+            queue.Add(newer, "newer");
+            queue.Add(older, "older");
+        }
+        var order = new List<string>();
+        while (queue.TryTake(out var share, out var item))
+        {
+            order.Add(item);
+            queue.Used(share, TimeSpan.FromSeconds(1));
+        }
+        Assert.Equal(["older", "newer", "older", "newer", "older", "newer", "older"], order);
+    }
+
     [Fact]
     public void EqualShares_AreServedInTheOrderOfArrival()
     {

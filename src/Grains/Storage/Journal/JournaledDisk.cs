@@ -179,7 +179,8 @@ internal sealed class JournaledDisk : IDisk, IAsyncDisposable
     /// <summary>Past the journal, which is then told that what it holds of the file counts no more.</summary>
     private async Task ReplaceAsync(string path, ReadOnlyMemory<byte> contents, Durability durability, long version)
     {
-        await SettledAsync(path);
+        // What must be on the disk no later than this may wait in the queue still: the ledger and the parameters that a large state names.
+        await (durability == Durability.Now ? FlushAsync() : SettledAsync(path));
         await _files.WriteAsync(path, contents, durability, version);
         await Add(JournalKind.Replaced, path, default, version, durability == Durability.Now ? Durability.Now : Durability.BeforeTheNext);
     }

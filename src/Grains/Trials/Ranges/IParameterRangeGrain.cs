@@ -4,31 +4,37 @@ using Orleans.Concurrency;
 namespace AdjointDpm.Grains.Trials.Ranges;
 
 /// <summary>One range of a trial's parameters on one silo: its slice of the gradient, of the optimiser's state and of the parameters. Key: <c>{silo}/{trial and range}</c>.</summary>
-/// <remarks>Holds nothing that is not on the disk or computed again: when it is lost, another silo takes the range from the last commit.</remarks>
+/// <remarks>
+/// Holds nothing that is not on the disk or computed again: when it is lost, another silo takes the range from the last commit. What moves its bytes
+/// takes as long as the network and the disk need for them; meanwhile <see cref="CheckAsync"/> tells whether it is there.
+/// </remarks>
 [Alias("adjointdpm.IParameterRangeGrain")]
 internal interface IParameterRangeGrain : IGrainWithStringKey
 {
+    /// <summary>How long a range of the greatest length may take: a gigabyte, and its optimiser's state, over a slow network or to a slow disk.</summary>
+    private const string Long = "01:00:00";
+
     /// <summary>Takes the range over at a committed version, or at the untrained one from the worker that read it.</summary>
-    [Alias("Load")]
+    [Alias("Load"), ResponseTimeout(Long)]
     Task<RangeVersion> LoadAsync(RangeLoad load);
 
     /// <summary>Fetches its piece of a shard's gradient and adds it. Idempotent by shard and contents.</summary>
-    [Alias("Add"), AlwaysInterleave]
+    [Alias("Add"), AlwaysInterleave, ResponseTimeout(Long)]
     Task AddAsync(RangeShard shard);
 
     /// <summary>Goes on with the sum of squares of the mean gradient where the range before ended.</summary>
-    [Alias("SumOfSquares")]
+    [Alias("SumOfSquares"), ResponseTimeout(Long)]
     Task<double> SumOfSquaresAsync(RangeRound round, double before);
 
     /// <summary>Takes the optimiser step on its slice and writes the new version down.</summary>
-    [Alias("Step")]
+    [Alias("Step"), ResponseTimeout(Long)]
     Task<RangeVersion> StepAsync(RangeRound round, double norm);
 
     /// <summary>Offers an older version of the slice to workers.</summary>
-    [Alias("Offer")]
+    [Alias("Offer"), ResponseTimeout(Long)]
     Task<TensorReference> OfferAsync(RangeClaim claim, string sha256);
 
-    /// <summary>Answers when the range is held for this coordinator.</summary>
+    /// <summary>Answers when the range is held for this coordinator, or being loaded for it.</summary>
     [Alias("Check"), AlwaysInterleave]
     Task CheckAsync(RangeClaim claim);
 

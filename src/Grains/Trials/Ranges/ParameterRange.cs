@@ -99,9 +99,11 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
         return _offered.TryGetValue(sha256, out var offered) ? offered : Offer(await _files!.ReadAsync(sha256));
     }
 
-    public void Require(RangeClaim claim)
+    /// <summary>Returns when the range is held for this coordinator, or being loaded for it.</summary>
+    /// <exception cref="RangeLostException">It is not.</exception>
+    public void Check(RangeClaim claim)
     {
-        if (_load is null || _files is null || _load.Claim != claim)
+        if (_load is null || _load.Claim != claim)
             throw new RangeLostException(_load is null ? "The range is not loaded here." : $"The range is held for {_load.Claim}, not {claim}.");
         _asked = time.GetUtcNow();
     }
@@ -134,6 +136,13 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
         reduction.Add(shard.Shard, gradient, shard.Weight);
     }
 
+    private void Require(RangeClaim claim)
+    {
+        Check(claim);
+        if (_files is null)
+            throw new RangeLostException("The range is not loaded yet.");
+    }
+
     private GradientReduction Require(RangeRound round)
     {
         Require(round.Claim);
@@ -142,16 +151,16 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
 
     private TensorReference Offer(byte[] bytes, string? sha256 = null)
     {
-        var reference = transfer.Offer(bytes, sha256: sha256);
+        var reference = transfer.Pin(bytes, sha256);
         if (!_offered.TryAdd(reference.Sha256, reference))
-            transfer.Withdraw(reference);
+            transfer.Unpin(reference);
         return _offered[reference.Sha256];
     }
 
     private void Withdraw()
     {
         foreach (var reference in _offered.Values)
-            transfer.Withdraw(reference);
+            transfer.Unpin(reference);
         _offered.Clear();
     }
 

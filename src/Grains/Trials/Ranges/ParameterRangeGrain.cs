@@ -26,7 +26,7 @@ internal sealed class ParameterRangeGrain : Grain, IParameterRangeGrain
 
     public Task CheckAsync(RangeClaim claim)
     {
-        _range.Require(claim);
+        _range.Check(claim);
         return Task.CompletedTask;
     }
 

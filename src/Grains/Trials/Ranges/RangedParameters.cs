@@ -6,15 +6,15 @@ using Microsoft.Extensions.Logging;
 namespace AdjointDpm.Grains.Trials.Ranges;
 
 /// <summary>Parameters too many for one process: each silo owns ranges of them. The coordinator tells them what to fetch and add, and never sees more than a window.</summary>
-internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInventory inventory, TrialFiles files, TrialAssignment assignment, RangeClaim claim, int pieceBytes, TimeProvider time, ILogger logger) : ITrainedParameters
+internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInventory inventory, RangeOwners owners, TrialFiles files, TrialAssignment assignment, RangeClaim claim, int pieceBytes, TimeProvider time, ILogger logger) : ITrainedParameters
 {
-    /// <summary>How long a silo that lost a range gets none: membership will say by then whether it is gone.</summary>
-    private static readonly TimeSpan Rest = TimeSpan.FromSeconds(30);
-
+    /// <summary>How long an owner may be silent before it is asked whether it is there.</summary>
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(3);
 
+    /// <summary>Asked in vain so often in a row it is not.</summary>
+    private const int MostSilent = 2;
+
     private readonly ExperimentSpec _spec = ExperimentSpecJson.Deserialize(assignment.SpecJson);
-    private readonly Dictionary<string, DateTimeOffset> _resting = [];
     private List<Range> _ranges = [];
     private (TensorReference Reference, List<Range> Ranges)? _stepped;
     private TensorReference? _reference;
@@ -115,13 +115,7 @@ internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInve
 
     private async Task<RangeVersion[]> PlaceAsync(RangeLoad[] loads, int step)
     {
-        var now = time.GetUtcNow();
-        var silos = inventory.List(_spec.Resources.Device).Select(WorkerInventory.SiloOf).Distinct().ToList();
-        var ready = silos.Where(silo => !(_resting.TryGetValue(silo, out var until) && until > now)).ToList();
-        if (ready.Count == 0)
-            ready = silos;
-        if (ready.Count == 0)
-            throw new RangeLostException("No silo is there to own a range.");
+        var ready = owners.Among([.. inventory.List(_spec.Resources.Device).Select(WorkerInventory.SiloOf).Distinct()]);
         (_reference, _stepped, _step) = (null, null, step);
         _ranges = [.. loads.Select((_, i) => Make(ready[(i + assignment.Index) % ready.Count], i))];
         var versions = await EachAsync(range => range.Grain.LoadAsync(loads[range.Index]));
@@ -139,20 +133,48 @@ internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInve
 
     private Task<T[]> EachAsync<T>(Func<Range, Task<T>> call) => Task.WhenAll(_ranges.Select(range => OfAsync(range, call(range))));
 
+    /// <summary>Waits for an owner, which may have hundreds of megabytes to bring over, for as long as it is there.</summary>
     private async Task<T> OfAsync<T>(Range range, Task<T> answer)
     {
         try
         {
-            return await answer;
+            for (var silent = 0; ;)
+            {
+                try
+                {
+                    return await answer.WaitAsync(Patience, time);
+                }
+                catch (TimeoutException) when (!answer.IsCompleted)
+                {
+                    silent = await IsThereAsync(range) ? 0 : silent + 1;
+                    if (silent == MostSilent)
+                        throw new TimeoutException($"it does not say that it is there, asked {MostSilent} times.");
+                }
+            }
         }
         catch (RangeLostException)
         {
+            answer.Ignore();
             throw;
         }
         catch (Exception e) when (e is SiloUnavailableException or Hosting.SiloNotActiveException or TimeoutException or OrleansMessageRejectionException)
         {
-            _resting[range.Silo] = time.GetUtcNow() + Rest;
+            answer.Ignore();
+            owners.Lost(range.Silo);
             throw new RangeLostException($"Range {range.Index} on silo '{range.Silo}' does not answer: {e.Message}", e);
+        }
+    }
+
+    private async Task<bool> IsThereAsync(Range range)
+    {
+        try
+        {
+            await range.Grain.CheckAsync(claim).WaitAsync(Patience, time);
+            return true;
+        }
+        catch (TimeoutException)
+        {
+            return false;
         }
     }
 

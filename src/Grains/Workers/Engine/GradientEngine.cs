@@ -23,6 +23,7 @@ internal sealed class GradientEngine : IGradientEngine
     private readonly string _name;
     private readonly List<(string Key, LoadedModel Model)> _models = [];
     private readonly LossNetworks _networks;
+    private Signal? _progress;
 
     public GradientEngine(string name)
     {
@@ -329,7 +330,7 @@ internal sealed class GradientEngine : IGradientEngine
         ? part.Of(batch.Shard, batch.From, batch.Count)
         : CounterNoise.Normal(batch.Key, model.Shape(batch.Count), model.Dtype, _device, (uint)batch.From));
 
-    private static SampleRequest Drawn(ExperimentSpec spec, LoadedModel model, ShardSamples batch, Tensor noise) => new()
+    private SampleRequest Drawn(ExperimentSpec spec, LoadedModel model, ShardSamples batch, Tensor noise) => new()
     {
         Field = FieldOf(spec, model, model.Sampled, batch.Conditions),
         Noise = noise,
@@ -337,6 +338,7 @@ internal sealed class GradientEngine : IGradientEngine
         Sampler = SolveMethods.Sampler(spec.Sample),
         Key = batch.Key,
         FirstSample = (uint)batch.From,
+        Progress = _progress,
     };
 
     private static NoiseField FieldOf(ExperimentSpec spec, LoadedModel model, SampledModel network, long[] labels) =>
@@ -392,6 +394,7 @@ internal sealed class GradientEngine : IGradientEngine
     /// <summary>The trial's model and all networks its losses name. Outside any dispose scope, since they are kept.</summary>
     private LoadedModel Load(TrialPlan plan)
     {
+        _progress = plan.Progressed is { } progressed ? new Signal(progressed) : null;
         _networks.Load(plan.Spec, LoadedModel.DtypeOf(plan.Spec));
         var key = KeyOf(plan.Spec);
         var index = _models.FindIndex(entry => entry.Key == key);
@@ -412,6 +415,7 @@ internal sealed class GradientEngine : IGradientEngine
             throw new InvalidDataException($"The model at '{plan.Spec.Model.Path}' is not the one the trial began with (SHA-256 {model.Sha256[..12]}…, not {plan.ModelSha256[..12]}…). Put the same files on every host and do not change them while a trial runs.");
         if (NeedsFrozen(plan.Spec))
             model.LoadFrozen();
+        plan.Progressed?.Invoke();
         return model;
     }
 
@@ -432,6 +436,12 @@ internal sealed class GradientEngine : IGradientEngine
         string.Join('|', LoadedModel.Stamp(spec.Model.Path), spec.Model.Dtype, spec.Train.Target, string.Join(',', spec.Train.Include), spec.Train.Rank, spec.Train.Alpha, spec.Train.Target == TrainTarget.Lora ? spec.Training.Seed : 0,
             string.Join(',', spec.Train.Positions ?? []), spec.Train.Target == TrainTarget.Noise ? $"{spec.Training.Seed}/{spec.Training.Shards}x{spec.Training.SamplesPerShard}/{spec.Train.Noise?.Box}" : "",
             string.Join('\n', spec.Sample.Prompts ?? []), spec.Sample.NegativePrompt, string.Join(',', spec.Sample.Classes ?? []), spec.Sample.Height, spec.Sample.Width, spec.Model.Checkpointing, spec.Model.DecoderSlices, spec.Model.DecoderTiles, spec.Model.FusedAttention);
+
+    /// <summary>Every step of a sampler, to whoever wants to know that the work gets on.</summary>
+    private sealed class Signal(Action progressed) : IProgress<SolveProgress>
+    {
+        public void Report(SolveProgress value) => progressed();
+    }
 
     private WorkStatistics Statistics(ExperimentSpec spec, int samples, SolveStatistics solve) => new()
     {
