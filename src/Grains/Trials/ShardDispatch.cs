@@ -124,7 +124,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     }
 
     // Here and now, on the grain's scheduler: CancelAsync would run what follows on another thread.
-    private static void Cancel(CancellationTokenSource source) => source.Cancel();
+    public static void Cancel(CancellationTokenSource source) => source.Cancel();
 
     /// <summary>One attempt, from the lease to its end. Throws only when the trial must end.</summary>
     private async Task LaneAsync(WorkRound round, Held held, CancellationToken cancellationToken)
