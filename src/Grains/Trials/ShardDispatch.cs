@@ -44,6 +44,9 @@ internal sealed record WorkRound
     /// <summary>Told of every attempt after a shard's first.</summary>
     public required Action<ShardToken, string> Reissued { get; init; }
 
+    /// <summary>What goes on beside the round: when that fails the round ends with its error, and when the round ends it may go on.</summary>
+    public Task? Beside { get; init; }
+
     /// <summary>Lost attempts by shard: epoch and number of the attempt, its worker and why. A worker that took a slow one over has lost nothing, nor has what only waited at one that is gone.</summary>
     internal Dictionary<int, SortedDictionary<(long Epoch, int Attempt), string>> Losses { get; } = [];
 }
@@ -70,6 +73,8 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
             while (!round.Ledger.IsComplete)
             {
                 cancellationToken.ThrowIfCancellationRequested();
+                if (round.Beside is { IsCompleted: true } beside)
+                    await beside;
                 foreach (var expired in round.Ledger.Expire(time.GetUtcNow()))
                 {
                     instruments.LeaseExpired();
@@ -104,7 +109,8 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                     lanes.Add(LaneAsync(round, lease, ended.Token), lease);
                 }
                 load.Show(lanes.Count, round.Ledger.Open);
-                await Task.WhenAny(lanes.Keys.Append(Task.Delay(ShardScheduling.Pause(round.Lease), time, ended.Token)));
+                var wakes = lanes.Keys.Append(Task.Delay(ShardScheduling.Pause(round.Lease), time, ended.Token));
+                await Task.WhenAny(round.Beside is { IsCompleted: false } other ? wakes.Append(other) : wakes);
                 foreach (var (lane, held) in lanes.Where(lane => lane.Key.IsCompleted).ToArray())
                 {
                     lanes.Remove(lane);
@@ -124,7 +130,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     }
 
     // Here and now, on the grain's scheduler: CancelAsync would run what follows on another thread.
-    public static void Cancel(CancellationTokenSource source) => source.Cancel();
+    private static void Cancel(CancellationTokenSource source) => source.Cancel();
 
     /// <summary>One attempt, from the lease to its end. Throws only when the trial must end.</summary>
     private async Task LaneAsync(WorkRound round, Held held, CancellationToken cancellationToken)

@@ -315,14 +315,10 @@ internal sealed partial class TrialLoop(
     /// <summary>Gathers a step's gradients while the step before is committed, and returns when both is done.</summary>
     private async Task GatherAsync(WorkRound round)
     {
-        using var ended = CancellationTokenSource.CreateLinkedTokenSource(stopping);
-        var gathering = dispatch.RunAsync(round, ended.Token);
         try
         {
             // What these gradients begin with may turn out never to be committed.
-            if (_committing is { } committing && await Task.WhenAny(gathering, committing) == committing && !committing.IsCompletedSuccessfully)
-                ShardDispatch.Cancel(ended);
-            await gathering;
+            await dispatch.RunAsync(round with { Beside = _committing }, stopping);
         }
         finally
         {
