@@ -133,7 +133,7 @@ internal sealed class StepReplayRun
     }
 
     /// <summary>Newest kept version before the step; the model as it is loaded when none is.</summary>
-    private async Task<(int Step, byte[] Parameters, float[] Optimizer)> StartAsync(IReadOnlyList<LedgerRecord> records)
+    private async Task<(int Step, byte[] Parameters, byte[] Optimizer)> StartAsync(IReadOnlyList<LedgerRecord> records)
     {
         for (var step = _what.Step - 1; step > 0; step--)
         {
@@ -143,7 +143,7 @@ internal sealed class StepReplayRun
             if (records[step].OptimizerSha256 is not { } sha)
                 return (step, kept, []);
             if (await _files.TryReadAsync(sha) is { } state)
-                return (step, kept, TrialFiles.Floats(state));
+                return (step, kept, state);
         }
         // A trial of population-based training began with what another one ended with.
         if (await _activation.Grains.GetGrain<IExperimentGrain>(_what.Experiment).GetTrialsAsync(_what.Trial, 1) is [{ BegunWith: { } parent }]
@@ -155,7 +155,7 @@ internal sealed class StepReplayRun
         return (0, parameters!, []);
     }
 
-    private async Task<StepUpdate> RecomputeAsync(int step, LedgerRecord record, byte[] parameters, float[] optimizer)
+    private async Task<StepUpdate> RecomputeAsync(int step, LedgerRecord record, byte[] parameters, byte[] optimizer)
     {
         var reduction = new GradientReduction(_plan.Shards, parameters.Length / sizeof(float));
         var shards = new WorkResult[_plan.Shards];
@@ -200,7 +200,7 @@ internal sealed class StepReplayRun
                 _differences.Add(string.Create(CultureInfo.InvariantCulture, $"{place}: {name} is {value:R} instead of {was:R}"));
         Compare(TensorReference.HashOf(update.Parameters), record.ParametersSha256, $"{place}: the parameters");
         if (record.OptimizerSha256 is { } state)
-            Compare(TensorReference.HashOf(TrialFiles.Bytes(update.Optimizer)), state, $"{place}: the optimiser's state");
+            Compare(TensorReference.HashOf(update.Optimizer), state, $"{place}: the optimiser's state");
         return update;
     }
 

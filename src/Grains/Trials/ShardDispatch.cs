@@ -36,6 +36,8 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                     await check;
                 if (round.Check is { } look && check.IsCompleted && time.GetElapsedTime(checkedAt) >= CheckEvery)
                     (check, checkedAt) = (look(), time.GetTimestamp());
+                if (round.Beside is { IsCompleted: true } beside)
+                    await beside;
                 foreach (var expired in round.Ledger.Expire(time.GetUtcNow()))
                     await ExpiredAsync(round, expired, lanes.Values.FirstOrDefault(lane => lane.Token == expired));
                 var busy = lanes.Values.Select(lane => lane.Worker);
@@ -57,7 +59,8 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                         if (TryLease(round, worker, first, out var lease))
                             await BeginAsync(lease);
                 load.Show(lanes.Count, round.Ledger.Open);
-                await Task.WhenAny(lanes.Keys.Append(Task.Delay(ShardScheduling.Pause(round.Lease), time, ended.Token)));
+                var wakes = lanes.Keys.Append(Task.Delay(ShardScheduling.Pause(round.Lease), time, ended.Token));
+                await Task.WhenAny(round.Beside is { IsCompleted: false } other ? wakes.Append(other) : wakes);
                 foreach (var (lane, held) in lanes.Where(lane => lane.Key.IsCompleted).ToArray())
                 {
                     lanes.Remove(lane);

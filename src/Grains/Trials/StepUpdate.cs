@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Workers;
 
@@ -6,9 +7,9 @@ namespace AdjointDpm.Grains.Trials;
 /// <summary>From the shards of a step to the next parameters: a pure function, for the coordinator and for a replay.</summary>
 /// <param name="Norm">L2 norm of the gradient before clipping.</param>
 /// <param name="Parameters">New version.</param>
-/// <param name="Optimizer">New optimiser state.</param>
+/// <param name="Optimizer">New optimiser state: fp32, little-endian; empty when the optimiser has none.</param>
 /// <param name="ReduceSeconds">How long the gradient took.</param>
-internal sealed record StepUpdate(double Norm, byte[] Parameters, float[] Optimizer, double ReduceSeconds)
+internal sealed record StepUpdate(double Norm, byte[] Parameters, byte[] Optimizer, double ReduceSeconds)
 {
     /// <param name="reduction">The step's gradient, complete.</param>
     /// <param name="step">Number of the step, from 1.</param>
@@ -16,7 +17,7 @@ internal sealed record StepUpdate(double Norm, byte[] Parameters, float[] Optimi
     /// <param name="before">Parameters before the step; not changed.</param>
     /// <param name="stateBefore">Optimiser state before the step, empty before the first; not changed.</param>
     /// <param name="time">Clock.</param>
-    public static StepUpdate Of(GradientReduction reduction, int step, ExperimentSpec spec, byte[] before, float[] stateBefore, TimeProvider time)
+    public static StepUpdate Of(GradientReduction reduction, int step, ExperimentSpec spec, byte[] before, byte[] stateBefore, TimeProvider time)
     {
         var started = time.GetTimestamp();
         var gradient = reduction.Mean();
@@ -28,17 +29,24 @@ internal sealed record StepUpdate(double Norm, byte[] Parameters, float[] Optimi
     }
 
     /// <summary>The optimiser step on all parameters or on a range of them: elementwise, so the bits are the same.</summary>
-    public static (byte[] Parameters, float[] Optimizer) Stepped(float[] gradient, double norm, int step, ExperimentSpec spec, byte[] before, float[] stateBefore)
+    public static (byte[] Parameters, byte[] Optimizer) Stepped(float[] gradient, double norm, int step, ExperimentSpec spec, byte[] before, byte[] stateBefore)
     {
         // Of noise each sample has its own limit.
         if (spec.Train.Target != TrainTarget.Noise)
             GradientNorm.Clip(gradient, norm, spec.Optimizer.MaxNorm);
         // On copies: a commit that fails leaves what is here as it was.
-        var parameters = TrialFiles.Floats(before);
+        var parameters = Copy(before);
         var optimizer = ParameterOptimizer.Of(spec);
-        var state = stateBefore.Length == 0 ? new float[parameters.Length * optimizer.StatePerParameter] : (float[])stateBefore.Clone();
-        optimizer.Step(step, parameters, gradient, state);
-        return (TrialFiles.Bytes(parameters), state);
+        var state = stateBefore.Length == 0 ? new byte[before.Length * optimizer.StatePerParameter] : Copy(stateBefore);
+        optimizer.Step(step, MemoryMarshal.Cast<byte, float>(parameters.AsSpan()), gradient, MemoryMarshal.Cast<byte, float>(state.AsSpan()));
+        return (parameters, state);
+    }
+
+    private static byte[] Copy(byte[] bytes)
+    {
+        var copy = GC.AllocateUninitializedArray<byte>(bytes.Length);
+        bytes.CopyTo(copy, 0);
+        return copy;
     }
 
     /// <summary>What is recorded of a step.</summary>

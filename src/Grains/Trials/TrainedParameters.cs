@@ -10,8 +10,11 @@ namespace AdjointDpm.Grains.Trials;
 /// <summary>Where a trial's trained parameters lie while it runs: they gather the gradients of a step and take it. With the coordinator, or in ranges on several silos.</summary>
 internal interface ITrainedParameters
 {
-    /// <summary>The committed version, for workers to fetch.</summary>
+    /// <summary>The newest version, for workers to fetch.</summary>
     TensorReference Reference { get; }
+
+    /// <summary>Whether <see cref="Reference"/> is the new version once it is stepped to; else from its commit on.</summary>
+    bool StepsAhead { get; }
 
     /// <summary>Length of the pieces that gradients are wanted in; 0 for one.</summary>
     int PieceBytes { get; }
@@ -26,7 +29,7 @@ internal interface ITrainedParameters
     /// <summary>A collected gradient counts.</summary>
     void Accept(int shard, WorkResult result, byte[]? gradient);
 
-    /// <summary>Takes the step with what was gathered and writes the new version down.</summary>
+    /// <summary>Takes the step with what was gathered and begins to write the new version down.</summary>
     Task<SteppedVersion> StepAsync(int step);
 
     /// <summary>The version that was stepped to is the committed one.</summary>
@@ -45,22 +48,23 @@ internal interface ITrainedParameters
 
 /// <param name="Norm">L2 norm of the gradient before clipping; when it is not finite nothing was stepped.</param>
 /// <param name="ParametersSha256">New version, on the disk no later than the state that names it.</param>
-/// <param name="OptimizerSha256">Its optimiser state, as well; null when the optimiser has none.</param>
 /// <param name="ReduceSeconds">How long the gradient took.</param>
-internal sealed record SteppedVersion(double Norm, string ParametersSha256, string? OptimizerSha256, double ReduceSeconds);
+/// <param name="Written">Ends when the version is on its way to the disk, with its optimiser state, whose SHA-256 it tells; null when the optimiser has none.</param>
+internal sealed record SteppedVersion(double Norm, string ParametersSha256, double ReduceSeconds, Task<string?> Written);
 
 /// <summary>All parameters with the coordinator.</summary>
-internal sealed class WholeParameters(byte[] parameters, float[] optimizer, TrialFiles files, TensorTransfer transfer, Background background, ExperimentSpec spec, TimeProvider time, AdjointDpmInstruments instruments) : ITrainedParameters
+internal sealed class WholeParameters(byte[] parameters, byte[] optimizer, TrialFiles files, TensorTransfer transfer, Background background, ExperimentSpec spec, TimeProvider time, AdjointDpmInstruments instruments) : ITrainedParameters
 {
     private readonly GradientBuffers _buffers = new(parameters.Length / sizeof(float));
     private readonly Dictionary<ShardToken, float[]> _collected = [];
     private readonly List<TensorReference> _others = [];
     private byte[] _parameters = parameters;
-    private float[] _optimizer = optimizer;
+    private byte[] _optimizer = optimizer;
     private GradientReduction? _reduction;
-    private (StepUpdate Update, string Sha256)? _stepped;
 
     public TensorReference Reference { get; private set; } = transfer.Pin(parameters);
+
+    public bool StepsAhead => true;
 
     public int PieceBytes => 0;
 
@@ -89,23 +93,33 @@ internal sealed class WholeParameters(byte[] parameters, float[] optimizer, Tria
 
     public async Task<SteppedVersion> StepAsync(int step)
     {
-        var reduction = _reduction!;
-        var stepped = await background.RunAsync(() => StepUpdate.Of(reduction, step, spec, _parameters, _optimizer, time));
+        var (reduction, parameters, optimizer) = (_reduction!, _parameters, _optimizer);
+        var (stepped, sha) = await background.RunAsync(() =>
+        {
+            var update = StepUpdate.Of(reduction, step, spec, parameters, optimizer, time);
+            return (update, double.IsFinite(update.Norm) ? TensorReference.HashOf(update.Parameters) : "");
+        });
         if (!double.IsFinite(stepped.Norm))
-            return new SteppedVersion(stepped.Norm, "", null, stepped.ReduceSeconds);
-        // Both at once: the step waits for the disk, not for one file after the other.
-        var written = await Task.WhenAll(((byte[][])[stepped.Parameters, TrialFiles.Bytes(stepped.Optimizer)]).Where(bytes => bytes.Length > 0).Select(bytes => files.WriteAsync(bytes, Durability.BeforeTheNext)));
-        var (sha, state) = (written[0], written.ElementAtOrDefault(1));
-        _stepped = (stepped, sha);
-        return new SteppedVersion(stepped.Norm, sha, state, stepped.ReduceSeconds);
+            return new SteppedVersion(stepped.Norm, sha, stepped.ReduceSeconds, Task.FromResult<string?>(null));
+        // From here on it is what workers begin with. If it is not committed after all, whoever goes on reads the version before from the disk.
+        transfer.Unpin(Reference);
+        (_parameters, _optimizer) = (stepped.Parameters, stepped.Optimizer);
+        Reference = transfer.Pin(_parameters, sha);
+        return new SteppedVersion(stepped.Norm, sha, stepped.ReduceSeconds, WriteAsync(sha, stepped));
+    }
+
+    // Both at once: a commit waits for the disk, not for one file after the other.
+    private async Task<string?> WriteAsync(string sha, StepUpdate stepped)
+    {
+        var parameters = files.WriteAsync(stepped.Parameters, Durability.BeforeTheNext, sha);
+        var optimizer = stepped.Optimizer.Length == 0 ? null : await files.WriteAsync(stepped.Optimizer, Durability.BeforeTheNext);
+        await parameters;
+        return optimizer;
     }
 
     public void Committed()
     {
-        transfer.Unpin(Reference);
-        var (stepped, sha) = _stepped!.Value;
-        (_parameters, _optimizer, _stepped) = (stepped.Parameters, stepped.Optimizer, null);
-        Reference = transfer.Pin(_parameters, sha);
+        // It is offered already.
     }
 
     public async Task<TensorReference> OfferAsync(string sha256)

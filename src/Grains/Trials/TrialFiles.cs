@@ -23,9 +23,13 @@ internal sealed partial class TrialFiles(IDisk disk, Background background, stri
     /// <summary>Up to here a hash takes less time than another thread to begin with it.</summary>
     private const int HashedHere = 1 << 16;
 
-    public async Task<string> WriteAsync(byte[] bytes, Durability durability = Durability.Now)
+    /// <param name="bytes">A version.</param>
+    /// <param name="durability">When it must be on the disk.</param>
+    /// <param name="sha">Its SHA-256, when it has been taken already.</param>
+    /// <returns>Its SHA-256.</returns>
+    public async Task<string> WriteAsync(byte[] bytes, Durability durability = Durability.Now, string? sha = null)
     {
-        var sha = bytes.Length <= HashedHere ? TensorReference.HashOf(bytes) : await background.RunAsync(() => TensorReference.HashOf(bytes));
+        sha ??= bytes.Length <= HashedHere ? TensorReference.HashOf(bytes) : await background.RunAsync(() => TensorReference.HashOf(bytes));
         if (!disk.Exists(PathOf(sha)))
             await disk.WriteAsync(PathOf(sha), bytes, durability);
         _single.Add(sha);

@@ -1,6 +1,7 @@
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Telemetry;
+using AdjointDpm.Grains.Workers;
 
 namespace AdjointDpm.Grains.Trials;
 
@@ -8,11 +9,39 @@ namespace AdjointDpm.Grains.Trials;
 internal sealed partial class TrialLoop
 {
     /// <summary>Writes down how the next commit came about.</summary>
-    private async Task RecordAsync(LedgerRecord record)
+    private async Task<LedgerRecord> RecordAsync(LedgerRecord record)
     {
         record = record.Sealed();
         await files.AppendAsync(record);
         State.LedgerSha256 = record.Sha256;
+        return record;
+    }
+
+    /// <summary>Makes a step true: its version and its record are on the disk no later than the state that names them.</summary>
+    private async Task CommitStepAsync(LedgerRecord record, KeptVersion version, WorkResult[] shards, Task<string?> written, StepSeconds seconds)
+    {
+        var began = time.GetTimestamp();
+        State.OptimizerSha256 = version.Optimizer = await written;
+        record = await RecordAsync(record with { OptimizerSha256 = version.Optimizer });
+        await CommitAsync();
+
+        // From here on nothing needs the version before it, except for replays, and the very first for the pictures.
+        seconds = seconds with { Commit = time.GetElapsedTime(began).TotalSeconds };
+        instruments.StepCommitted(seconds);
+        _profiles.Step(record.Step, shards, seconds);
+        await _profiles.WriteAsync(now: record.Step == _spec.Training.Steps);
+        reporter.Step(StepRecord.Of(record));
+        _trained!.Committed();
+        await KeepAsync(running: true);
+    }
+
+    /// <summary>Waits for the commit under way; afterwards the state is what is committed.</summary>
+    private async Task SettleAsync()
+    {
+        if (_committing is not { } committing)
+            return;
+        _committing = null;
+        await committing;
     }
 
     private async Task CommitAsync()
@@ -57,7 +86,7 @@ internal sealed partial class TrialLoop
     /// <param name="running">Whether the newest version is needed, to go on from, and the first for the pictures.</param>
     private async Task KeepAsync(bool running)
     {
-        var unused = new List<(string Parameters, string? Optimizer)>();
+        var unused = new List<KeptVersion>();
         var most = _spec.Checkpoint.KeepSteps ?? 0;
         if (running)
             most = Math.Max(most, EncodedGradient.Since(_spec.Training, State.Step));
@@ -66,9 +95,9 @@ internal sealed partial class TrialLoop
         var kept = running ? _kept.ToList() : [.. _kept.SkipLast(1)];
         if (running && State.InitialSha256 is { } initial)
         {
-            kept.Add((initial, null));
+            kept.Add(new KeptVersion(initial));
             if (State.BestSha256 is { } best)
-                kept.Add((best, null));
+                kept.Add(new KeptVersion(best));
         }
         else if (!running)
         {
@@ -76,14 +105,22 @@ internal sealed partial class TrialLoop
                 kept.AddRange(_kept.TakeLast(1));
             else
                 unused.AddRange(_kept.TakeLast(1));
-            unused.Add((State.InitialSha256!, null));
+            unused.Add(new KeptVersion(State.InitialSha256!));
             if (State.BestSha256 is { } best)
-                unused.Add((best, null));
+                unused.Add(new KeptVersion(best));
         }
         // Two steps can have equal bits, and so one file.
         await files.DeleteAsync(Names(unused), [.. Names(kept)]);
     }
 
-    private static IEnumerable<string> Names(IEnumerable<(string Parameters, string? Optimizer)> versions) =>
+    private static IEnumerable<string> Names(IEnumerable<KeptVersion> versions) =>
         versions.SelectMany(version => new[] { version.Parameters, version.Optimizer }).OfType<string>();
+
+    /// <summary>A version on the disk, or on its way there.</summary>
+    private sealed class KeptVersion(string parameters)
+    {
+        public string Parameters => parameters;
+
+        public string? Optimizer { get; set; }
+    }
 }

@@ -39,10 +39,11 @@ internal sealed partial class TrialLoop(
     internal const int MostRangeLosses = 20;
 
     private readonly ExperimentSpec _spec = TrialSpecs.Of(store.State.Assignment!.SpecJson);
-    private readonly Queue<(string Parameters, string? Optimizer)> _kept = new();
+    private readonly Queue<KeptVersion> _kept = new();
     private readonly StepProfiles _profiles = new(files, time);
     private ITrainedParameters? _trained;
     private TensorReference[]? _residuals;
+    private Task? _committing;
     private int _losses;
     private long _committedAt = time.GetTimestamp();
 
@@ -56,11 +57,14 @@ internal sealed partial class TrialLoop(
         {
             // Two more than are kept, which a crash may have left.
             foreach (var record in committed.TakeLast(Math.Max(_spec.Checkpoint.KeepSteps ?? 0, EncodedGradient.Since(_spec.Training, EncodedGradient.Window - 1)) + 3))
-                _kept.Enqueue((record.ParametersSha256, record.OptimizerSha256));
+                _kept.Enqueue(new KeptVersion(record.ParametersSha256) { Optimizer = record.OptimizerSha256 });
             Show();
             await KeepAsync(running: true);
             while (State.State == RunState.Running)
             {
+                // Only another step may begin before the one before it is committed.
+                if (!IsStepNext())
+                    await SettleAsync();
                 if (wishes.Until > State.Until)
                     State.Until = wishes.Until;
                 if (wishes.Cancelled)
@@ -99,9 +103,16 @@ internal sealed partial class TrialLoop(
         }
         finally
         {
+            // Whoever reads the state next must not meet a commit under way. What became of it, the state says.
+            if (_committing is { } left)
+                await Task.WhenAny(left);
             _trained?.Release();
         }
     }
+
+    /// <summary>Whether nothing is wanted but the next step.</summary>
+    private bool IsStepNext() => State.Phase == TrialPhase.Training && State.Step < _spec.Training.Steps && _spec.Train.Target != TrainTarget.None && !IsLookDue() && !IsAtLook() && !Rests()
+        && wishes is { Cancelled: false, StopReason: null, Paused: false } && !(wishes.Until > State.Until);
 
     private async Task AdvanceAsync()
     {
@@ -189,11 +200,11 @@ internal sealed partial class TrialLoop(
             _trained = ranged;
             return;
         }
-        var optimizer = State.OptimizerSha256 is { } sha ? TrialFiles.Floats(await files.ReadAsync(sha)) : [];
+        var optimizer = State.OptimizerSha256 is { } sha ? await files.ReadAsync(sha) : [];
         _trained = Whole(await files.ReadAsync(parameters), optimizer);
     }
 
-    private WholeParameters Whole(byte[] parameters, float[] optimizer) => new(parameters, optimizer, files, transfer, background, _spec, time, instruments);
+    private WholeParameters Whole(byte[] parameters, byte[] optimizer) => new(parameters, optimizer, files, transfer, background, _spec, time, instruments);
 
     private async Task PrepareAsync()
     {
@@ -236,7 +247,7 @@ internal sealed partial class TrialLoop(
         });
         // Ranges are placed anew from what is committed.
         await (ranged is not null ? CommitAsync() : CommitLaterAsync());
-        _kept.Enqueue((sha, null));
+        _kept.Enqueue(new KeptVersion(sha));
     }
 
     /// <summary>Before anything is trained: is the gradient what it is said to be?</summary>
@@ -276,23 +287,22 @@ internal sealed partial class TrialLoop(
             }) with
         { Collect = trained.CollectAsync, Window = new GradientWindow(shards.Length) };
         round.Ledger.Homes = residuals?.Select(residual => residual.Location).ToArray();
-        await dispatch.RunAsync(round, stopping);
+        await GatherAsync(round);
         var waited = clock.Lap();
 
         var step = State.Step + 1;
         SteppedVersion version;
         using (Traces.Start("reduce"))
             version = await trained.StepAsync(step);
-        var (norm, parameters, optimizer, reduced) = version;
-        var optimized = clock.Lap() - reduced;
-        if (!double.IsFinite(norm))
+        var optimized = clock.Lap() - version.ReduceSeconds;
+        if (!double.IsFinite(version.Norm))
         {
             instruments.GradientNotFinite();
-            throw new WorkFailedException($"Step {step}: the gradient's norm is {norm}. Lower optimizer.learningRate, or set optimizer.maxNorm.");
+            throw new WorkFailedException($"Step {step}: the gradient's norm is {version.Norm}. Lower optimizer.learningRate, or set optimizer.maxNorm.");
         }
 
-        (State.ParametersSha256, State.OptimizerSha256) = (parameters, optimizer);
-        var metrics = StepUpdate.Metrics(shards, norm);
+        State.ParametersSha256 = version.ParametersSha256;
+        var metrics = StepUpdate.Metrics(shards, version.Norm);
         foreach (var (name, value) in metrics)
             State.Metrics[name] = value;
         Count(shards);
@@ -303,19 +313,26 @@ internal sealed partial class TrialLoop(
             Lean = State.LeanFrom is null ? null : true,
             Residuals = shards[0].Residual is null ? null : [.. shards.Select(shard => shard.Residual!.Sha256)],
         };
-        await RecordAsync(record);
-        await CommitAsync();
-
-        // The step is committed: from here on nothing needs the version before it, except for replays, and the very first for the pictures.
-        var seconds = new StepSeconds(waited, reduced, optimized, clock.Lap());
-        instruments.StepCommitted(seconds);
-        _profiles.Step(step, shards, seconds);
-        await _profiles.WriteAsync(now: step == _spec.Training.Steps);
-        reporter.Step(StepRecord.Of(record));
-        _kept.Enqueue((State.ParametersSha256, State.OptimizerSha256));
-        trained.Committed();
+        var kept = new KeptVersion(version.ParametersSha256);
+        _kept.Enqueue(kept);
         _residuals = shards[0].Residual is null ? null : [.. shards.Select(shard => shard.Residual!)];
-        await KeepAsync(running: true);
+        _committing = CommitStepAsync(record, kept, shards, version.Written, new StepSeconds(waited, version.ReduceSeconds, optimized, 0));
+        if (!trained.StepsAhead)
+            await SettleAsync();
+    }
+
+    /// <summary>Gathers a step's gradients while the step before is committed, and returns when both is done.</summary>
+    private async Task GatherAsync(WorkRound round)
+    {
+        try
+        {
+            // What these gradients begin with may turn out never to be committed.
+            await dispatch.RunAsync(round with { Beside = _committing }, stopping);
+        }
+        finally
+        {
+            await SettleAsync();
+        }
     }
 
     /// <summary>What the step before left of each shard's gradient; null when that was sent in full.</summary>

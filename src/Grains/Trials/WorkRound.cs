@@ -50,6 +50,9 @@ internal sealed record WorkRound
     /// <summary>Told of every attempt after a shard's first.</summary>
     public required Action<ShardToken, string> Reissued { get; init; }
 
+    /// <summary>What goes on beside the round: when that fails the round ends with its error, and when the round ends it may go on.</summary>
+    public Task? Beside { get; init; }
+
     /// <summary>Lost attempts by shard: epoch and number of the attempt, its worker and why, and whether its process has ended. A worker that took a slow one over has lost nothing, nor has what only waited at one that is gone.</summary>
     internal Dictionary<int, SortedDictionary<(long Epoch, int Attempt), (string What, bool Ended)>> Losses { get; } = [];
 

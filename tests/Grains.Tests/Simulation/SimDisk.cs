@@ -136,6 +136,8 @@ internal sealed class SimDisk(World world)
                 return;
             }
             var bytes = contents.ToArray();
+            if (disk.IsStep(path, bytes))
+                disk.World.StepUnderWay = silo;
             await silo.PauseAsync(0.2, 3);
             var step = disk.IsStep(path, bytes);
             if (step)
@@ -145,6 +147,8 @@ internal sealed class SimDisk(World world)
             var applied = !fails || (!away && disk.World.Chance(0.5, always: true));
             if (applied)
                 disk.Apply(path, bytes, durability);
+            if (step)
+                disk.World.StepUnderWay = null;
             if (fails)
             {
                 disk.World.Tally.Add(applied ? "writes done but said to have failed" : "writes failed");

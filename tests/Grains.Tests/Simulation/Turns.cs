@@ -4,6 +4,7 @@ namespace AdjointDpm.Grains.Tests.Simulation;
 internal sealed class Turns : TaskScheduler
 {
     private readonly Queue<Task> _queue = new();
+    private readonly int _thread = Environment.CurrentManagedThreadId;
 
     public bool Dead { get; private set; }
 
@@ -24,6 +25,9 @@ internal sealed class Turns : TaskScheduler
 
     protected override void QueueTask(Task task)
     {
+        // A turn that another thread brings has no place in the order, and the queue no lock.
+        if (Environment.CurrentManagedThreadId != _thread)
+            Environment.FailFast($"{task} comes from another thread.\n{Environment.StackTrace}");
         if (!Dead)
             _queue.Enqueue(task);
     }

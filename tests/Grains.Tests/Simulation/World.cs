@@ -10,6 +10,9 @@ namespace AdjointDpm.Grains.Tests.Simulation;
 /// <summary>A cluster on one thread: silos, their network, their disk, their clock. Equal seeds and plans give equal runs, turn by turn.</summary>
 internal sealed class World : IDisposable
 {
+    /// <summary>What a coordinator does that need not wait for its disk.</summary>
+    public const string LeasedAhead = "shards leased before the step before was committed";
+
     private static readonly TimeSpan ResponseTimeout = TimeSpan.FromSeconds(10);
 
     private readonly Dictionary<string, Silo> _silos = [];
@@ -60,6 +63,9 @@ internal sealed class World : IDisposable
 
     /// <summary>Workers that get no shards, as far as all silos know.</summary>
     private readonly HashSet<string> _cordoned = [];
+
+    /// <summary>Silo that writes the state of a step.</summary>
+    public Silo? StepUnderWay { get; set; }
 
     private int _gradients;
 
@@ -154,6 +160,8 @@ internal sealed class World : IDisposable
             Tally.Add("messages lost");
             await TimeOutAsync(grain);
         }
+        if (leases && from == StepUnderWay)
+            Tally.Add(LeasedAhead);
         if (leases)
             await ReachedAsync(Phase.Leased, from);
         if (Chance(Plan.Duplicated) || Spend(ref _duplicates))

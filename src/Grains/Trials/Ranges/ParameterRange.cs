@@ -22,7 +22,7 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
     private TrialFiles? _files;
     private ExperimentSpec? _spec;
     private byte[] _parameters = [];
-    private float[] _optimizer = [];
+    private byte[] _optimizer = [];
     private RangeRound? _round;
     private GradientBuffers? _buffers;
     private GradientReduction? _reduction;
@@ -42,7 +42,7 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
         var parameters = load.Untrained is { } untrained ? await transfer.FetchPieceAsync(untrained, load.Range, default) : await files.ReadAsync(load.ParametersSha256!);
         if (load.Untrained is not null)
             await files.WriteAsync(parameters);
-        var optimizer = load.OptimizerSha256 is { } sha ? TrialFiles.Floats(await files.ReadAsync(sha)) : [];
+        var optimizer = load.OptimizerSha256 is { } sha ? await files.ReadAsync(sha) : [];
         if (_load != load)
             throw new RangeLostException("The range was loaded once more meanwhile.");
         (_files, _spec, _parameters, _optimizer) = (files, ExperimentSpecJson.Deserialize(load.SpecJson), parameters, optimizer);
@@ -83,7 +83,7 @@ internal sealed class ParameterRange(IActivation activation, TensorTransfer tran
         var (mean, spec, files, before, stateBefore) = (_mean!, _spec!, _files!, _parameters, _optimizer);
         var (parameters, optimizer) = await background.RunAsync(() => StepUpdate.Stepped(mean, norm, round.Step + 1, spec, before, stateBefore));
         var written = await files.WriteAsync(parameters);
-        var sha = optimizer.Length == 0 ? null : await files.WriteAsync(TrialFiles.Bytes(optimizer));
+        var sha = optimizer.Length == 0 ? null : await files.WriteAsync(optimizer);
         Require(round);
         _buffers?.Return(mean);
         // Gathered and spent: from here on the step is done again only from the disk.

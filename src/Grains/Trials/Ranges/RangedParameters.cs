@@ -22,6 +22,9 @@ internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInve
 
     public TensorReference Reference => _reference ?? throw new RangeLostException("The ranges are not placed yet.");
 
+    /// <summary>The owners write a version before they tell of it, and offer it then.</summary>
+    public bool StepsAhead => false;
+
     public int PieceBytes => pieceBytes;
 
     /// <summary>Places the untrained parameters on silos, each of which fetches its range from the worker that has read them.</summary>
@@ -72,13 +75,13 @@ internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInve
             squares = await OfAsync(range, range.Grain.SumOfSquaresAsync(round, squares));
         var (norm, seconds) = (Math.Sqrt(squares), time.GetElapsedTime(started).TotalSeconds);
         if (!double.IsFinite(norm))
-            return new SteppedVersion(norm, "", null, seconds);
+            return new SteppedVersion(norm, "", seconds, NoOptimizer);
         var stepped = await EachAsync(range => range.Grain.StepAsync(round, norm));
         var parameters = await files.JoinedAsync(new VersionParts(1, Parts(stepped, version => version.Parameters.Sha256)));
         var perParameter = ParameterOptimizer.Of(_spec).StatePerParameter;
         var optimizer = perParameter == 0 ? null : await files.JoinedAsync(new VersionParts(perParameter, Parts(stepped, version => version.OptimizerSha256!)));
         _stepped = (Whole(parameters, stepped), _ranges);
-        return new SteppedVersion(norm, parameters, optimizer, seconds);
+        return new SteppedVersion(norm, parameters, seconds, Task.FromResult(optimizer));
     }
 
     public void Committed()
@@ -108,6 +111,8 @@ internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInve
         foreach (var range in _ranges)
             range.Grain.ReleaseAsync(claim).Ignore();
     }
+
+    private static Task<string?> NoOptimizer => Task.FromResult<string?>(null);
 
     private RangeRound Round => new(claim, _step);
 
