@@ -140,54 +140,98 @@ internal sealed class GradientEngine : IGradientEngine
         var request = Request(spec, model, batch);
         using var loss = Loss(spec, model, batch, request, cancellationToken);
         var measured = MemoryModel.Measure(Declared(request, model), loss.Mean);
-        cancellationToken.ThrowIfCancellationRequested();
         var weights = model.Sampled.Networks.Sum(network => network.state_dict().Values.Sum(value => value.numel() * value.element_size()));
         var own = measured.Plan(SolveMethods.Gradient(spec.Gradient));
-        var isOn = spec.Model.Checkpointing ?? false;
+        MemoryModel Again(ModelSpec way)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            model.Sampled.Spare(way);
+            try
+            {
+                return MemoryModel.Measure(Declared(request, model), loss.Mean);
+            }
+            finally
+            {
+                model.Sampled.Spare(spec.Model);
+            }
+        }
+
+        var ways = Ways(spec.Model, model.Sampled, samples).ToList();
+        var chosen = budget is { } most ? Chosen(measured, ways, Again, spec.Model, most - weights) : default;
         // The same with blocks that are computed again, where the spec does not do so anyway.
-        var again = isOn ? null : Recomputing(model, spec, () => MemoryModel.Measure(Declared(request, model), loss.Mean));
-        cancellationToken.ThrowIfCancellationRequested();
+        var again = spec.Model.Checkpointing == true ? null : Again(ways[0]).Plan(GradientMethod.Discrete);
         // Discrete evaluates twice for each product; recomputed blocks add an evaluation to each.
         var products = measured.Plan(GradientMethod.Discrete).Evaluations / 2;
-        var chosen = budget is { } most ? Chosen(measured, again, most - weights) : default;
-        var rows = new[] { own, chosen.Again ? null : chosen.Plan, measured.Plan(GradientMethod.Discrete), measured.Plan(GradientMethod.Checkpointed(1)), measured.Plan(GradientMethod.StoreAll) }
-            .Where(plan => plan is not null).DistinctBy(plan => plan!.Method.Name).Select(plan => Row(plan!, isOn, isAgain: false))
-            .Concat(new[] { chosen.Again ? chosen.Plan : null, again?.Plan(GradientMethod.Discrete) }.Where(plan => plan is not null).DistinctBy(plan => plan!.Method.Name).Select(plan => Row(plan!, recomputes: true, isAgain: true)));
+        var rows = new[] { own, chosen.Way == spec.Model ? chosen.Plan : null, measured.Plan(GradientMethod.Discrete), measured.Plan(GradientMethod.Checkpointed(1)), measured.Plan(GradientMethod.StoreAll) }
+            .Where(plan => plan is not null).DistinctBy(plan => plan!.Method.Name).Select(plan => Row(plan!, spec.Model))
+            .Concat(new[] { chosen.Way is { } way && way != spec.Model ? Row(chosen.Plan!, way) : null, again is null ? null : Row(again, ways[0]) }.OfType<MethodMemory>().DistinctBy(row => row.Method));
         long trained = model.Initial().Length / sizeof(float);
         // Parameters in float32 and, of AdamW, two moments.
         return new ShardMemory(samples, spec.Sample.Steps, weights, trained, trained * sizeof(float) * (spec.Optimizer.Name == OptimizerName.AdamW ? 3 : 1), [.. rows]);
 
-        MethodMemory Row(MemoryPlan plan, bool recomputes, bool isAgain) => new(plan.Method.Name + (recomputes ? " + checkpointing" : ""), plan.PeakBytes, plan.States, plan.NetworkGraphs, plan.LossGraph, plan.InputGradients, plan.Evaluations + (recomputes ? products : 0))
+        MethodMemory Row(MemoryPlan plan, ModelSpec way) => new(plan.Method.Name + Added(way), plan.PeakBytes, plan.States, plan.NetworkGraphs, plan.LossGraph, plan.InputGradients, plan.Evaluations + (way.Checkpointing == true ? products : 0))
         {
-            IsConfigured = !isAgain && plan.Method.Name == own.Method.Name,
-            IsChosen = isAgain == chosen.Again && plan.Method.Name == chosen.Plan?.Method.Name,
-            Settings = recomputes ? $"gradient.method: {plan.Method.Name.Split('(')[0]}\nmodel.checkpointing: true" : null,
+            IsConfigured = way == spec.Model && plan.Method.Name == own.Method.Name,
+            IsChosen = way == chosen.Way && plan.Method.Name == chosen.Plan?.Method.Name,
+            Settings = way == chosen.Way && plan.Method.Name == chosen.Plan?.Method.Name || way != spec.Model ? SettingsOf(plan, way) : null,
         };
     }
 
-    private static MemoryModel Recomputing(LoadedModel model, ExperimentSpec spec, Func<MemoryModel> measure)
+    /// <summary>A spec's model with more and more that saves memory, from what costs least.</summary>
+    private static IEnumerable<ModelSpec> Ways(ModelSpec own, SampledModel model, int samples)
     {
-        model.Sampled.Spare(spec.Model with { Checkpointing = true });
-        try
-        {
-            return measure();
-        }
-        finally
-        {
-            model.Sampled.Spare(spec.Model);
-        }
+        var way = own with { Checkpointing = true };
+        yield return way;
+        if (model is not TextModel text)
+            yield break;
+        if (samples > 1)
+            yield return way = way with { DecoderSlices = true };
+        if (own.DecoderTiles is null && text.TileSide is { } side)
+            yield return way = way with { DecoderTiles = side };
+        if (own.FusedAttention != true)
+            yield return way with { FusedAttention = true };
     }
 
-    private static (MemoryPlan Plan, bool Again) Chosen(MemoryModel measured, MemoryModel? again, long budget)
+    private static string Added(ModelSpec way) => string.Concat(new[]
     {
+        way.Checkpointing == true ? " + checkpointing" : null, way.DecoderSlices == true ? " + slices" : null,
+        way.DecoderTiles is { } side ? FormattableString.Invariant($" + tiles {side}") : null, way.FusedAttention == true ? " + fused attention" : null,
+    });
+
+    private static string SettingsOf(MemoryPlan plan, ModelSpec way) => string.Join('\n', new[]
+    {
+        $"gradient.method: {plan.Method.Name.Split('(')[0]}",
+        // checkpointed(n)
+        plan.Method.Name.Split('(', ')') is [_, var slots, _] ? $"gradient.slots: {slots}" : null,
+        way.Checkpointing == true ? "model.checkpointing: true" : null, way.DecoderSlices == true ? "model.decoderSlices: true" : null,
+        way.DecoderTiles is { } side ? FormattableString.Invariant($"model.decoderTiles: {side}") : null, way.FusedAttention == true ? "model.fusedAttention: true" : null,
+    }.Where(line => line is not null));
+
+    private static (MemoryPlan? Plan, ModelSpec? Way) Chosen(MemoryModel measured, List<ModelSpec> ways, Func<ModelSpec, MemoryModel> again, ModelSpec own, long budget)
+    {
+        InsufficientMemoryException? least;
         try
         {
-            return (measured.Choose(budget), false);
+            return (measured.Choose(budget), own);
         }
-        catch (InsufficientMemoryException) when (again is not null)
+        catch (InsufficientMemoryException e)
         {
-            return (again.Choose(budget), true);
+            least = e;
         }
+
+        foreach (var way in ways)
+        {
+            try
+            {
+                return (again(way).Choose(budget), way);
+            }
+            catch (InsufficientMemoryException e)
+            {
+                least = e;
+            }
+        }
+
+        throw least;
     }
 
     public Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken)
@@ -229,7 +273,7 @@ internal sealed class GradientEngine : IGradientEngine
         LossCurve.Write(Path.Combine(folder, "loss.svg"), [.. TrialFiles.ReadMetrics(metricsFile).Select(record => record.Metrics["loss"])]);
         File.Copy(metricsFile, Path.Combine(folder, "metrics.jsonl"));
         if (model.Part.ChangesModel)
-            model.Sampled.Save(Path.Combine(folder, "model"), model.Part.Adapters);
+            model.Sampled.Save(Path.Combine(folder, "model"), network => model.Part.BringTo(network, after));
         model.Part.SaveBeside(folder, model.Sampled, spec);
     }
 
@@ -431,7 +475,8 @@ internal sealed class GradientEngine : IGradientEngine
     private static string KeyOf(ExperimentSpec spec) =>
         string.Join('|', LoadedModel.Stamp(spec.Model.Path), spec.Model.Dtype, spec.Train.Target, string.Join(',', spec.Train.Include), spec.Train.Rank, spec.Train.Alpha, spec.Train.Target == TrainTarget.Lora ? spec.Training.Seed : 0,
             string.Join(',', spec.Train.Positions ?? []), spec.Train.Target == TrainTarget.Noise ? $"{spec.Training.Seed}/{spec.Training.Shards}x{spec.Training.SamplesPerShard}/{spec.Train.Noise?.Box}" : "",
-            string.Join('\n', spec.Sample.Prompts ?? []), spec.Sample.NegativePrompt, string.Join(',', spec.Sample.Classes ?? []), spec.Sample.Height, spec.Sample.Width, spec.Model.Checkpointing, spec.Model.DecoderSlices, spec.Model.DecoderTiles, spec.Model.FusedAttention);
+            string.Join('\n', spec.Sample.Prompts ?? []), spec.Sample.NegativePrompt, string.Join(',', spec.Sample.Classes ?? []), spec.Sample.Height, spec.Sample.Width, spec.Model.Checkpointing, spec.Model.DecoderSlices, spec.Model.DecoderTiles, spec.Model.FusedAttention,
+            spec.Model.Prediction, string.Join(',', (spec.Model.Loras ?? []).Select(lora => FormattableString.Invariant($"{LoadedModel.Stamp(lora.Path)}*{lora.Weight:r}"))), spec.Train.From is { } from ? LoadedModel.Stamp(from) : "");
 
     private WorkStatistics Statistics(ExperimentSpec spec, int samples, SolveStatistics solve) => new()
     {
@@ -461,9 +506,18 @@ public static class ExperimentMemory
     /// <summary>What a shard of an experiment would hold on this machine, by gradient method.</summary>
     /// <param name="spec">Spec; a search over it is left out.</param>
     /// <param name="budget">Bytes for weights and gradient together; null for no limit.</param>
+    /// <param name="fromConfiguration">Whether a text model is planned from its configuration without being loaded. Default: for networks of more than 100 million weights.</param>
     /// <param name="cancellationToken">Looked at between measurements.</param>
-    public static ShardMemory Plan(ExperimentSpec spec, long? budget, CancellationToken cancellationToken = default)
+    /// <exception cref="InsufficientMemoryException">Nothing fits; says what would.</exception>
+    public static ShardMemory Plan(ExperimentSpec spec, long? budget, bool? fromConfiguration = null, CancellationToken cancellationToken = default)
     {
+        ArgumentNullException.ThrowIfNull(spec);
+        Native.NativeTorch.EnsureLoaded();
+        if (fromConfiguration != false && MemoryEstimates.Of(spec, budget, fromConfiguration == true) is { } estimated)
+            return estimated;
+        // What is found is as exact as this.
+        if (spec.Gradient.Method == GradientName.Auto)
+            spec = spec with { Gradient = spec.Gradient with { Method = GradientName.Discrete } };
         using var engine = new GradientEngine("cpu:0");
         return engine.Memory(spec, budget, cancellationToken);
     }
