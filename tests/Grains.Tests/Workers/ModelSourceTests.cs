@@ -108,7 +108,6 @@ public sealed class ModelSourceTests : IDisposable
         using var network = DiffusersFolder.Open(Digits().Model.Path).LoadUNet2D();
         DiffusersFolder.Save(_folder["digits"], network, DiffusersFolder.Open(Digits().Model.Path).ReadScheduler());
         var spec = Digits() with { Model = new ModelSpec { Path = _folder["digits"] } };
-        Assert.Equal(Identity(Digits()), Identity(spec));
         var unet = Path.Combine(_folder["digits"], "unet");
         var weights = network.state_dict();
         var names = weights.Keys.Order(StringComparer.Ordinal).ToList();

@@ -100,15 +100,15 @@ public static class ModelFile
     {
         var folder = StableDiffusionFolder.Open(path);
         var config = folder.ReadConfig();
-        var facts = new List<KeyValuePair<string, string>>
-        {
+        List<KeyValuePair<string, string>> facts =
+        [
             new("model", config.Kind.Called()),
             new("prediction", config.Scheduler.PredictionType),
             new("scheduler", config.Scheduler.ClassName),
             .. Clipped(config.Scheduler),
             new("channels", string.Join(", ", config.Unet.BlockOutChannels)),
             new("text width", string.Join(" + ", config.TextEncoders.Select(t => t.HiddenSize))),
-        };
+        ];
         if (config.Unet.SampleSize is { } size)
             facts.Add(new("picture", string.Join(" × ", size.Values.Select(s => s * config.Autoencoder.Reduction).Distinct()) + " pixels a side"));
         foreach (var (part, file) in folder.WeightFilesByPart())
@@ -122,6 +122,18 @@ public static class ModelFile
 
     // Samples are not clipped on their way here: pictures of such a scheduler differ from diffusers'.
     private static IEnumerable<KeyValuePair<string, string>> Clipped(SchedulerConfig scheduler) => scheduler.Clips ? [new("clipping", "clip_sample is on for its scheduler in diffusers, and not applied here")] : [];
+
+    private static IEnumerable<KeyValuePair<string, string>> Clipped(DiffusersFolder folder)
+    {
+        try
+        {
+            return folder.SchedulerConfigPath is null ? [] : Clipped(folder.ReadScheduler());
+        }
+        catch (ModelConfigException)
+        {
+            return []; // a schedule that is not read here is no reason not to say what the network is
+        }
+    }
 
     private static ModelFileReport OfStableDiffusion3(string path)
     {
@@ -142,7 +154,7 @@ public static class ModelFile
     {
         var folder = DiffusersFolder.Open(path);
         using var weights = WeightFiles.Open(WeightFiles.Find(folder.UnetFolder, "diffusion_pytorch_model"));
-        return new(path, "diffusers folder", [new("network", folder.UnetClass), .. folder.SchedulerConfigPath is null ? [] : Clipped(folder.ReadScheduler()), new("tensors", Number(weights.Names.Count)), new("parameters", Number(weights.Names.Sum(n => Count(weights.Shape(n)))))], new Dictionary<string, string>(), []);
+        return new(path, "diffusers folder", [new("network", folder.UnetClass), .. Clipped(folder), new("tensors", Number(weights.Names.Count)), new("parameters", Number(weights.Names.Sum(n => Count(weights.Shape(n)))))], new Dictionary<string, string>(), []);
     }
 
     private static IEnumerable<KeyValuePair<string, string>> Sizes(List<TensorReport> tensors)
