@@ -93,10 +93,10 @@ internal static partial class PullCommand
     {
         using var json = JsonDocument.Parse(specJson);
         if (!json.RootElement.TryGetProperty("model", out var model))
-            return new(null, [], null);
+            return new(null, null, null);
         return new(
             model.TryGetProperty("path", out var path) ? path.GetString() : null,
-            model.TryGetProperty("loras", out var loras) ? [.. loras.EnumerateArray().Select(l => Invariant($"{l.GetProperty("path").GetString()}:{l.GetProperty("weight").GetDouble():R}"))] : [],
+            model.TryGetProperty("loras", out var loras) ? [.. loras.EnumerateArray().Select(l => Invariant($"{l.GetProperty("path").GetString()}:{l.GetProperty("weight").GetDouble():R}"))] : null,
             model.TryGetProperty("prediction", out var prediction) ? prediction.GetString() : null);
     }
 
@@ -113,5 +113,5 @@ internal static partial class PullCommand
     private sealed record Result(string Id, int Trial, string Artifacts, Basis Basis);
 
     /// <summary>What was trained on.</summary>
-    private sealed record Basis(string? Model, IReadOnlyList<string> Loras, string? Prediction);
+    private sealed record Basis(string? Model, IReadOnlyList<string>? Loras, string? Prediction);
 }

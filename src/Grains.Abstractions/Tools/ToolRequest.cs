@@ -192,8 +192,8 @@ public sealed record PullRequest(string Artifacts, string Form, string Output, s
     /// <summary>Folder or file of the model that was trained, for adapters.</summary>
     public string? BaseModel { get; init; }
 
-    /// <summary>LoRA files that were part of that model, each with its weight behind a colon. Default: none.</summary>
-    public IReadOnlyList<string> BaseLoras { get; init; } = [];
+    /// <summary>LoRA files that were part of that model, each with its weight behind a colon; null for none.</summary>
+    public IReadOnlyList<string>? BaseLoras { get; init; }
 
     /// <summary>What that model's network was taken to predict, epsilon or v_prediction; null for what the model says.</summary>
     public string? BasePrediction { get; init; }

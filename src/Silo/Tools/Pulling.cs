@@ -60,7 +60,7 @@ internal static class Pulling
         var basis = request.BaseModel is { } given && Path.Exists(given) ? given
             : throw new ArgumentException($"The model that the LoRA was trained on, '{request.BaseModel}', is not on this machine; without it what the files add to its weights cannot be compared with the tuned model. Name its folder or file with --model.");
         using var plain = StableDiffusionSource.At(basis, request.BasePrediction).Load();
-        foreach (var lora in request.BaseLoras)
+        foreach (var lora in request.BaseLoras ?? [])
             LoraFile.Merge(plain, lora);
         using var trained = LoraWeights.Read(Path.Combine(folder, DiffusersLora), plain);
         Dictionary<string, string> about;

@@ -266,7 +266,7 @@ public sealed class ToolCommandTests : IDisposable
     [InlineData("check-reward r.pt --size 3x64", "--size: '3x64' is no size of pictures. Write it like 3x64x64.")]
     [InlineData("check-reward r.pt --samples 1", "--samples must be from 2 to 64.")]
     [InlineData("plan x.yaml --budget much", "--budget: 'much' is no size. Write it like 8GB or 512MB.")]
-    [InlineData("sample sd", "Nothing to draw: give --prompt, or a file of them with --prompts.")]
+    [InlineData("sample sd", "Nothing to draw: give --prompt, a file of them with --prompts, or of their embeddings")]
     [InlineData("pull a b --as zip", "Argument 'zip' not recognized.")]
     [InlineData("pull a/b/c out --as lora --data .", "'a/b/c' names no experiment and no trial.")]
     [InlineData("sample sd -p a --steps 0", "--steps must be from 1 to 1000.")]
