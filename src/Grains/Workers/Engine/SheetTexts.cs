@@ -13,14 +13,17 @@ internal static class SheetTexts
     /// <param name="folder">Where the pictures lie.</param>
     /// <param name="trial">The trial as coordinators name it: experiment, slash, number.</param>
     /// <param name="specSha256">Hash of its spec.</param>
-    /// <param name="steps">Steps of training.</param>
+    /// <param name="metricsFile">A line for each step of training.</param>
     /// <param name="before">Parameters before training.</param>
     /// <param name="after">Parameters now.</param>
     /// <param name="proof">The proof of its gradient; null when there is none.</param>
-    public static void Add(string folder, string trial, string specSha256, int steps, ParameterVersion before, ParameterVersion after, GradientProofReport? proof)
+    public static void Add(string folder, string trial, string specSha256, string metricsFile, ParameterVersion before, ParameterVersion after, GradientProofReport? proof)
     {
-        var slash = trial.LastIndexOf('/');
-        foreach (var path in Directory.EnumerateFiles(folder, "*.png"))
+        var pictures = Directory.GetFiles(folder, "*.png");
+        if (pictures.Length == 0)
+            return;
+        var (slash, steps) = (trial.LastIndexOf('/'), File.ReadLines(metricsFile).Count());
+        foreach (var path in pictures)
         {
             var untrained = Path.GetFileNameWithoutExtension(path) == "before";
             var text = JsonSerializer.Serialize(new
