@@ -88,6 +88,12 @@ public sealed class TextToImageTests
         var between = memory.WeightBytes + ((byMethod["discrete + checkpointing"].PeakBytes + byMethod["checkpointed(1)"].PeakBytes) / 2);
         var spared = (await AskAsync(new PlanRequest(ExperimentSpecJson.Serialize(spec), between))).Memory!.Methods.Single(method => method.IsChosen);
         Assert.Contains("model.checkpointing: true", spared.Settings, StringComparison.Ordinal);
+        // With less room still, and where the spec leaves the method open, the decoder takes its two samples in turn.
+        var open = spec with { Gradient = spec.Gradient with { Method = GradientName.Auto }, Resources = spec.Resources with { Memory = "1GB" } };
+        var tight = memory.WeightBytes + (long)(0.85 * byMethod["discrete + checkpointing"].PeakBytes);
+        var sliced = (await AskAsync(new PlanRequest(ExperimentSpecJson.Serialize(open), tight))).Memory!.Methods.Single(method => method.IsChosen);
+        Assert.Contains("model.decoderSlices: true", sliced.Settings, StringComparison.Ordinal);
+        Assert.StartsWith("gradient.method: ", sliced.Settings, StringComparison.Ordinal);
         var answer = await AskAsync(new PlanRequest(ExperimentSpecJson.Serialize(spec), Budget: 5_000_000), code: 1);
         Assert.Contains("No exact gradient", answer.Error, StringComparison.Ordinal);
     }

@@ -1,13 +1,16 @@
 using System.Buffers.Binary;
+using System.IO.Compression;
 using System.Text;
 using ICSharpCode.SharpZipLib.Checksum;
 
 namespace AdjointDpm.Formats;
 
 /// <summary>Texts in PNG files, by which interfaces keep what a picture was made with.</summary>
-/// <remarks>PNG specification, 11.3.4: <c>tEXt</c> for texts in Latin-1, <c>iTXt</c> for others. Compressed texts (<c>zTXt</c>) are not read.</remarks>
+/// <remarks>PNG specification, 11.3.4: <c>tEXt</c> for texts in Latin-1, <c>iTXt</c> for others. Compressed ones (<c>zTXt</c>, and <c>iTXt</c> with its flag set) are read, up to 16 MiB of text each.</remarks>
 public static class PngText
 {
+    private const int MostText = 16 << 20;
+
     private static readonly byte[] Signature = [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A];
 
     /// <summary>Adds texts to an encoded picture.</summary>
@@ -56,17 +59,45 @@ public static class PngText
             {
                 texts.TryAdd(Encoding.Latin1.GetString(data[..key]), Encoding.Latin1.GetString(data[(key + 1)..]));
             }
-            else if (type == "iTXt" && data.Length > key + 3 && data[key + 1] == 0)
+            else if (type == "zTXt" && data.Length > key + 2 && data[key + 1] == 0)
+            {
+                texts.TryAdd(Encoding.Latin1.GetString(data[..key]), Encoding.Latin1.GetString(Inflated(path, data[(key + 2)..])));
+            }
+            else if (type == "iTXt" && data.Length > key + 3 && data[key + 1] <= 1 && data[key + 2] == 0)
             {
                 // Compression flag and method, then language and translated keyword, each ended by a zero.
                 var rest = data[(key + 3)..];
                 for (var skip = 0; skip < 2 && rest.IndexOf((byte)0) is >= 0 and var zero; skip++)
                     rest = rest[(zero + 1)..];
-                texts.TryAdd(Encoding.Latin1.GetString(data[..key]), Encoding.UTF8.GetString(rest));
+                texts.TryAdd(Encoding.Latin1.GetString(data[..key]), Encoding.UTF8.GetString(data[key + 1] == 0 ? rest : Inflated(path, rest)));
             }
         }
 
         return texts;
+    }
+
+    // A few bytes may stand for gigabytes.
+    private static byte[] Inflated(string path, ReadOnlySpan<byte> data)
+    {
+        try
+        {
+            using var packed = new MemoryStream(data.ToArray());
+            using var inflate = new ZLibStream(packed, CompressionMode.Decompress);
+            using var text = new MemoryStream();
+            var part = new byte[16 << 10];
+            for (var read = inflate.Read(part); read > 0; read = inflate.Read(part))
+            {
+                if (text.Length + read > MostText)
+                    throw new InvalidDataException($"{path}: a compressed text of the picture has more than {MostText} bytes, and is not read.");
+                text.Write(part, 0, read);
+            }
+
+            return text.ToArray();
+        }
+        catch (InvalidDataException e) when (!e.Message.StartsWith(path, StringComparison.Ordinal))
+        {
+            throw new InvalidDataException($"{path}: a compressed text of the picture is damaged. Get it again.", e);
+        }
     }
 
     private static List<(string Type, int Begin, int End)> Chunks(byte[] png)

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 using TorchSharp;
 
@@ -63,11 +64,15 @@ public sealed class SafetensorsFile : IDisposable
     /// <exception cref="SafetensorsException">The file has no tensor of this name.</exception>
     public IReadOnlyList<long> Shape(string name) => Entry(name).Shape;
 
-    /// <summary>Element type of a tensor.</summary>
+    /// <summary>How the file spells a tensor's element type, such as <c>BF16</c> or <c>F8_E4M3</c>.</summary>
+    /// <exception cref="SafetensorsException">The file has no tensor of this name.</exception>
+    public string Spelling(string name) => Entry(name).Dtype;
+
+    /// <summary>Element type of a tensor as it is read: float16 for those of eight bits, which it holds exactly.</summary>
     /// <exception cref="SafetensorsException">The file has no tensor of this name.</exception>
     public torch.ScalarType Dtype(string name) => SafetensorsHeader.TypeOf(Entry(name).Dtype);
 
-    /// <summary>Copies a tensor out of the file, on the CPU, in the file's own dtype.</summary>
+    /// <summary>Copies a tensor out of the file, on the CPU, in the file's own dtype; of eight bits in float16.</summary>
     /// <returns>A new tensor in the current dispose scope; it does not require grad and outlives the file.</returns>
     /// <exception cref="SafetensorsException">The file has no tensor of this name, or it holds 2 GiB or more.</exception>
     public torch.Tensor Read(string name)
@@ -77,11 +82,11 @@ public sealed class SafetensorsFile : IDisposable
         return tensor;
     }
 
-    /// <summary>A tensor for <see cref="Fill"/>, in the current dispose scope.</summary>
+    /// <summary>A tensor for <see cref="Fill(string, torch.Tensor)"/>, in the current dispose scope.</summary>
     internal torch.Tensor Room(string name)
     {
         var entry = Entry(name);
-        return entry.End - entry.Begin <= int.MaxValue ? torch.empty(entry.Shape, dtype: SafetensorsHeader.TypeOf(entry.Dtype))
+        return entry.End - entry.Begin <= int.MaxValue / (Float8.Is(entry.Dtype) ? sizeof(ushort) : 1) ? torch.empty(entry.Shape, dtype: SafetensorsHeader.TypeOf(entry.Dtype))
             : throw new SafetensorsException(Path, name, $"holds {entry.End - entry.Begin} bytes; single tensors of 2 GiB and more are not read. Split it.");
     }
 
@@ -89,7 +94,24 @@ public sealed class SafetensorsFile : IDisposable
     internal void Fill(string name, torch.Tensor room)
     {
         var entry = Entry(name);
-        var target = entry.End == entry.Begin ? default : room.bytes;
+        if (entry.End == entry.Begin)
+            return;
+        if (Float8.Is(entry.Dtype))
+        {
+            var narrow = new byte[entry.End - entry.Begin];
+            Fill(name, entry, narrow);
+            Float8.Widen(entry.Dtype, narrow, MemoryMarshal.Cast<byte, Half>(room.bytes));
+        }
+        else
+        {
+            Fill(name, entry, room.bytes);
+        }
+
+        GC.KeepAlive(room);
+    }
+
+    private void Fill(string name, SafetensorsEntry entry, Span<byte> target)
+    {
         var at = _dataStart + entry.Begin;
         while (target.Length > 0)
         {
@@ -99,8 +121,6 @@ public sealed class SafetensorsFile : IDisposable
             target = target[read..];
             at += read;
         }
-
-        GC.KeepAlive(room);
     }
 
     /// <summary>Closes the file. Tensors that were read stay valid.</summary>

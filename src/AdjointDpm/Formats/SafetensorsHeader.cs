@@ -30,6 +30,9 @@ internal sealed class SafetensorsHeader
         ["I8"] = (torch.ScalarType.Int8, 1),
         ["U8"] = (torch.ScalarType.Byte, 1),
         ["BOOL"] = (torch.ScalarType.Bool, 1),
+        // libtorch's binding has no such types: they are read as float16, which holds each of their numbers, and not written.
+        [Float8.E4M3] = (torch.ScalarType.Float16, 1),
+        [Float8.E5M2] = (torch.ScalarType.Float16, 1),
     };
 
     private SafetensorsHeader(Dictionary<string, SafetensorsEntry> entries, Dictionary<string, string> metadata)
@@ -45,7 +48,10 @@ internal sealed class SafetensorsHeader
     public static torch.ScalarType TypeOf(string dtype) => Dtypes[dtype].Type;
 
     /// <summary>How the format spells an element type; null when it has no spelling.</summary>
-    public static string? Spell(torch.ScalarType type) => Dtypes.FirstOrDefault(d => d.Value.Type == type).Key;
+    public static string? Spell(torch.ScalarType type) => Dtypes.FirstOrDefault(d => d.Value.Type == type && !Float8.Is(d.Key)).Key;
+
+    /// <summary>What people call an element type of a file: float32, float8_e4m3, ….</summary>
+    public static string Called(string dtype) => Float8.Is(dtype) ? "float8" + dtype[2..].ToLowerInvariant() : TypeOf(dtype).ToString().ToLowerInvariant();
 
     public static int SizeOf(string dtype) => Dtypes[dtype].Size;
 

@@ -14,7 +14,10 @@ internal sealed class WeightFiles : IDisposable
     /// <summary>The file, or the index, that was opened.</summary>
     public string Path { get; }
 
-    public IEnumerable<string> Names => _holders.Keys;
+    public IReadOnlyCollection<string> Names => _holders.Keys;
+
+    /// <summary>The strings of the headers; of equal ones the first file's.</summary>
+    public IReadOnlyDictionary<string, string> Metadata => _files.Values.SelectMany(f => f.Metadata).GroupBy(m => m.Key).ToDictionary(g => g.Key, g => g.First().Value);
 
     public static WeightFiles Open(string path)
     {

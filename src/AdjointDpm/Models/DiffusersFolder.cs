@@ -50,19 +50,21 @@ public sealed class DiffusersFolder
 
     /// <summary>What to say where a folder was asked for and there is none.</summary>
     internal static ModelConfigException Missing(string path) => new(File.Exists(path)
-        ? $"{path}: is a file, not a diffusers folder. A checkpoint becomes one by 'adpm convert FILE FOLDER --model MODEL-FOLDER', where that folder is of the same kind of model."
+        ? $"{path}: is a file, not a diffusers folder. A checkpoint of Stable Diffusion becomes one by 'adpm convert FILE FOLDER'."
         : $"{path}: there is no such folder. Check the path.");
 
-    /// <summary>Loads the network as a <see cref="UNet2DModel"/>, in float32 on the CPU and in evaluation mode.</summary>
+    /// <summary>Loads the network as a <see cref="UNet2DModel"/>, on the CPU and in evaluation mode.</summary>
+    /// <param name="dtype">Dtype of its weights, in which they are read. Default: float32.</param>
     /// <returns>The network, owned by the caller; its parameters require grad.</returns>
     /// <exception cref="ModelConfigException">The configuration is missing or for another class.</exception>
     /// <exception cref="SafetensorsException">The weights are missing or do not fit.</exception>
-    public UNet2DModel LoadUNet2D() => Fill(UNet2DConfig.Read(System.IO.Path.Combine(UnetFolder, ConfigFile)), c => new UNet2DModel(c));
+    public UNet2DModel LoadUNet2D(ScalarType dtype = ScalarType.Float32) => Fill(UNet2DConfig.Read(System.IO.Path.Combine(UnetFolder, ConfigFile)), c => new UNet2DModel(c), dtype);
 
-    /// <summary>Loads the network as a <see cref="UNet2DConditionModel"/>, in float32 on the CPU and in evaluation mode.</summary>
+    /// <summary>Loads the network as a <see cref="UNet2DConditionModel"/>, on the CPU and in evaluation mode.</summary>
+    /// <inheritdoc cref="LoadUNet2D" path="/param"/>
     /// <inheritdoc cref="LoadUNet2D" path="/returns"/>
     /// <inheritdoc cref="LoadUNet2D" path="/exception"/>
-    public UNet2DConditionModel LoadUNet2DCondition() => Fill(UNet2DConditionConfig.Read(System.IO.Path.Combine(UnetFolder, ConfigFile)), c => new UNet2DConditionModel(c));
+    public UNet2DConditionModel LoadUNet2DCondition(ScalarType dtype = ScalarType.Float32) => Fill(UNet2DConditionConfig.Read(System.IO.Path.Combine(UnetFolder, ConfigFile)), c => new UNet2DConditionModel(c), dtype);
 
     /// <summary>The schedule the network was trained on.</summary>
     /// <exception cref="ModelConfigException">The folder has none, or it is malformed or not supported.</exception>
@@ -95,7 +97,11 @@ public sealed class DiffusersFolder
         scheduler.Write(System.IO.Path.Combine(path, "scheduler", SchedulerFile));
     }
 
-    private T Fill<TConfig, T>(TConfig config, Func<TConfig, T> make)
+    /// <summary>The file, or the index, with the network's weights.</summary>
+    /// <exception cref="SafetensorsException">There is none.</exception>
+    public string FindWeights() => WeightFiles.Find(UnetFolder, "diffusion_pytorch_model");
+
+    private T Fill<TConfig, T>(TConfig config, Func<TConfig, T> make, ScalarType dtype)
         // Files written before diffusers 0.12 name the attention of UNet2DModel differently.
-        where T : nn.Module => ModuleWeights.Loaded(() => make(config), WeightFiles.Find(UnetFolder, "diffusion_pytorch_model"), AttentionNames.Current);
+        where T : nn.Module => ModuleWeights.Loaded(() => make(config), FindWeights(), AttentionNames.Current, dtype);
 }

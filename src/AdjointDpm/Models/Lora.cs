@@ -11,6 +11,7 @@ namespace AdjointDpm.Models;
 /// Hu et al. (2021), LoRA, equation 3; convolutions as PEFT has them, A with the layer's kernel and B with kernel 1. The adapted weight is folded
 /// into the network before it runs, so its forward pass costs nothing extra and the network needs no change. A gradient with respect to
 /// the folded weight G gives (alpha / r) Bᵀ G for A and (alpha / r) G Aᵀ for B, which is <see cref="Gradients"/>.
+/// Several on one weight add up, with those of <see cref="MergedLoras"/>, and each leaves the others when it goes.
 /// </remarks>
 public sealed class Lora : IDisposable
 {
@@ -39,7 +40,7 @@ public sealed class Lora : IDisposable
             if (weight is null || !matches(path + ".weight"))
                 continue;
             // Counter-based, keyed by the layer's place: the same on every device, whatever else is adapted.
-            _layers.Add(new Layer(path, weight, rank, new NoiseKey(seed, Shard: (ushort)_layers.Count, Draw: ushort.MaxValue)));
+            _layers.Add(new Layer(path, weight, rank, Alpha, new NoiseKey(seed, Shard: (ushort)_layers.Count, Draw: ushort.MaxValue)));
         }
 
         if (_layers.Count == 0)
@@ -62,14 +63,11 @@ public sealed class Lora : IDisposable
     public IReadOnlyList<(string Name, Tensor Value)> Parameters =>
         [.. _layers.SelectMany(layer => new[] { (layer.Path + ".lora_A.weight", layer.A), (layer.Path + ".lora_B.weight", layer.B) })];
 
-    /// <summary>Puts W + (alpha / r) B A into the network, from the adapters as they are now.</summary>
+    /// <summary>Puts W + (alpha / r) B A into the network, from the adapters as they are now, with what other adapters of the same weights add.</summary>
     public void Fold()
     {
-        using var frozen = no_grad();
-        using var scope = NewDisposeScope();
-        using Scalar scale = (Alpha / Rank).ToScalar();
         foreach (var layer in _layers)
-            layer.Weight.copy_(layer.Base.to(layer.A.dtype).add(layer.Product(), scale));
+            layer.Adapted.Fold(layer.A.dtype);
     }
 
     /// <summary>Adds the adapters' product to another network's weights of the same names, for good; such as to the network in full precision.</summary>
@@ -148,15 +146,12 @@ public sealed class Lora : IDisposable
         }
     }
 
-    /// <summary>Puts the network's own weights back and frees the adapters.</summary>
+    /// <summary>Puts back what the network's weights are without these adapters and frees them.</summary>
     public void Dispose()
     {
-        using var frozen = no_grad();
         foreach (var layer in _layers)
         {
-            if (!layer.Weight.IsInvalid)
-                layer.Weight.copy_(layer.Base);
-            layer.Base.Dispose();
+            layer.Adapted.Leave(layer, layer.A.dtype);
             layer.A.Dispose();
             layer.B.Dispose();
         }
@@ -166,10 +161,12 @@ public sealed class Lora : IDisposable
 
     private sealed class Layer
     {
-        public Layer(string path, Parameter weight, int rank, NoiseKey key)
+        private readonly Scalar _scale;
+
+        public Layer(string path, Parameter weight, int rank, double alpha, NoiseKey key)
         {
             (Path, Weight) = (path, weight);
-            Base = weight.detach().clone().DetachFromDisposeScope();
+            _scale = (alpha / rank).ToScalar();
             var shape = weight.shape;
             long[] ofA = [rank, .. shape[1..]];
             long[] ofB = [shape[0], rank, .. shape[2..].Select(_ => 1L)];
@@ -179,13 +176,14 @@ public sealed class Lora : IDisposable
             var dtype = weight.dtype == ScalarType.Float64 ? ScalarType.Float64 : ScalarType.Float32;
             A = CounterNoise.Normal(key, ofA, dtype, weight.device).mul_(spread).DetachFromDisposeScope();
             B = zeros(ofB, dtype, weight.device).DetachFromDisposeScope();
+            Adapted = AdaptedWeight.Join(weight, this, sum => sum.add(Product().to(sum.dtype), _scale));
         }
 
         public string Path { get; }
 
         public Parameter Weight { get; }
 
-        public Tensor Base { get; }
+        public AdaptedWeight Adapted { get; }
 
         public Tensor A { get; }
 

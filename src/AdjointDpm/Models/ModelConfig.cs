@@ -1,4 +1,6 @@
+using System.Globalization;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using System.Text.RegularExpressions;
 
@@ -11,6 +13,8 @@ internal static partial class ModelConfig
     private static readonly JsonSerializerOptions Options = new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        // A null where the class has no use for one would come up as a missing object deep inside a network.
+        RespectNullableAnnotations = true,
         WriteIndented = true,
         IndentSize = 2,
         Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
@@ -23,14 +27,30 @@ internal static partial class ModelConfig
             throw new ModelConfigException($"{path}: there is no such file. A model folder holds config.json beside its weights.");
         try
         {
-            return JsonSerializer.Deserialize<T>(PythonNumber().Replace(File.ReadAllText(path), "null"), Options)
+            return JsonSerializer.Deserialize<T>(PythonNumber().Replace(File.ReadAllText(path), "\"$1\""), Options)
                 ?? throw new ModelConfigException($"{path}: holds null where a configuration belongs.");
         }
         catch (JsonException e)
         {
-            throw new ModelConfigException($"{path}: {(e.Path is null ? "" : $"field {e.Path}: ")}{e.Message}", e);
+            throw Malformed(path, e);
         }
     }
+
+    /// <summary>A configuration from a file's fields, some of which were looked at or changed before.</summary>
+    public static T Of<T>(string path, JsonObject fields)
+    {
+        try
+        {
+            return fields.Deserialize<T>(Options)!;
+        }
+        catch (JsonException e)
+        {
+            throw Malformed(path, e);
+        }
+    }
+
+    /// <summary>A configuration's fields as they would be written.</summary>
+    public static JsonObject Fields<T>(T config) => JsonSerializer.SerializeToNode(config, Options)!.AsObject();
 
     /// <summary>The <c>_class_name</c> of a configuration, or null.</summary>
     public static string? ClassName(string path) => Read<Named>(path).ClassName;
@@ -41,12 +61,32 @@ internal static partial class ModelConfig
     public static void Write<T>(string path, T config)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(path))!);
-        File.WriteAllText(path, JsonSerializer.Serialize(config, Options) + "\n");
+        File.WriteAllText(path, QuotedNumber().Replace(JsonSerializer.Serialize(config, Options), "$1") + "\n");
     }
 
-    // Python writes infinities that are no JSON, such as "lambda_min_clipped": -Infinity in every DPM-Solver scheduler. No field read here has them.
+    /// <summary>Refuses fields that would change a network and are not computed here.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="fields">What it says besides the fields that are read.</param>
+    /// <param name="unsupported">Names, each with the JSON that turns it off; null, or the field's absence, does so too.</param>
+    /// <exception cref="ModelConfigException">One of them is on.</exception>
+    public static void ThrowIfOn(string path, IDictionary<string, JsonElement> fields, ReadOnlySpan<(string Field, string? Off)> unsupported)
+    {
+        foreach (var (field, off) in unsupported)
+        {
+            if (fields.TryGetValue(field, out var value) && value.ValueKind != JsonValueKind.Null && value.GetRawText() != off
+                && !(value.ValueKind == JsonValueKind.Number && off is not null && value.GetDouble() == double.Parse(off, CultureInfo.InvariantCulture)))
+                throw new ModelConfigException($"{path}: {field} is {value.GetRawText()}, which is not supported. Supported is {off ?? "null"}.");
+        }
+    }
+
+    private static ModelConfigException Malformed(string path, JsonException e) => new($"{path}: {(e.Path is null or "$" ? "" : $"field {e.Path}: ")}{e.Message}", e);
+
+    // Python writes infinities that are no JSON, such as "lambda_min_clipped": -Infinity in every DPM-Solver scheduler: texts while they are here.
     [GeneratedRegex(@"(?<=[:\[,]\s*)(-?Infinity|NaN)(?=\s*[,}\]])")]
     private static partial Regex PythonNumber();
+
+    [GeneratedRegex("""(?<=[:\[,]\s*)"(-?Infinity|NaN)"(?=\s*[,}\]])""")]
+    private static partial Regex QuotedNumber();
 
     private sealed record Named([property: JsonPropertyName("_class_name")] string? ClassName);
 

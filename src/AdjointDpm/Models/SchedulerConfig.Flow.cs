@@ -6,63 +6,48 @@ namespace AdjointDpm.Models;
 public sealed partial record SchedulerConfig
 {
     /// <summary>Flow matching: moves steps towards noise, σ s / (1 + (s − 1) σ); 3 in Stable Diffusion 3. Default: 1.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? Shift { get; init; }
 
     /// <summary>The same under the name that DPM-Solver, DEIS and UniPC have for it. Default: 1.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? FlowShift { get; init; }
 
     /// <summary>DPM-Solver, DEIS or UniPC on a flow-matching network. Default: false.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
     public bool UseFlowSigmas { get; init; }
 
     /// <summary>The shift follows from the size of the image, linearly between <see cref="BaseShift"/> and <see cref="MaxShift"/>; as in FLUX. Default: false.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
     public bool UseDynamicShifting { get; init; }
 
     /// <summary><c>exponential</c>: the shift is e to what the image's size gives; <c>linear</c>: it is that itself. Default: exponential.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? TimeShiftType { get; init; }
 
     /// <summary>What an image of <see cref="BaseImageSeqLen"/> tokens gives. Default: 0.5.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? BaseShift { get; init; }
 
     /// <summary>What an image of <see cref="MaxImageSeqLen"/> tokens gives. Default: 1.15.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? MaxShift { get; init; }
 
     /// <summary>Default: 256.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public int? BaseImageSeqLen { get; init; }
 
     /// <summary>Default: 4096.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public int? MaxImageSeqLen { get; init; }
 
     /// <summary>The last σ before the end, to which all are stretched after the shift; as in LTX-Video. Default: as it comes.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? ShiftTerminal { get; init; }
 
     /// <summary>Noise levels spread geometrically; read for flow matching only. Default: false.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
     public bool UseExponentialSigmas { get; init; }
 
     /// <summary>Noise levels spread by a beta distribution, which is not supported. Default: false.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
     public bool UseBetaSigmas { get; init; }
 
     /// <summary>Lu et al.'s (2022) spread of noise levels, which is not supported. Default: false.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
     public bool UseLuLambdas { get; init; }
 
     /// <summary>σ from 0 to 1, which is not supported. Default: false.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
     public bool InvertSigmas { get; init; }
 
     /// <summary>Noise drawn anew at each flow-matching step, which is not supported. Default: false.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
     public bool StochasticSampling { get; init; }
 
     /// <summary>Whether the network was trained by flow matching: x = (1 − σ) x₀ + σ ε, told σ times <see cref="NumTrainTimesteps"/>.</summary>

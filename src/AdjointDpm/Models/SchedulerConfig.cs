@@ -1,3 +1,4 @@
+using System.Text.Json;
 using System.Text.Json.Serialization;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
@@ -5,7 +6,10 @@ using AdjointDpm.Schedules;
 namespace AdjointDpm.Models;
 
 /// <summary>A diffusers <c>scheduler_config.json</c>: the noise schedule a network was trained on, and how its steps are spaced.</summary>
-/// <remarks>Missing fields have the defaults of the class that <c>_class_name</c> names. Clipping of the predicted sample is left out: a clipped pixel has no gradient.</remarks>
+/// <remarks>
+/// Missing fields have the defaults of the class that <c>_class_name</c> names. Fields that ask for steps that are not here are errors of <see cref="Grid"/> and
+/// <see cref="Sampler"/>, by name; the schedule itself can be used with another sampler then. Clipping of the predicted sample is left out: a clipped pixel has no gradient.
+/// </remarks>
 public sealed partial record SchedulerConfig
 {
     /// <summary>The diffusers class, such as <c>DDIMScheduler</c>.</summary>
@@ -54,8 +58,42 @@ public sealed partial record SchedulerConfig
     /// <summary><c>midpoint</c> or <c>heun</c> for DPM-Solver, <c>bh1</c> or <c>bh2</c> for UniPC. Default: midpoint, bh2.</summary>
     public string? SolverType { get; init; }
 
-    /// <summary>Whether short runs of DPM-Solver, DEIS and UniPC end with lower orders. Default: true.</summary>
+    /// <summary>Whether short runs of DPM-Solver, DEIS and UniPC end with lower orders. Default: true, but false for the singlestep DPM-Solver.</summary>
     public bool LowerOrderFinal { get; init; } = true;
+
+    /// <summary>Whether the last step of the multistep DPM-Solver is Euler's, however long the run. Default: false.</summary>
+    public bool EulerAtFinal { get; init; }
+
+    /// <summary>Trained steps of which log(alpha / sigma) is less than this are not begun from, in DPM-Solver. Default: minus infinity, all may be.</summary>
+    [JsonNumberHandling(JsonNumberHandling.AllowNamedFloatingPointLiterals)]
+    public double LambdaMinClipped { get; init; } = double.NegativeInfinity;
+
+    /// <summary>PNDM: no Runge–Kutta steps at the start. Read is true alone, which is not the class's default. Default: false.</summary>
+    public bool SkipPrkSteps { get; init; }
+
+    /// <summary><c>fixed_small</c> or <c>fixed_small_log</c>, for DDPM; others are not supported. Default: fixed_small.</summary>
+    public string? VarianceType { get; init; }
+
+    /// <summary>UniPC in x0, not in eps. Default: true.</summary>
+    public bool PredictX0 { get; init; } = true;
+
+    /// <summary>Steps whose end UniPC does not correct. Default: none.</summary>
+    public IReadOnlyList<int>? DisableCorrector { get; init; }
+
+    /// <summary>Another scheduler in place of UniPC's predictor, which is not supported. Default: none.</summary>
+    public JsonElement? SolverP { get; init; }
+
+    /// <summary><c>linear</c> or <c>log_linear</c>: how Euler's noise levels lie between trained ones. Default: linear.</summary>
+    public string? InterpolationType { get; init; }
+
+    /// <summary><c>discrete</c>, or <c>continuous</c> for a network of v that Euler tells a quarter of log sigma. Default: discrete.</summary>
+    public string? TimestepType { get; init; }
+
+    /// <summary>Least level of Karras' in Euler and UniPC. Default: that of the spacing, or of the schedule.</summary>
+    public double? SigmaMin { get; init; }
+
+    /// <summary>Largest level of Karras' in Euler and UniPC. Default: that of the spacing, or of the schedule.</summary>
+    public double? SigmaMax { get; init; }
 
     /// <summary>Clipping of the predicted sample in diffusers; kept, not applied here. Default: not said.</summary>
     public bool? ClipSample { get; init; }
@@ -79,22 +117,6 @@ public sealed partial record SchedulerConfig
         _ => throw new ModelConfigException($"prediction_type '{PredictionType}' is not known. Known: epsilon, v_prediction, sample, flow_prediction."),
     };
 
-    /// <summary>Reads the file.</summary>
-    /// <exception cref="ModelConfigException">The file is missing, malformed, or asks for what is not supported.</exception>
-    public static SchedulerConfig Read(string path)
-    {
-        var config = ModelConfig.Read<SchedulerConfig>(path);
-        if (config.Unsupported() is { } field)
-            throw new ModelConfigException($"{path}: {field} is true, which is not supported. Set it to false if the model allows.");
-        if (config.ClassName.StartsWith("Flow", StringComparison.Ordinal) && !config.IsFlow)
-            throw new ModelConfigException($"{path}: {config.ClassName} is not supported. Flow-matching schedulers that are: {FlowEuler}, {FlowHeun}, and DPM-Solver, DEIS and UniPC with use_flow_sigmas.");
-        _ = (config.Prediction, config.Spacing(), config.Schedule());
-        return config;
-    }
-
-    /// <summary>Writes the file.</summary>
-    public void Write(string path) => ModelConfig.Write(path, this);
-
     /// <summary>The noise schedule: <see cref="DiscreteVp"/>, or <see cref="FlowMatching"/>.</summary>
     /// <exception cref="ModelConfigException"><see cref="BetaSchedule"/> is not known.</exception>
     /// <exception cref="ArgumentException">A β lies outside (0, 1).</exception>
@@ -117,62 +139,9 @@ public sealed partial record SchedulerConfig
         return RescaleBetasZeroSnr ? schedule.WithoutTerminalSignal(TimeGrid.FamilyOf(ClassName) == SchedulerFamily.OneStep ? 0 : Math.Pow(2, -24)) : schedule;
     }
 
-    /// <summary>The steps that the file's scheduler would take.</summary>
-    /// <param name="steps">Number of steps, from 1 to <see cref="NumTrainTimesteps"/>.</param>
-    /// <param name="imageTokens">Number of tokens that the network cuts the image into; read if <see cref="UseDynamicShifting"/>.</param>
-    /// <exception cref="ModelConfigException"><see cref="TimestepSpacing"/> is not known, or <paramref name="imageTokens"/> is needed and was not given.</exception>
-    /// <exception cref="ArgumentOutOfRangeException">Too many steps, or an offset that leaves the schedule.</exception>
-    public TimeGrid Grid(int steps, int? imageTokens = null)
-    {
-        var schedule = Schedule();
-        if (schedule is FlowMatching flow)
-            return FlowGrid(flow, steps, imageTokens);
-        var family = TimeGrid.FamilyOf(ClassName);
-        var endWithoutNoise = family switch
-        {
-            SchedulerFamily.Multistep => FinalSigmasType != "sigma_min",
-            SchedulerFamily.Interpolated => true,
-            _ => SetAlphaToOne ?? ClassName != "PNDMScheduler",
-        };
-        return TimeGrid.Diffusers((DiscreteVp)schedule, Spacing(), steps, StepsOffset, endWithoutNoise, family);
-    }
-
     /// <summary>What standard normal noise is multiplied by to give x_T, so that the run is diffusers'.</summary>
     /// <remarks>1, but for the family of Euler and Heun with steps that are not leading: diffusers starts those at sigma / alpha times the noise, which lacks the image's part.</remarks>
     /// <param name="grid">The steps, from <see cref="Grid"/>.</param>
     public double NoiseScale(TimeGrid grid) =>
         TimeGrid.FamilyOf(ClassName) == SchedulerFamily.Interpolated && (TimestepSpacing ?? "linspace") != "leading" ? grid.Start.Level.Sigma : 1;
-
-    /// <summary>The sampler that the file's scheduler is.</summary>
-    /// <exception cref="ModelConfigException">There is none here for this class.</exception>
-    public Sampler Sampler() => (ClassName, AlgorithmType) switch
-    {
-        ("DDIMScheduler" or "EulerDiscreteScheduler", _) => Samplers.Sampler.Ddim,
-        ("DDPMScheduler" or "EulerAncestralDiscreteScheduler", _) => Samplers.Sampler.Ddpm,
-        (FlowEuler, _) => Samplers.Sampler.FlowEuler,
-        (FlowHeun, _) => new RungeKutta("flow-heun", ButcherTableau.Heun, Coordinates.Flow) { EulerToNoNoise = true },
-        ("PNDMScheduler", _) => Samplers.Sampler.Plms,
-        ("HeunDiscreteScheduler", _) => Samplers.Sampler.Heun,
-        ("KDPM2DiscreteScheduler", _) => Samplers.Sampler.Dpm2,
-        ("DPMSolverMultistepScheduler", "sde-dpmsolver++") => SolverOrder == 1 ? Samplers.Sampler.StochasticDpmSolver1 : Samplers.Sampler.StochasticDpmSolver2M,
-        ("DPMSolverMultistepScheduler", "dpmsolver") => Multistep(Prediction.Epsilon),
-        ("DPMSolverMultistepScheduler", null or "dpmsolver++") => Multistep(Prediction.Sample),
-        ("DPMSolverSinglestepScheduler", "dpmsolver") when SolverOrder == 2 => Samplers.Sampler.DpmSolver2SEpsilon,
-        ("DPMSolverSinglestepScheduler", null or "dpmsolver++") when SolverOrder == 2 => Samplers.Sampler.DpmSolver2S,
-        ("DEISMultistepScheduler", _) when SolverOrder is >= 1 and <= 3 => new Deis(SolverOrder, LowerOrderFinal),
-        ("UniPCMultistepScheduler", _) => new UniPc(SolverOrder) { Function = SolverType == "bh1" ? UniPcFunction.Step : UniPcFunction.ExponentialMinusOne, LowerOrderFinal = LowerOrderFinal },
-        _ => throw new ModelConfigException($"There is no sampler here for {ClassName}{(AlgorithmType is null ? "" : $" with algorithm_type '{AlgorithmType}'")} of solver_order {SolverOrder}. Choose one by name: {string.Join(", ", Samplers.Sampler.Known.Select(s => s.Name))}."),
-    };
-
-    private DpmSolver Multistep(Prediction form) => new(SolverOrder, form) { Correction = SolverType == "heun" ? DpmCorrection.Heun : DpmCorrection.Midpoint, LowerOrderFinal = LowerOrderFinal };
-
-    private GridKind Spacing() => TimestepSpacing switch
-    {
-        _ when UseKarrasSigmas && TimeGrid.FamilyOf(ClassName) != SchedulerFamily.OneStep => GridKind.Karras,
-        "leading" => GridKind.Leading,
-        "trailing" => GridKind.Trailing,
-        "linspace" => GridKind.Linspace,
-        null => TimeGrid.FamilyOf(ClassName) == SchedulerFamily.OneStep ? GridKind.Leading : GridKind.Linspace,
-        _ => throw new ModelConfigException($"timestep_spacing '{TimestepSpacing}' is not known. Known: leading, trailing, linspace."),
-    };
 }

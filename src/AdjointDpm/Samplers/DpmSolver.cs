@@ -44,6 +44,9 @@ public sealed class DpmSolver : Sampler
     /// <summary>Whether runs of fewer than 15 steps end with lower orders, which diffusers and the authors advise. Default: true.</summary>
     public bool LowerOrderFinal { get; init; } = true;
 
+    /// <summary>Whether the last step is of order 1 in runs of any length: diffusers' euler_at_final. Default: false.</summary>
+    public bool EulerAtFinal { get; init; }
+
     /// <summary>Whether order 3 is truly of third order, rather than as published. Default: false.</summary>
     public bool ExactThirdOrder { get; init; }
 
@@ -60,6 +63,8 @@ public sealed class DpmSolver : Sampler
         var (order, kept) = (History.Order(grid, step, _terms, LowerOrderFinal), History.Kept(grid, step, _terms - 1));
         if (order == 0)
             return Ddim.Plan(grid, step);
+        if (EulerAtFinal && step == grid.Steps - 1)
+            order = 1;
         var m = Combination.Evaluation(0);
         var h = to.Level.Lambda - from.Level.Lambda;
         var (first, second) = (Combination.Zero, Combination.Zero);

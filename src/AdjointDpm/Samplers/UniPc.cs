@@ -43,6 +43,9 @@ public sealed class UniPc : Sampler
     /// <summary>Whether the last steps fall in order, down to 1, at any length of run. Default: true.</summary>
     public bool LowerOrderFinal { get; init; } = true;
 
+    /// <summary>Steps whose end is not corrected, from 0: diffusers' disable_corrector. Default: none.</summary>
+    public IReadOnlyCollection<int> Uncorrected { get; init; } = [];
+
     /// <inheritdoc/>
     public override string Name => $"unipc{_terms}{(Function == UniPcFunction.Step ? "-bh1" : "")}{(Form == Prediction.Epsilon ? "-eps" : "")}";
 
@@ -57,7 +60,7 @@ public sealed class UniPc : Sampler
             return Ddim.Plan(grid, step);
         var fresh = Combination.Evaluation(0);
         // Corrected by this evaluation, unless it is the first.
-        var y = step == first
+        var y = step == first || Uncorrected.Contains(step - 1)
             ? Combination.Slot(0)
             : Correct(grid, step - 1, TermsAt(grid, step - 1), [.. Enumerable.Range(2, Math.Min(step - first, _terms)).Select(Combination.Slot)], fresh);
         Combination[] known = [fresh, .. Enumerable.Range(2, Math.Min(step - first, _terms - 1)).Select(Combination.Slot)];

@@ -1,6 +1,8 @@
 using AdjointDpm.Client.Rendering;
+using AdjointDpm.Client.Tools;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Tools;
 
 namespace AdjointDpm.Client.CommandLine;
 
@@ -26,6 +28,20 @@ internal static class SpecFile
         {
             throw new CommandFailure(ExitCodes.Invalid, $"--set: {e.Message}", inner: e);
         }
+    }
+
+    /// <summary>The same with a method in place of <c>gradient.method: auto</c>: what fits into resources.memory, as the silo's program finds it. Says what was chosen.</summary>
+    public static async Task<(string Id, ExperimentSubmission Submission, ExperimentSpec Spec)> ReadResolvedAsync(string file, IReadOnlyList<string> sets, ClientContext context, CancellationToken cancellationToken)
+    {
+        var read = Read(file, sets, context);
+        if (read.Spec.Gradient.Method != GradientName.Auto)
+            return read;
+        var answer = await ToolRun.AskAsync(context, new PlanRequest(ExperimentSpecJson.Serialize(WithoutSearch(read.Spec)), ByteSize.Read(read.Spec.Resources.Memory!)), cancellationToken);
+        var settings = answer.Memory?.Methods.FirstOrDefault(m => m.IsChosen)?.Settings ?? throw new CommandFailure(ExitCodes.Failed, "The silo's program named no method for gradient.method auto.", "Use the silo that came with this adpm, or name a method.");
+        var json = settings.Split('\n').Select(line => line.Split(": ")).Aggregate(read.Submission.SpecJson, (spec, setting) => SpecOverrides.Set(spec, setting[0], setting[1]));
+        context.Terminal.Note(Spectre.Console.Markup.Escape($"gradient.method auto, in {read.Spec.Resources.Memory}: {settings.Replace("\n", ", ", StringComparison.Ordinal)}"));
+        var sha = ExperimentSpecJson.Sha256(json);
+        return (ExperimentDocument.IdOf(read.Submission.Name, sha), new(json, sha, read.Submission.Name), ExperimentSpecJson.Deserialize(json));
     }
 
     /// <summary>The experiment with its own values, without the search over others.</summary>

@@ -15,7 +15,7 @@ internal static class PlanCommand
     {
         var command = new Command("plan", "Check an experiment and predict the main memory of a shard's gradient by method, part by part, before anything is trained; or predict it for a model of which only the configuration is known.");
         var file = new Argument<string?>("FILE") { Description = "The experiment, a YAML file: measured on its own model. Leave it out with --model.", Arity = ArgumentArity.ZeroOrOne };
-        var model = new Option<string?>("--model") { Description = "Plan for sd1, sd2, sdxl or a diffusers folder from its configuration alone: no weights are needed.", HelpName = "name" };
+        var model = new Option<string?>("--model") { Description = "Plan for sd1, sd2, sdxl, a diffusers folder or a single file from its configuration alone: no weights are needed.", HelpName = "name" };
         var size = new Option<string?>("--size") { Description = "Pictures in pixels, with --model: 512, or 768x512 as width by height. Default: what the model was trained on.", HelpName = "pixels" };
         var steps = new Option<int>("--steps") { Description = "Steps of the sampler, with --model.", HelpName = "n", DefaultValueFactory = _ => 20 }.Within(1, 1000);
         var batch = new Option<int>("--batch") { Description = "Samples differentiated together, with --model.", HelpName = "n", DefaultValueFactory = _ => 1 }.Within(1, 4096);
@@ -23,14 +23,15 @@ internal static class PlanCommand
         var train = new Option<string[]>("--train") { Description = "Pattern for names of trained weights, such as '*attn*to_*', with --model. Repeatable. Default: none, the gradient of the noise.", HelpName = "pattern", Arity = ArgumentArity.OneOrMore };
         var rank = new Option<int?>("--rank") { Description = "Rank of adapters on them. Default: the weights themselves.", HelpName = "n" }.Within(1, 1024);
         var plain = new Option<bool>("--no-guidance") { Description = "Without classifier-free guidance, with --model." };
+        var estimate = new Option<bool?>("--estimate") { Description = "Of an experiment on a text model: from configurations alone, without loading its weights. Default: for networks of more than 100 million weights.", HelpName = "true|false" };
         var budget = new Option<string?>("--budget") { Description = "Memory for weights and gradient together, such as 8GB: the exact method with the fewest evaluations that fits is chosen, recomputed blocks and the decoder's slices and tiles among the means.", HelpName = "size" };
         var set = SharedOptions.Set();
         var json = SharedOptions.Json();
         command.Arguments.Add(file);
-        foreach (var option in new Option[] { model, size, steps, batch, dtype, train, rank, plain, budget, set, json }) command.Options.Add(option);
+        foreach (var option in new Option[] { model, size, steps, batch, dtype, train, rank, plain, estimate, budget, set, json }) command.Options.Add(option);
         budget.Validators.Add(result =>
         {
-            if (result.Tokens.Count == 1 && Bytes(result.Tokens[0].Value) is null) result.AddError($"--budget: '{result.Tokens[0].Value}' is no size. Write it like 8GB or 512MB.");
+            if (result.Tokens.Count == 1 && ByteSize.Read(result.Tokens[0].Value) is null) result.AddError($"--budget: '{result.Tokens[0].Value}' is no size. Write it like 8GB or 512MB.");
         });
         size.Validators.Add(result =>
         {
@@ -42,7 +43,7 @@ internal static class PlanCommand
         });
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var most = parsed.GetValue(budget) is { } room ? Bytes(room) : null;
+            var most = parsed.GetValue(budget) is { } room ? ByteSize.Read(room) : null;
             var answer = await ToolRun.AskAsync(context, parsed.GetValue(model) is { } name ? Estimate(name) : Measure(parsed.GetValue(file)!), cancellationToken);
             var memory = answer.Memory ?? throw new CommandFailure(ExitCodes.Failed, "The silo's program told no memory.", "Use the silo that came with this adpm.");
             if (parsed.GetValue(json))
@@ -52,7 +53,7 @@ internal static class PlanCommand
             }
 
             context.Terminal.Line($"Weights {Words.Size(memory.WeightBytes)}; {memory.TrainedNumbers.ToString("N0", CultureInfo.InvariantCulture)} trained numbers, {Words.Size(memory.OptimizerBytes)} with the optimiser's state, on the coordinator.");
-            context.Terminal.Line($"A shard of {Words.Count(memory.Samples, "sample")}, {Words.Count(memory.Steps, "step")}; above the weights:");
+            context.Terminal.Line($"A shard of {Words.Count(memory.Samples, "sample")}, {Words.Count(memory.Steps, "step")}; above the weights{(memory.IsEstimated ? ", from the configuration alone" : "")}:");
             context.Terminal.Line();
             var column = Math.Max(18, memory.Methods.Max(m => m.Method.Length));
             context.Terminal.Line($"  {"method".PadRight(column)} {"peak",9} {"states",9} {"network",9} {"loss",9} {"gradients",9} {"evaluations",11}");
@@ -74,7 +75,7 @@ internal static class PlanCommand
             PlanRequest Measure(string path)
             {
                 var (_, _, spec) = SpecFile.Read(path, parsed.GetValue(set) ?? [], context);
-                return new(ExperimentSpecJson.Serialize(SpecFile.WithoutSearch(spec)), most);
+                return new(ExperimentSpecJson.Serialize(SpecFile.WithoutSearch(spec)), most ?? (spec.Gradient.Method == GradientName.Auto ? ByteSize.Read(spec.Resources.Memory!) : null)) { FromConfiguration = parsed.GetValue(estimate) };
             }
 
             EstimateRequest Estimate(string name)
@@ -102,13 +103,5 @@ internal static class PlanCommand
         var parts = text.Split('x');
         return parts.Length is 1 or 2 && parts.All(p => int.TryParse(p, NumberStyles.None, CultureInfo.InvariantCulture, out var n) && n is > 0 and <= 16_384)
             ? (int.Parse(parts[0], CultureInfo.InvariantCulture), int.Parse(parts[^1], CultureInfo.InvariantCulture)) : null;
-    }
-
-    private static long? Bytes(string text)
-    {
-        var digits = text.TrimEnd('B', 'b').TrimEnd('i');
-        var power = digits.Length == 0 ? -1 : char.ToUpperInvariant(digits[^1]) switch { 'K' => 1, 'M' => 2, 'G' => 3, 'T' => 4, _ => 0 };
-        var number = power > 0 ? digits[..^1] : digits;
-        return power >= 0 && double.TryParse(number, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var value) && value > 0 ? (long)(value * Math.Pow(text.Contains('i', StringComparison.Ordinal) ? 1024 : 1000, power)) : null;
     }
 }

@@ -23,7 +23,7 @@ internal static partial class PullCommand
         var output = new Argument<string>("OUT") { Description = "A folder, or a path ending in .safetensors where the form is one file." };
         var form = new Option<string>("--as") { Description = "diffusers or single-file for the tuned model; lora for both dialects, kohya or peft for one; embedding for learnt words and prompts.", HelpName = "form", Required = true };
         form.AcceptOnlyFromAmong(Forms);
-        var model = new Option<string?>("--model") { Description = "Folder, or name in the Hugging Face cache, of the model that was trained, which adapters are compared on. Default: the experiment's.", HelpName = "folder" };
+        var model = new Option<string?>("--model") { Description = "Folder, file, or name in the Hugging Face cache, of the model that was trained, which adapters are compared on. Default: the experiment's.", HelpName = "folder" };
         var dtype = new Option<string?>("--dtype") { Description = "Weights of a model as float32, float16 or bfloat16. Default: float32.", HelpName = "dtype" };
         var target = new TargetOptions(command);
         var json = SharedOptions.Json();
@@ -42,12 +42,12 @@ internal static partial class PullCommand
                     Directory.Exists(Path.GetDirectoryName(result.Artifacts)) ? "It did not end yet, or it failed. See 'adpm show'." : "They lie on the silos' storage, which this machine does not see. Run this where it is mounted.");
             }
 
-            var basis = parsed.GetValue(model) is { } given ? ModelPath.Of(context, given) : result.Model;
+            var basis = parsed.GetValue(model) is { } given ? ModelPath.Of(context, given) : result.Basis.Model;
             var answer = await ToolRun.AskAsync(
                 context,
                 new PullRequest(result.Artifacts, parsed.GetRequiredValue(form), Path.GetFullPath(parsed.GetRequiredValue(output), context.CurrentDirectory), Invariant($"{result.Id}-{result.Trial}"), Invariant($"adpm {result.Id}/{result.Trial}"))
                 {
-                    BaseModel = basis, Dtype = parsed.GetValue(dtype),
+                    BaseModel = basis, BaseLoras = result.Basis.Loras, BasePrediction = result.Basis.Prediction, Dtype = parsed.GetValue(dtype),
                 },
                 cancellationToken);
             if (parsed.GetValue(json)) context.Terminal.WriteRaw(ClientJson.Text(new FilesDocument(answer.Files ?? [], answer.Message)));
@@ -69,7 +69,7 @@ internal static partial class PullCommand
             {
                 var experiment = await ExperimentLookup.FindAsync(cluster, text, cancellationToken);
                 var index = trial ?? experiment.BestTrial ?? throw NoBest(experiment.Summary.Id);
-                return new(experiment.Summary.Id, index, Path.Combine(experiment.ArtifactFolder, Invariant($"trial-{index}")), ModelOf(experiment.SpecJson));
+                return new(experiment.Summary.Id, index, Path.Combine(experiment.ArtifactFolder, Invariant($"trial-{index}")), BasisOf(experiment.SpecJson));
             }
         }
     }
@@ -85,14 +85,19 @@ internal static partial class PullCommand
         using var json = JsonDocument.Parse(File.ReadAllBytes(report));
         var best = json.RootElement.TryGetProperty("objective", out var objective) && objective.TryGetProperty("bestTrial", out var number) && number.ValueKind == JsonValueKind.Number ? number.GetInt32() : (int?)null;
         var index = trial ?? best ?? throw NoBest(id);
-        return new(id, index, Path.Combine(folder, Invariant($"trial-{index}")), ModelOf(json.RootElement.GetProperty("spec").GetRawText()));
+        return new(id, index, Path.Combine(folder, Invariant($"trial-{index}")), BasisOf(json.RootElement.GetProperty("spec").GetRawText()));
     }
 
     // The spec may be of another release: only this of it is needed.
-    private static string? ModelOf(string specJson)
+    private static Basis BasisOf(string specJson)
     {
         using var json = JsonDocument.Parse(specJson);
-        return json.RootElement.TryGetProperty("model", out var model) && model.TryGetProperty("path", out var path) ? path.GetString() : null;
+        if (!json.RootElement.TryGetProperty("model", out var model))
+            return new(null, null, null);
+        return new(
+            model.TryGetProperty("path", out var path) ? path.GetString() : null,
+            model.TryGetProperty("loras", out var loras) ? [.. loras.EnumerateArray().Select(l => Invariant($"{l.GetProperty("path").GetString()}:{l.GetProperty("weight").GetDouble():R}"))] : null,
+            model.TryGetProperty("prediction", out var prediction) ? prediction.GetString() : null);
     }
 
     private static CommandFailure NoBest(string id) => new(ExitCodes.Failed, $"No trial of '{id}' has succeeded, so there is none to pull.", "See 'adpm show'.");
@@ -105,5 +110,8 @@ internal static partial class PullCommand
     [GeneratedRegex(@"^(?<id>[^/]+)/(?<trial>\d+)\z")]
     private static partial Regex Trial();
 
-    private sealed record Result(string Id, int Trial, string Artifacts, string? Model);
+    private sealed record Result(string Id, int Trial, string Artifacts, Basis Basis);
+
+    /// <summary>What was trained on.</summary>
+    private sealed record Basis(string? Model, IReadOnlyList<string>? Loras, string? Prediction);
 }

@@ -22,7 +22,7 @@ internal static class SubmitCommand
         command.Options.Add(json);
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var (id, submission, _) = SpecFile.Read(parsed.GetRequiredValue(file), parsed.GetValue(set) ?? [], context);
+            var (id, submission, _) = await SpecFile.ReadResolvedAsync(parsed.GetRequiredValue(file), parsed.GetValue(set) ?? [], context, cancellationToken);
             var (cluster, where) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {

@@ -22,9 +22,12 @@ public sealed record Prompt(string Text)
     /// <summary>Weight of classifier-free guidance.</summary>
     public double? Guidance { get; init; }
 
+    /// <summary>Name of a sampler, of this program, of sd-scripts or of a web interface.</summary>
+    public string? Sampler { get; init; }
+
     /// <summary>The class that a classifier should see.</summary>
     public int? Class { get; init; }
 
     /// <summary>Names, as files have them, of what is said beyond text and class.</summary>
-    internal IEnumerable<string> Own() => new (string Name, bool Said)[] { ("negative", Negative is not null), ("seed", Seed is not null), ("width", Width is not null), ("height", Height is not null), ("steps", Steps is not null), ("guidance", Guidance is not null) }.Where(o => o.Said).Select(o => o.Name);
+    internal IEnumerable<string> Own() => new (string Name, bool Said)[] { ("negative", Negative is not null), ("seed", Seed is not null), ("width", Width is not null), ("height", Height is not null), ("steps", Steps is not null), ("guidance", Guidance is not null), ("sampler", Sampler is not null) }.Where(o => o.Said).Select(o => o.Name);
 }

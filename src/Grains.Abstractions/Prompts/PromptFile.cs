@@ -8,10 +8,10 @@ namespace AdjointDpm.Grains.Prompts;
 /// <summary>Reads files of prompts in the forms that people have them in.</summary>
 /// <remarks>
 /// <list type="bullet">
-/// <item><c>.txt</c>: one on a line; blank lines and those that begin with <c>#</c> are passed over. Options as sd-scripts has them: <c>prompt --n negative --w 512 --h 768 --d seed --l guidance --s steps</c>.</item>
+/// <item><c>.txt</c>: one on a line; blank lines and those that begin with <c>#</c> are passed over. Options as sd-scripts has them: <c>prompt --n negative --w 512 --h 768 --d seed --l guidance --s steps --ss sampler</c>; <c>--g</c> and <c>--fs</c>, which are of other models, are passed over.</item>
 /// <item><c>.csv</c>, <c>.tsv</c>, <c>.parquet</c>: a column prompt, text or caption. <c>.jsonl</c>, <c>.json</c>, <c>.yaml</c>: texts, or objects with such a key.</item>
 /// <item><c>.toml</c>: sd-scripts' <c>[prompt]</c> with <c>[[prompt.subset]]</c>.</item>
-/// <item>Other columns and keys that count: negative (negative_prompt), seed, width, height, steps (sample_steps), guidance (guidance_scale, cfg, cfg_scale, scale), class (label). The rest is passed over: data sets have images and sources beside their captions.</item>
+/// <item>Other columns and keys that count: negative (negative_prompt), seed, width, height, steps (sample_steps), guidance (guidance_scale, cfg, cfg_scale, scale), sampler (sample_sampler), class (label). The rest is passed over: data sets have images and sources beside their captions.</item>
 /// </list>
 /// </remarks>
 public static class PromptFile
@@ -80,8 +80,10 @@ public static class PromptFile
             var (name, value) = space < 0 ? (part, "") : (part[..space], part[(space + 1)..].Trim());
             row.Add(name switch
             {
-                "n" => "negative", "w" => "width", "h" => "height", "d" => "seed", "s" => "steps", "l" => "guidance",
-                _ => throw place.Wrong($"has an option '--{name}'. Known are --n negative, --w width, --h height, --d seed, --l guidance and --s steps."),
+                "n" => "negative", "w" => "width", "h" => "height", "d" => "seed", "s" => "steps", "l" => "guidance", "ss" => "sampler",
+                // Guidance that a network is told, and the shift of flow matching: of models that are not drawn here.
+                "g" or "fs" => "",
+                _ => throw place.Wrong($"has an option '--{name}'. Known are --n negative, --w width, --h height, --d seed, --l guidance, --s steps and --ss sampler."),
             }, value);
         }
 

@@ -12,7 +12,7 @@ internal sealed record PromptPlace(string Path, long Number, string Noun = "line
 internal sealed class PromptRow(PromptPlace place)
 {
     // What a column is, by any of its names; the first is what messages say.
-    private static readonly string[][] Names = [["prompt", "text", "caption"], ["negative", "negative_prompt"], ["seed"], ["width"], ["height"], ["steps", "sample_steps"], ["guidance", "guidance_scale", "cfg", "cfg_scale", "scale"], ["class", "label"]];
+    private static readonly string[][] Names = [["prompt", "text", "caption"], ["negative", "negative_prompt"], ["seed"], ["width"], ["height"], ["steps", "sample_steps"], ["guidance", "guidance_scale", "cfg", "cfg_scale", "scale"], ["sampler", "sample_sampler"], ["class", "label"]];
 
     private readonly Dictionary<string, string> _fields = [];
 
@@ -42,6 +42,7 @@ internal sealed class PromptRow(PromptPlace place)
             Height = (int?)Whole("height", 8, 16_384),
             Steps = (int?)Whole("steps", 1, 1000),
             Guidance = Real("guidance"),
+            Sampler = _fields.GetValueOrDefault("sampler"),
             Class = (int?)Whole("class", 0, int.MaxValue),
         };
     }

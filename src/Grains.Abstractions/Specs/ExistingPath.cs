@@ -11,9 +11,12 @@ internal static class ExistingPath
         absolute = text;
         if (text.Contains('\0')) return new SpecFinding(path, $"{path} must not hold a NUL character.") { Found = "a NUL character" };
         absolute = Path.GetFullPath(Path.Combine(folder, text));
-        var (noun, exists, other) = kind != ExistingPathKind.File
-            ? ("folder", Directory.Exists(absolute), File.Exists(absolute) ? " It is a file." : "")
-            : ("file", File.Exists(absolute), Directory.Exists(absolute) ? " It is a folder." : "");
+        var (noun, exists, other) = kind switch
+        {
+            ExistingPathKind.Model => ("folder or file", Directory.Exists(absolute) || File.Exists(absolute), ""),
+            ExistingPathKind.Folder => ("folder", Directory.Exists(absolute), File.Exists(absolute) ? " It is a file." : ""),
+            _ => ("file", File.Exists(absolute), Directory.Exists(absolute) ? " It is a folder." : ""),
+        };
         if (exists) return null;
         string? cache = null;
         if (kind == ExistingPathKind.Model && other.Length == 0 && HuggingFaceCache.IsName(text))
@@ -41,7 +44,7 @@ internal static class ExistingPath
         if (parent is null || !Directory.Exists(parent)) return null;
         try
         {
-            var names = (kind != ExistingPathKind.File ? Directory.EnumerateDirectories(parent) : Directory.EnumerateFiles(parent)).Take(1000).Select(p => Path.GetFileName(p)!);
+            var names = (kind switch { ExistingPathKind.Model => Directory.EnumerateFileSystemEntries(parent), ExistingPathKind.Folder => Directory.EnumerateDirectories(parent), _ => Directory.EnumerateFiles(parent) }).Take(1000).Select(p => Path.GetFileName(p)!);
             var near = Suggestion.Nearest(Path.GetFileName(absolute), names);
             return near is null ? null : Path.Combine(Path.GetDirectoryName(text) ?? "", near);
         }

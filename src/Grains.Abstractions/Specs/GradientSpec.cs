@@ -109,4 +109,7 @@ public enum GradientName
 
     /// <summary>The discrete adjoint with its states in main memory: the same bits as discrete, and one state on the device.</summary>
     Offloaded,
+
+    /// <summary>Whatever exact method fits into <c>resources.memory</c> with the fewest evaluations, with recomputed blocks, the decoder's slices and tiles, fused attention and offloaded states as far as they are needed: found when the experiment is submitted, and written into it.</summary>
+    Auto,
 }

@@ -6,12 +6,19 @@ namespace AdjointDpm.Grains.Specs;
 /// <summary>The diffusion model.</summary>
 public sealed record ModelSpec
 {
-    /// <summary>A diffusers folder (with <c>unet/</c> and <c>scheduler/</c>), relative to the spec file; or a model in the Hugging Face cache as <c>org/name</c> or <c>org/name@revision</c>, which becomes the folder of its commit.</summary>
+    /// <summary>A diffusers folder (with <c>unet/</c> and <c>scheduler/</c>) or a single-file checkpoint of Stable Diffusion 1, 2 or XL, relative to the spec file; or a model in the Hugging Face cache as <c>org/name</c> or <c>org/name@revision</c>, which becomes the folder of its commit.</summary>
     [Required, ExistingPath(ExistingPathKind.Model)]
     public required string Path { get; init; }
 
     /// <summary>Number format of the network's weights and activations. States of the sampler, adapters, and sums of gradients are float32 at least. Default: float32.</summary>
     public NumberFormat Dtype { get; init; } = NumberFormat.Float32;
+
+    /// <summary>What the network of a text model predicts, for checkpoints that do not say. Default: what the model says.</summary>
+    public PredictionName? Prediction { get; init; }
+
+    /// <summary>LoRA files that are part of the model: added to its weights before anything else. Text models only. Default: none.</summary>
+    [MinLength(1)]
+    public IReadOnlyList<LoraSpec>? Loras { get; init; }
 
     /// <summary>Blocks of the networks, the decoder's too, are computed again on the way back: a fraction of the memory for one evaluation more, and the same bits. Default: no.</summary>
     public bool? Checkpointing { get; init; }
@@ -25,6 +32,29 @@ public sealed record ModelSpec
     /// <summary>The decoder takes overlapping tiles of so many pixels a side, blended; the picture is not quite that of one decode. Default: whole pictures.</summary>
     [Range(32, 16_384)]
     public int? DecoderTiles { get; init; }
+}
+
+/// <summary>A LoRA that is part of a model.</summary>
+public sealed record LoraSpec
+{
+    /// <summary>A file in either dialect, or a folder as PEFT writes it; relative to the spec file.</summary>
+    [Required, ExistingPath(ExistingPathKind.Model)]
+    public required string Path { get; init; }
+
+    /// <summary>Factor of what it adds. Default: 1.</summary>
+    [Range(-100.0, 100.0)]
+    public double Weight { get; init; } = 1;
+}
+
+/// <summary>What a network predicts.</summary>
+public enum PredictionName
+{
+    /// <summary>The noise.</summary>
+    Epsilon,
+
+    /// <summary>v: alpha eps - sigma x0.</summary>
+    [JsonStringEnumMemberName("v_prediction")]
+    Velocity,
 }
 
 /// <summary>Number formats of networks.</summary>
@@ -61,6 +91,10 @@ public sealed record TrainSpec
     /// <summary>Scale of the adapters times their rank, for <c>lora</c>. Default: equal to the rank.</summary>
     [Range(0.0, 1e6)]
     public double? Alpha { get; init; }
+
+    /// <summary>A LoRA to go on with, for <c>lora</c>: a file in either dialect or PEFT's folder, with adapters on exactly the layers of <c>include</c>, of this rank and alpha. Default: a new one.</summary>
+    [ExistingPath(ExistingPathKind.Model)]
+    public string? From { get; init; }
 
     /// <summary>How x_T moves and where it may go, for <c>noise</c>. Default: as the optimiser takes it, anywhere.</summary>
     public NoiseTrainSpec? Noise { get; init; }

@@ -9,7 +9,7 @@ public enum ExistingPathKind
     /// <summary>A file.</summary>
     File,
 
-    /// <summary>A folder, or a model in the Hugging Face cache by its name, which becomes its folder.</summary>
+    /// <summary>A folder, a file, or a model in the Hugging Face cache by its name, which becomes its folder.</summary>
     Model,
 }
 

@@ -4,7 +4,7 @@ namespace AdjointDpm.Grains.Specs;
 internal static class SpecRules
 {
     public static IEnumerable<SpecFinding> Check(ExperimentSpec spec) =>
-        [.. LossRules.Check(spec), .. TrainRules.Check(spec), .. Classes(spec), .. Prompts(spec.Sample), .. HeldOut(spec), .. Objective(spec), .. Slots(spec.Resources), .. MethodRules.Check(spec)];
+        [.. LossRules.Check(spec), .. TrainRules.Check(spec), .. Classes(spec), .. Prompts(spec.Sample), .. HeldOut(spec), .. Objective(spec), .. Slots(spec.Resources), .. Memory(spec), .. MethodRules.Check(spec)];
 
     private static IEnumerable<SpecFinding> Classes(ExperimentSpec spec)
     {
@@ -38,6 +38,14 @@ internal static class SpecRules
             if (spec.Losses[i].Classifier == judge)
                 yield return new("heldOut.classifier", $"heldOut.classifier is also the classifier of losses[{i}]. A judge that took part in the training proves nothing: name another one.") { Found = judge };
         }
+    }
+
+    private static IEnumerable<SpecFinding> Memory(ExperimentSpec spec)
+    {
+        if (spec.Resources.Memory is { } memory && ByteSize.Read(memory) is null)
+            yield return new("resources.memory", $"resources.memory is '{memory}', which is no size. Write it like 8GB or 512MiB.") { Found = memory, Expected = "a size like 8GB" };
+        if (spec.Gradient.Method == GradientName.Auto && spec.Resources.Memory is null)
+            yield return new("gradient.method", "gradient.method auto chooses what fits into resources.memory, which is not set. Set it, or choose discrete.") { Found = "auto", Suggestion = "discrete" };
     }
 
     private static IEnumerable<SpecFinding> Slots(ResourceSpec resources)

@@ -108,7 +108,8 @@ internal sealed record ScalarShape(Type Type) : SpecShape
         : Type == typeof(int) ? "a whole number" + Interval
         : Type == typeof(double) ? "a number" + Interval
         : Type == typeof(bool) ? "true or false"
-        : Path is ExistingPathKind.Folder or ExistingPathKind.Model ? "the path of a folder"
+        : Path == ExistingPathKind.Folder ? "the path of a folder"
+        : Path == ExistingPathKind.Model ? "the path of a folder or file"
         : Path == ExistingPathKind.File ? "the path of a file"
         : "text";
 

@@ -12,6 +12,8 @@ internal static class TrainRules
             yield return MethodRules.Unused("train.noise", $"train.target {target}", "Remove it, or choose noise");
         if (train.Positions is not null && train.Target != TrainTarget.Condition)
             yield return MethodRules.Unused("train.positions", $"train.target {target}", "Remove it, or choose condition");
+        if (train.From is not null && train.Target != TrainTarget.Lora)
+            yield return MethodRules.Unused("train.from", $"train.target {target}", "Remove it, or choose lora");
         var seen = new HashSet<int>();
         for (var i = 0; i < (train.Positions?.Count ?? 0); i++)
         {

@@ -22,13 +22,17 @@ public sealed record InspectRequest(string Path) : ToolRequest;
 /// <summary>Turn a file into another form and read it back.</summary>
 /// <param name="Input">A safetensors file or a diffusers folder.</param>
 /// <param name="Output">A path ending in .safetensors for a file, any other for a folder.</param>
-/// <param name="Model">A diffusers folder of the model the file is for; null when not needed.</param>
+/// <param name="Model">The model the file is for, a diffusers folder or a single file; null when not needed.</param>
 /// <param name="Form">kohya, diffusers or webui; null for the usual one.</param>
 /// <param name="Dtype">float32, float16 or bfloat16; null for float32.</param>
-public sealed record ConvertRequest(string Input, string Output, string? Model = null, string? Form = null, string? Dtype = null) : ToolRequest;
+public sealed record ConvertRequest(string Input, string Output, string? Model = null, string? Form = null, string? Dtype = null) : ToolRequest
+{
+    /// <summary>epsilon or v_prediction; null for what the model says.</summary>
+    public string? Prediction { get; init; }
+}
 
 /// <summary>Draw pictures from texts.</summary>
-/// <param name="Model">A diffusers folder of Stable Diffusion 1, 2 or XL.</param>
+/// <param name="Model">A diffusers folder or a single file of Stable Diffusion 1, 2 or XL.</param>
 /// <param name="Prompts">One picture for each.</param>
 /// <param name="Output">A PNG file; with several prompts their number is put before its extension.</param>
 public sealed record DrawRequest(string Model, IReadOnlyList<string> Prompts, string Output) : ToolRequest
@@ -63,6 +67,21 @@ public sealed record DrawRequest(string Model, IReadOnlyList<string> Prompts, st
     /// <summary>A file of prompts, drawn after those given; what it says of steps, guidance, seed, size and negative prompt goes before what is said here. Default: none.</summary>
     public string? PromptsFile { get; init; }
 
+    /// <summary>A file of prompts' embeddings, drawn after all texts. Default: none.</summary>
+    public string? PromptEmbeds { get; init; }
+
+    /// <summary>float32, float16 or bfloat16; null for float32.</summary>
+    public string? Dtype { get; init; }
+
+    /// <summary>epsilon or v_prediction; null for what the model says.</summary>
+    public string? Prediction { get; init; }
+
+    /// <summary>Side of the decoder's tiles in pixels; null for whole pictures.</summary>
+    public int? Tiles { get; init; }
+
+    /// <summary>Whether attention is the fused kernel. Default: false.</summary>
+    public bool Fused { get; init; }
+
     /// <summary>Device, such as cpu:0 or cuda:0. Default: cpu:0.</summary>
     public string Device { get; init; } = "cpu:0";
 }
@@ -70,7 +89,11 @@ public sealed record DrawRequest(string Model, IReadOnlyList<string> Prompts, st
 /// <summary>Say how much memory a shard of an experiment will take, by gradient method. Nothing is trained.</summary>
 /// <param name="SpecJson">Canonical JSON of the spec.</param>
 /// <param name="Budget">Bytes that the weights and a shard's gradient may take together; null for no limit.</param>
-public sealed record PlanRequest(string SpecJson, long? Budget = null) : ToolRequest;
+public sealed record PlanRequest(string SpecJson, long? Budget = null) : ToolRequest
+{
+    /// <summary>Whether a text model is planned from its configuration without being loaded; null for networks of more than 100 million weights. Default: null.</summary>
+    public bool? FromConfiguration { get; init; }
+}
 
 /// <summary>Say whether losses are fit for gradients: those of an experiment, or a reward alone. One of <see cref="SpecJson"/>, <see cref="File"/> and <see cref="Address"/> is set.</summary>
 public sealed record CheckRewardRequest : ToolRequest
@@ -166,8 +189,14 @@ public sealed record SampleScore
 /// <param name="Source">Where the result comes from, for the file's own comment.</param>
 public sealed record PullRequest(string Artifacts, string Form, string Output, string Name, string Source) : ToolRequest
 {
-    /// <summary>Folder of the model that was trained, for adapters.</summary>
+    /// <summary>Folder or file of the model that was trained, for adapters.</summary>
     public string? BaseModel { get; init; }
+
+    /// <summary>LoRA files that were part of that model, each with its weight behind a colon; null for none.</summary>
+    public IReadOnlyList<string>? BaseLoras { get; init; }
+
+    /// <summary>What that model's network was taken to predict, epsilon or v_prediction; null for what the model says.</summary>
+    public string? BasePrediction { get; init; }
 
     /// <summary>float32, float16 or bfloat16 for a model; null for float32.</summary>
     public string? Dtype { get; init; }
@@ -242,6 +271,9 @@ public sealed record ToolAnswer(string? Error = null)
 
     /// <summary>Files and folders that were written.</summary>
     public IReadOnlyList<string>? Files { get; init; }
+
+    /// <summary>What was done otherwise than one may think, a sentence each.</summary>
+    public IReadOnlyList<string>? Warnings { get; init; }
 }
 
 /// <summary>One thing that can be said of a file.</summary>
@@ -262,7 +294,11 @@ public sealed record ToolTensor(string Name, string Dtype, IReadOnlyList<long> S
 /// <param name="TrainedNumbers">Numbers that are trained.</param>
 /// <param name="OptimizerBytes">Parameters and the optimiser's state, held by the coordinator.</param>
 /// <param name="Methods">A shard's gradient above the weights, by method: the spec's own first.</param>
-public sealed record ShardMemory(int Samples, int Steps, long WeightBytes, long TrainedNumbers, long OptimizerBytes, IReadOnlyList<MethodMemory> Methods);
+public sealed record ShardMemory(int Samples, int Steps, long WeightBytes, long TrainedNumbers, long OptimizerBytes, IReadOnlyList<MethodMemory> Methods)
+{
+    /// <summary>Whether this was computed from configurations, and not measured.</summary>
+    public bool IsEstimated { get; init; }
+}
 
 /// <summary>What one gradient method holds at its highest moment, above the weights. The parts add up to the peak.</summary>
 /// <param name="Method">Name of the method.</param>

@@ -3,7 +3,9 @@ using System.Text;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Trials;
+using AdjointDpm.Grains.Workers.Engine;
 
 namespace AdjointDpm.Grains.Workers;
 
@@ -61,6 +63,7 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
                     var proof = Path.Combine(Path.GetDirectoryName(assignment.MetricsFile)!, TrialFiles.ProofFile);
                     if (File.Exists(proof))
                         File.Copy(proof, Path.Combine(folder, TrialFiles.ProofFile));
+                    SheetTexts.Add(folder, token.Trial, assignment.SpecSha256, assignment.MetricsFile!, before!, parameters, File.Exists(proof) ? GradientProofReport.Parse(File.ReadAllBytes(proof)) : null);
                 });
                 return new ShardWork(null, 1, NoSums, new WorkStatistics()) { Finish = finish };
             default:

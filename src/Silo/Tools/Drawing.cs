@@ -5,6 +5,7 @@ using AdjointDpm.Gradients;
 using AdjointDpm.Grains.Prompts;
 using AdjointDpm.Grains.Tools;
 using AdjointDpm.Models.StableDiffusion;
+using AdjointDpm.Models.Vae;
 using AdjointDpm.Native;
 using AdjointDpm.Samplers;
 using TorchSharp;
@@ -18,17 +19,20 @@ internal static class Drawing
     public static ToolAnswer Run(DrawRequest request)
     {
         NativeTorch.EnsureLoaded();
+        using var frozen = no_grad();
+        using var all = NewDisposeScope();
+        using var given = request.PromptEmbeds is { } embeds ? PromptEmbeddings.Read(embeds) : null;
         List<Prompt> prompts = [.. request.Prompts.Select(text => new Prompt(text)), .. request.PromptsFile is { } list ? PromptFile.Read(list) : []];
+        var texts = prompts.Count;
+        prompts.AddRange(Enumerable.Range(0, (int)(given?.States.shape[0] ?? 0)).Select(n => new Prompt($"{Path.GetFileName(request.PromptEmbeds)} {n + 1}")));
         if (prompts.Count == 0)
             throw new ArgumentException("There is no prompt. Give one with --prompt.");
         if (request.Device.StartsWith("cuda", StringComparison.Ordinal) && !cuda.is_available())
             throw new NotSupportedException($"Device '{request.Device}' was asked for, but libtorch finds no CUDA device.");
-        using var frozen = no_grad();
-        using var all = NewDisposeScope();
-        // Adapters are merged on the host, where the weights are as wide as they were read.
-        using var model = StableDiffusionFolder.Open(request.Model).Load();
+        // Adapters are merged on the host, in float32 whatever the weights are.
+        using var model = StableDiffusionSource.At(request.Model, request.Prediction).Load(dtype: DtypeNames.Read(request.Dtype) ?? ScalarType.Float32);
         foreach (var lora in request.Loras)
-            Merge(model, lora);
+            LoraFile.Merge(model, lora);
         foreach (var file in request.Words)
         {
             var word = TextualInversion.Read(file);
@@ -37,12 +41,21 @@ internal static class Drawing
 
         if (request.Device.StartsWith("cuda", StringComparison.Ordinal))
         {
-            foreach (var network in (nn.Module[])[.. model.TextEncoders, model.Unet, model.Autoencoder])
+            foreach (var network in model.Networks)
                 network.to(device(request.Device));
         }
 
+        model.Unet.FusedAttention = request.Fused;
+        model.Autoencoder.Tiles = request.Tiles is { } side ? new DecodeTiles(side) : null;
+        given?.ThrowIfUnfit(request.PromptEmbeds!, model);
         var config = StableDiffusionConfig.Of(model);
-        return new ToolAnswer { Files = [.. prompts.Select((prompt, n) => Draw(model, request, Filled(prompt), n, prompts.Count, shard: prompt.Seed is null ? n : 0))], Message = $"{prompts.Count} {(prompts.Count == 1 ? "picture" : "pictures")}." };
+        var files = prompts.Select((prompt, n) =>
+        {
+            using var states = n < texts ? model.Encode([prompt.Text]) : given!.Row(n - texts, model.Unet);
+            return Draw(model, request, Filled(prompt), states, n, prompts.Count, shard: prompt.Seed is null ? n : 0);
+        }).ToList();
+        var strange = prompts.Select(p => p.Sampler).OfType<string>().Distinct().Where(name => SamplerNames.Find(name) is null).Select(name => $"There is no sampler '{name}' here, which a prompt's line names: {request.Sampler ?? "the model's own"} was used.");
+        return new ToolAnswer { Files = files, Message = $"{prompts.Count} {(prompts.Count == 1 ? "picture" : "pictures")}.", Warnings = [.. strange, .. prompts.Take(texts).SelectMany(p => new[] { p.Text, p.Negative }).Append(request.Negative).OfType<string>().Distinct().SelectMany(text => CutOff(model, text))] };
 
         Prompt Filled(Prompt prompt)
         {
@@ -59,17 +72,25 @@ internal static class Drawing
         }
     }
 
-    private static string Draw(StableDiffusionModel model, DrawRequest request, Prompt prompt, int number, int count, int shard)
+    // Interfaces go on in further pieces of 77; the networks themselves, and diffusers, stop there.
+    private static IEnumerable<string> CutOff(StableDiffusionModel model, string text)
+    {
+        var tokenizer = model.Tokenizers[0];
+        var count = tokenizer.Encode(text).Count;
+        if (count > tokenizer.Length)
+            yield return $"A prompt has {count} tokens, of which the text encoder reads the first {tokenizer.Length - 1} and its end: '{(text.Length > 40 ? text[..40] + "…" : text)}'. Shorten it.";
+    }
+
+    private static string Draw(StableDiffusionModel model, DrawRequest request, Prompt prompt, PromptEmbeddings states, int number, int count, int shard)
     {
         using var scope = NewDisposeScope();
         var (steps, guidance, seed, height, width) = (prompt.Steps!.Value, prompt.Guidance!.Value, prompt.Seed!.Value, prompt.Height!.Value, prompt.Width!.Value);
-        using var states = model.Encode([prompt.Text]);
         using var negative = guidance == 1 ? null : prompt.Negative is { } text ? model.Encode([text]) : model.EncodeNothing(1);
         // A prompt with a seed of its own gives the same picture wherever it stands in its file.
         var key = new NoiseKey((ulong)seed, Shard: (ushort)shard);
         var noise = model.Noise(1, height, width, key);
         var prepared = model.Request(model.Field(states, negative, guidance, new PictureSize(height, width)), noise, steps) with { Key = key };
-        if (request.Sampler is { } name)
+        if ((SamplerNames.Find(prompt.Sampler) ?? request.Sampler) is { } name)
             prepared = prepared with { Sampler = Sampler.Named(name) };
         using var drawn = Sampling.Sample(prepared);
         var path = count == 1 ? request.Output
@@ -88,15 +109,5 @@ internal static class Drawing
             new("adjointdpm", own),
         ]);
         return path;
-    }
-
-    private static void Merge(StableDiffusionModel model, string given)
-    {
-        var (file, strength) = (given, 1.0);
-        var colon = given.LastIndexOf(':');
-        if (!File.Exists(given) && colon > 0 && double.TryParse(given.AsSpan(colon + 1), NumberStyles.Float, CultureInfo.InvariantCulture, out var number))
-            (file, strength) = (given[..colon], number);
-        using var lora = LoraWeights.Read(file, model);
-        lora.Merge(model, strength);
     }
 }

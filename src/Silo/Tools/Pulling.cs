@@ -57,9 +57,11 @@ internal static class Pulling
         var folder = Part(request, LoraFolder, "LoRA (train.target is not lora)");
         if (!File.Exists(Path.Combine(folder, KohyaLora)))
             throw new ArgumentException($"'{folder}' holds adapters of a network that draws pictures without text, which only this program reads: '{Path.Combine(folder, DiffusersLora)}'. Pull the tuned model with --as diffusers.");
-        var basis = request.BaseModel is { } given && Directory.Exists(given) ? given
-            : throw new ArgumentException($"The model that the LoRA was trained on, '{request.BaseModel}', is not on this machine; without it what the files add to its weights cannot be compared with the tuned model. Name its folder with --model.");
-        using var plain = StableDiffusionFolder.Open(basis).Load();
+        var basis = request.BaseModel is { } given && Path.Exists(given) ? given
+            : throw new ArgumentException($"The model that the LoRA was trained on, '{request.BaseModel}', is not on this machine; without it what the files add to its weights cannot be compared with the tuned model. Name its folder or file with --model.");
+        using var plain = StableDiffusionSource.At(basis, request.BasePrediction).Load();
+        foreach (var lora in request.BaseLoras ?? [])
+            LoraFile.Merge(plain, lora);
         using var trained = LoraWeights.Read(Path.Combine(folder, DiffusersLora), plain);
         Dictionary<string, string> about;
         using (var file = SafetensorsFile.Open(Path.Combine(folder, KohyaLora)))
@@ -108,25 +110,19 @@ internal static class Pulling
         using var frozen = no_grad();
         using var scope = NewDisposeScope();
         using var read = LoraWeights.Read(path, plain);
-        var kept = Networks(plain).SelectMany(n => n.Network.state_dict().Where(w => read.Layers.Any(l => l.Component == n.Component && l.Module + ".weight" == w.Key)).Select(w => (Weight: w.Value, Before: w.Value.clone()))).ToList();
-        try
+        // The model has its own bits again afterwards.
+        using var merged = new MergedLoras(plain);
+        merged.Add(read);
+        foreach (var (mine, its) in Networks(plain).Zip(Networks(tuned)))
         {
-            read.Merge(plain);
-            foreach (var (mine, its) in Networks(plain).Zip(Networks(tuned)))
+            var expected = its.Network.state_dict();
+            foreach (var (name, value) in mine.Network.state_dict())
             {
-                var expected = its.Network.state_dict();
-                foreach (var (name, value) in mine.Network.state_dict())
-                {
-                    using var inner = NewDisposeScope();
-                    // Float32 both; a sum in another order may round the last bit otherwise.
-                    if (!value.allclose(expected[name].to(value.dtype), rtol: 1e-5, atol: 1e-6))
-                        throw new SafetensorsException(path, null, $"merged into the model gives another {mine.Component}.{name} than the tuned model has. Pull again; if it stays, the model in the folder is not the one that was trained on: name that with --model.");
-                }
+                using var inner = NewDisposeScope();
+                // Float32 both; a sum in another order may round the last bit otherwise.
+                if (!value.allclose(expected[name].to(value.dtype), rtol: 1e-5, atol: 1e-6))
+                    throw new SafetensorsException(path, null, $"merged into the model gives another {mine.Component}.{name} than the tuned model has. Pull again; if it stays, the model in the folder is not the one that was trained on: name that with --model.");
             }
-        }
-        finally
-        {
-            kept.ForEach(k => k.Weight.copy_(k.Before));
         }
     }
 

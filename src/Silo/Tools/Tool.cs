@@ -29,7 +29,7 @@ internal static class Tool
                 InspectRequest inspect => Inspect(inspect),
                 ConvertRequest convert => Convert(convert),
                 DrawRequest draw => Drawing.Run(draw),
-                PlanRequest plan => new ToolAnswer { Memory = ExperimentMemory.Plan(ExperimentSpecJson.Deserialize(plan.SpecJson), plan.Budget) },
+                PlanRequest plan => new ToolAnswer { Memory = ExperimentMemory.Plan(ExperimentSpecJson.Deserialize(plan.SpecJson), plan.Budget, plan.FromConfiguration) },
                 CheckRewardRequest check => new ToolAnswer { Rewards = RewardChecks.Run(check) },
                 ScoreRequest score => new ToolAnswer { Score = SampleScores.Run(score) },
                 ModelsRequest models => new ToolAnswer { Models = Models(models) },
@@ -73,6 +73,6 @@ internal static class Tool
     private static ToolAnswer Convert(ConvertRequest request)
     {
         NativeTorch.EnsureLoaded();
-        return new ToolAnswer { Message = ModelConversion.Convert(request.Input, request.Output, new(request.Model, request.Form, DtypeNames.Read(request.Dtype))), Files = [request.Output] };
+        return new ToolAnswer { Message = ModelConversion.Convert(request.Input, request.Output, new(request.Model, request.Form, DtypeNames.Read(request.Dtype), request.Prediction)), Files = [request.Output] };
     }
 }

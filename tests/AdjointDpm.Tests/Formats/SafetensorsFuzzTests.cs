@@ -5,7 +5,7 @@ using AdjointDpm.Formats;
 namespace AdjointDpm.Tests.Formats;
 
 /// <summary>Damaged headers: each is read or refused by name, and never costs more than its own bytes can pay for.</summary>
-/// <remarks>As many as <c>ADJOINTDPM_FUZZ</c> says. Default: 20,000, which takes a second or two.</remarks>
+/// <remarks>As many as <c>ADJOINTDPM_FUZZ</c> says. Default: 200,000.</remarks>
 public sealed class SafetensorsFuzzTests
 {
     private const int DataLength = 48;
@@ -19,6 +19,7 @@ public sealed class SafetensorsFuzzTests
         """{"__metadata__":{"format":"pt","n":"1"},"x":{"dtype":"BF16","shape":[4,6],"data_offsets":[0,48]},"y":{"dtype":"U8","shape":[0,7],"data_offsets":[48,48]}}   """,
         """{"ключ":{"data_offsets":[0,48],"shape":[],"dtype":"F64"}}""",
         """{"a":{"dtype":"F64","shape":[],"data_offsets":[0,8]},"b":{"dtype":"F64","shape":[1,1,1,1,5],"data_offsets":[8,48]}}""",
+        """{"w":{"dtype":"F8_E4M3","shape":[6,4],"data_offsets":[0,24]},"v":{"dtype":"F8_E5M2","shape":[24],"data_offsets":[24,48]}}""",
         "{}",
     ];
 
@@ -31,7 +32,7 @@ public sealed class SafetensorsFuzzTests
     [Fact]
     public void Headers_Damaged_AreReadOrRefused_AndCostNoMoreThanTheyHold()
     {
-        var count = long.Parse(Environment.GetEnvironmentVariable("ADJOINTDPM_FUZZ") ?? "20000", CultureInfo.InvariantCulture);
+        var count = long.Parse(Environment.GetEnvironmentVariable("ADJOINTDPM_FUZZ") ?? "200000", CultureInfo.InvariantCulture);
         var (read, refused, most) = (0L, 0L, 0.0);
         for (var n = 0L; n < count; n++)
         {

@@ -178,6 +178,29 @@ public sealed class AutoencoderTests
         Assert.Contains("AutoencoderTiny", Assert.Throws<ModelConfigException>(() => AutoencoderKLConfig.Read(folder["config.json"])).Message, StringComparison.Ordinal);
     }
 
+    /// <summary>As XL's pipelines scale latents of autoencoders that have means and deviations of their channels.</summary>
+    [Fact]
+    public void DecodeSample_WithStatisticsOfChannels_UsesThemAndEncodeUndoesIt()
+    {
+        using var scope = NewDisposeScope();
+        using var frozen = no_grad();
+        var config = Tiny with { LatentsMean = [0.5, -1, 2, 0], LatentsStd = [2, 0.5, 1, 4], ScalingFactor = 0.5, ShiftFactor = 7 };
+        using var model = new AutoencoderKL(config);
+        model.eval();
+        var latents = randn(2, 4, 4, 4);
+        Tensor Row(IReadOnlyList<double> values) => tensor(values.Select(v => (float)v).ToArray()).reshape(1, 4, 1, 1);
+        Reference.Close(model.Decode(latents * Row(config.LatentsStd!) / 0.5 + Row(config.LatentsMean!)), model.DecodeSample(latents), "decoded");
+        var image = randn(2, 3, 8, 8);
+        Reference.Close((model.Encode(image).Mean - Row(config.LatentsMean!)) * 0.5 / Row(config.LatentsStd!), model.EncodeMean(image), "encoded");
+        // One of the two alone is not read, as there.
+        using var half = new AutoencoderKL(config with { LatentsStd = null });
+        Reference.Close(half.Decode(latents / 0.5 + 7), half.DecodeSample(latents), "decoded");
+        Assert.Contains("latents_std has 3", Assert.Throws<ModelConfigException>(() => new AutoencoderKL(config with { LatentsStd = [1, 1, 1] })).Message, StringComparison.Ordinal);
+        using var folder = new TemporaryFolder();
+        config.Write(folder["config.json"]);
+        Assert.Equal([2.0, 0.5, 1, 4], AutoencoderKLConfig.Read(folder["config.json"]).LatentsStd);
+    }
+
     private static AutoencoderKL Loaded()
     {
         var folder = ReferenceFolder.Of("vae");

@@ -13,25 +13,40 @@ public sealed class ClipTokenizerTests(ITestOutputHelper output)
 
     /// <summary>A small vocabulary of the same kind, and ids by <c>Reference/clip_tokenizer/make.py</c>.</summary>
     [Fact]
-    public void Encode_SmallVocabulary_IdsAreThoseOfPlainByteLevelBpe() => Compare(Small, Path.Combine(Small, "golden.json"), 200);
+    public void Encode_SmallVocabulary_IdsAreThoseOfPlainByteLevelBpe() => Compare(ClipTokenizer.Load(Small), Path.Combine(Small, "golden.json"), 200);
 
-    /// <summary>CLIP's own vocabulary and ids by OpenAI's code. They are not part of the repository: where they are absent the test says so.</summary>
+    /// <summary>CLIP's own vocabulary, which is part of the library: ids by the same plain BPE on OpenAI's table, seven of them by OpenAI's own code.</summary>
     [Fact]
     public void Encode_ClipVocabulary_IdsAreOpenAis()
     {
-        var folder = Path.Combine(TinyStableDiffusionTests.Fixtures, "tiny-sd", "tokenizer");
-        if (!Directory.Exists(folder))
-        {
-            output.WriteLine($"There is no CLIP vocabulary beside the repository ({folder}), so nothing was compared.");
-            Assert.Throws<ModelConfigException>(() => ClipTokenizer.Load(folder));
-            return;
-        }
-
-        Compare(folder, Path.Combine(TinyStableDiffusionTests.Fixtures, "clip_tokenizer_golden.json"), 7);
-        var tokenizer = ClipTokenizer.Load(folder);
+        var tokenizer = ClipTokenizer.OpenAi();
+        Compare(tokenizer, Path.Combine(Small, "clip.json"), 60);
         Assert.Equal((49406, 49407, 49407, 77, 49408), (tokenizer.Begin, tokenizer.End, tokenizer.Pad, tokenizer.Length, tokenizer.VocabularySize));
         Assert.Equal([49406, 320, 1125, 539, 320, 3240, 49407], tokenizer.Encode("a photo of a fox"));
         Assert.Equal([49406, 320, 1125, 539, 320, 2368, 49407], tokenizer.Encode("  A photo\nof a   CAT "));
+        Assert.Equal([49406, 1097, 35689, 563, 15304, 39121, 44353, 34002, 508, 14860, 49407], tokenizer.Encode("naïve café 日本語 🙂"));
+        Assert.Equal((0, 49407), (ClipTokenizer.OpenAi("!").Pad, ClipTokenizer.OpenAi("!").End));
+        Assert.Contains("'<pad>'", Assert.Throws<ModelConfigException>(() => ClipTokenizer.OpenAi("<pad>")).Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>Written as a folder it is what transformers has: token for token where such a folder is at hand.</summary>
+    [Fact]
+    public void Save_ClipVocabulary_ReadsBackAndIsThePublishedOne()
+    {
+        using var folder = new TemporaryFolder();
+        ClipTokenizer.OpenAi("!").Save(folder.Path);
+        var again = ClipTokenizer.Load(folder.Path);
+        Assert.Equal(0, again.Pad);
+        Compare(again, Path.Combine(Small, "clip.json"), 60);
+        var published = Path.Combine(TinyStableDiffusionTests.Fixtures, "tiny-sd", "tokenizer", "vocab.json");
+        if (!File.Exists(published))
+        {
+            output.WriteLine($"There is no folder of CLIP's tokenizer beside the repository ({published}), so the vocabulary was not compared with one.");
+            return;
+        }
+
+        static Dictionary<string, int> Vocabulary(string path) => JsonSerializer.Deserialize<Dictionary<string, int>>(File.ReadAllText(path))!;
+        Assert.Equal(Vocabulary(published).OrderBy(v => v.Value), Vocabulary(folder["vocab.json"]).OrderBy(v => v.Value));
     }
 
     [Fact]
@@ -73,9 +88,8 @@ public sealed class ClipTokenizerTests(ITestOutputHelper output)
         Assert.Contains("merges.txt", Assert.Throws<ModelConfigException>(() => ClipTokenizer.Load(folder.Path)).Message, StringComparison.Ordinal);
     }
 
-    private static void Compare(string folder, string golden, int least)
+    private static void Compare(ClipTokenizer tokenizer, string golden, int least)
     {
-        var tokenizer = ClipTokenizer.Load(folder);
         var cases = JsonSerializer.Deserialize<Golden[]>(File.ReadAllText(golden), JsonSerializerOptions.Web)!;
         Assert.True(cases.Length >= least);
         Assert.All(cases, c => Assert.Equal(c.Ids, tokenizer.Encode(c.Text)));

@@ -39,7 +39,7 @@ public sealed class FolderTests
         var direct = DiffusersFolder.Open(folder["unet"]);
         using var again = direct.LoadUNet2D();
         Assert.Contains("scheduler_config.json", Assert.Throws<ModelConfigException>(() => direct.ReadScheduler()).Message, StringComparison.Ordinal);
-        Assert.Contains("UNet2DConditionModel", Assert.Throws<ModelConfigException>(opened.LoadUNet2DCondition).Message, StringComparison.Ordinal);
+        Assert.Contains("UNet2DConditionModel", Assert.Throws<ModelConfigException>(() => opened.LoadUNet2DCondition()).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -208,6 +208,149 @@ public sealed class LoraWeightsTests
         Assert.Contains("no adapter that fits", Assert.Throws<ArgumentException>(() => fewer.CopyFrom(read.Layers)).Message, StringComparison.Ordinal);
     }
 
+    /// <summary>diffusers' own header says what PEFT's folder says, by network; scale and patterns are PEFT's.</summary>
+    [Theory]
+    [InlineData("""{"unet.r":4,"unet.lora_alpha":6}""", 6, 6)]
+    [InlineData("""{"unet.r":4,"unet.lora_alpha":6,"unet.use_rslora":true}""", 12, 12)]
+    [InlineData("""{"unet.r":4,"unet.lora_alpha":6,"unet.alpha_pattern":{"mid_block\\..*to_[kv]":12}}""", 6, 12)]
+    [InlineData("""{"unet.r":4,"unet.lora_alpha":6,"unet.use_rslora":true,"unet.alpha_pattern":{"to_q":1}}""", 2, 12)]
+    [InlineData("""{"text_encoder.r":4,"text_encoder.lora_alpha":9}""", 4, 4)]
+    public void Diffusers_AlphaIsAsItsHeaderHasIt(string metadata, double ofQ, double ofK)
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var model = TinyModels.Make("SD1");
+        SafetensorsWriter.Write(folder["a"], TwoAdapters(), new Dictionary<string, string> { ["lora_adapter_metadata"] = metadata });
+        using var read = LoraWeights.Read(folder["a"], model);
+        Assert.Equal([ofK, ofQ], read.Layers.OrderBy(l => l.Module, StringComparer.Ordinal).Select(l => l.Alpha));
+    }
+
+    [Theory]
+    [InlineData("""{"unet.r":4,"unet.use_dora":true}""", "use_dora is true")]
+    [InlineData("""{"unet.r":"four"}""", "lora_adapter_metadata is not what PEFT writes")]
+    [InlineData("""{""", "lora_adapter_metadata is not what PEFT writes")]
+    public void Diffusers_HeaderThatIsNotUnderstood_IsNamed(string metadata, string expected)
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var model = TinyModels.Make("SD1");
+        SafetensorsWriter.Write(folder["a"], TwoAdapters(), new Dictionary<string, string> { ["lora_adapter_metadata"] = metadata });
+        Assert.Contains(expected, Assert.ThrowsAny<FormatException>(() => LoraWeights.Read(folder["a"], model)).Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>Two adapters at once, with strengths of their own: the sum of what each adds alone, whichever comes or goes, and in the end every bit of before.</summary>
+    [Fact]
+    public void MergedLoras_AddUp_AndLeaveEveryBitAsItWas()
+    {
+        using var scope = NewDisposeScope();
+        using var model = TinyModels.Make("SDXL");
+        using var one = Adapted(model, out _);
+        using var two = new LoraWeightsOfQueries(model);
+        var before = Weights(model);
+        Dictionary<string, Tensor> alone;
+        using (var only = new MergedLoras(model))
+        {
+            only.Add(two.Weights, 0.5);
+            alone = Weights(model);
+        }
+
+        AssertSame(before, Weights(model));
+        using (var both = new MergedLoras(model))
+        {
+            Assert.Equal(0, both.Add(one, -2));
+            Assert.Equal(1, both.Add(two.Weights, 0.5));
+            Assert.Equal(2, both.Count);
+            var sum = Weights(model);
+            using var merged = TinyModels.Make("SDXL");
+            one.Merge(merged, -2);
+            two.Weights.Merge(merged, 0.5);
+            var expected = Weights(merged);
+            Assert.All(sum, p => Assert.True(p.Value.allclose(expected[p.Key], 1e-5, 1e-6), p.Key));
+            Assert.Contains(sum, p => !p.Value.allclose(before[p.Key]));
+            // Strength 0 is absence, to the bit.
+            both.Set(0, 0);
+            AssertSame(alone, Weights(model));
+        }
+
+        AssertSame(before, Weights(model));
+    }
+
+    /// <summary>Adapters in training and merged ones on the same weights: neither undoes the other.</summary>
+    [Fact]
+    public void Lora_OnWeightsThatOthersAdapt_AddsToThem()
+    {
+        using var scope = NewDisposeScope();
+        using var model = TinyModels.Make("SD1");
+        using var weights = Adapted(model, out _);
+        var before = Weights(model);
+        using var merged = new MergedLoras(model);
+        merged.Add(weights);
+        var without = Weights(model);
+        using (var first = Random(1))
+        using (var second = Random(2))
+        {
+            first.Fold();
+            second.Fold();
+            var name = first.WeightNames[0];
+            var (a, b) = (Product(first), Product(second));
+            Assert.True(model.Unet.get_parameter(name)!.allclose(without["unet." + name] + a + b, 1e-5, 1e-6));
+            // A weight with adapters cannot take one for good: the next change of these would undo it.
+            Assert.Contains(nameof(MergedLoras), Assert.Throws<InvalidOperationException>(() => weights.Merge(model)).Message, StringComparison.Ordinal);
+            first.Dispose();
+            Assert.True(model.Unet.get_parameter(name)!.allclose(without["unet." + name] + b, 1e-5, 1e-6));
+        }
+
+        AssertSame(without, Weights(model));
+        merged.Dispose();
+        AssertSame(before, Weights(model));
+
+        Lora Random(long seed)
+        {
+            using var frozen = no_grad();
+            var lora = new Lora(model.Unet, n => n.Contains("attn2.to_q", StringComparison.Ordinal), 2, 4, (ulong)seed);
+            foreach (var (_, value) in lora.Parameters)
+                value.copy_(CounterNoise.Normal(new NoiseKey((ulong)seed), value.shape).mul_(Tenth));
+            return lora;
+        }
+
+        static Tensor Product(Lora lora) => lora.Parameters[1].Value.matmul(lora.Parameters[0].Value).mul(Rooted.Two);
+    }
+
+    [Fact]
+    public void Read_FolderAsTheCacheHasIt_IsDiffusersFile()
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var model = TinyModels.Make("SD1");
+        SafetensorsWriter.Write(folder["pytorch_lora_weights.safetensors"], TwoAdapters());
+        using var read = LoraWeights.Read(folder.Path, model);
+        Assert.Equal(2, read.Layers.Count);
+    }
+
+    private static Dictionary<string, Tensor> TwoAdapters() => new[] { "to_q", "to_k" }
+        .SelectMany(n => new[] { ($"unet.mid_block.attentions.0.transformer_blocks.0.attn1.{n}.lora_A.weight", ones(4, 16)), ($"unet.mid_block.attentions.0.transformer_blocks.0.attn1.{n}.lora_B.weight", ones(16, 4)) }).ToDictionary(p => p.Item1, p => p.Item2);
+
+    private static Dictionary<string, Tensor> Weights(StableDiffusionModel model) => new LoraNames(model).Networks.SelectMany(n => n.Value.state_dict().Select(w => ($"{n.Key}.{w.Key}", w.Value.clone()))).ToDictionary(w => w.Item1, w => w.Item2);
+
+    private static void AssertSame(Dictionary<string, Tensor> expected, Dictionary<string, Tensor> actual) => Assert.All(expected, p => Assert.True(p.Value.Equals(actual[p.Key]), p.Key));
+
+    /// <summary>Adapters on the queries alone.</summary>
+    private sealed class LoraWeightsOfQueries : IDisposable
+    {
+        public LoraWeightsOfQueries(StableDiffusionModel model)
+        {
+            using var frozen = no_grad();
+            using var lora = new Lora(model.Unet, n => n.Contains("to_q", StringComparison.Ordinal), 2, 3, seed: 4);
+            foreach (var (_, value) in lora.Parameters)
+                value.copy_(CounterNoise.Normal(new NoiseKey(8), value.shape).mul_(Tenth));
+            Weights = LoraWeights.Of(lora);
+        }
+
+        public LoraWeights Weights { get; }
+
+        public void Dispose() => Weights.Dispose();
+    }
+
     private static LoraWeights Adapted(StableDiffusionModel model, out Dictionary<(string Component, string Name), Tensor> folded)
     {
         folded = [];

@@ -1,5 +1,6 @@
 using AdjointDpm.Gradients;
 using AdjointDpm.Models;
+using AdjointDpm.Models.Clip;
 using AdjointDpm.Models.Memory;
 using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Models.Unet;
@@ -99,6 +100,41 @@ public sealed class MemoryEstimateTests
         });
         var tape = NetworkTapes.Decoder(config, new BlockTapes(batch, Size(dtype), checkpointing, _ => false), side, side);
         Within(0.1, 0.1, "decoder", Math.Max(tape.Forward, tape.Backward), measured);
+    }
+
+    /// <summary>The whole of a shard, from noise through guided steps and the decoder to a loss on pictures and back, against what the library measures of it.</summary>
+    [Theory]
+    [InlineData(1, false, ScalarType.Float32)]
+    [InlineData(2, false, ScalarType.Float32)]
+    [InlineData(2, true, ScalarType.Float32)]
+    [InlineData(1, true, ScalarType.BFloat16)]
+    public void Estimate_OfAShard_IsThatMeasured(int batch, bool checkpointing, ScalarType dtype)
+    {
+        using var scope = NewDisposeScope();
+        var text = new ClipTextConfig { HiddenSize = 32, IntermediateSize = 64, NumHiddenLayers = 2, NumAttentionHeads = 4, EosTokenId = 2 };
+        var autoencoder = new AutoencoderKLConfig { BlockOutChannels = [32, 64, 64], DownBlockTypes = [.. Enumerable.Repeat("DownEncoderBlock2D", 3)], UpBlockTypes = [.. Enumerable.Repeat("UpDecoderBlock2D", 3)], LayersPerBlock = 2 };
+        using var model = new StableDiffusionModel([ClipTokenizer.OpenAi()], [Constant(new ClipTextModel(text))], Constant(new UNet2DConditionModel(Small)), Constant(new AutoencoderKL(autoencoder)), StableDiffusionConfig.Sd1.Scheduler);
+        foreach (var network in model.Networks)
+            network.to(dtype);
+        (model.Unet.Checkpointing, model.Autoencoder.Checkpointing) = (checkpointing, checkpointing);
+        var side = 24 * autoencoder.Reduction;
+        PromptEmbeddings prompt, negative;
+        using (no_grad())
+            (prompt, negative) = (model.Encode([.. Enumerable.Repeat("a fox", batch)]), model.EncodeNothing(batch));
+        var request = model.Request(model.Field(prompt, negative, 3), model.Noise(batch, side, side, new NoiseKey(3)), 4);
+        var measured = MemoryModel.Measure(request, x0 => model.Decode(x0).sub(Rooted.Half).square().mean());
+        var memory = new StableDiffusionMemory { Config = StableDiffusionConfig.Of(model), Height = side, Width = side, Steps = 4, Batch = batch, Dtype = dtype };
+        var weights = memory.Weights();
+        Assert.Equal(model.Networks.Sum(n => n.parameters().Sum(p => p.numel() * p.element_size())), weights.Bytes);
+        foreach (var (way, method) in new[] { (new MemoryWay(Checkpointing: checkpointing), GradientMethod.Discrete), (new MemoryWay(Unrolled: true, Checkpointing: checkpointing), GradientMethod.StoreAll) })
+        {
+            var (planned, plan) = (memory.Estimate(way, weights), measured.Plan(method));
+            // A loss may keep more of the picture than this one does; a plan counts with five of it.
+            Within(0.1, 0.2, $"{way}, batch {batch}", planned.PeakBytes, plan.PeakBytes);
+        }
+
+        prompt.Dispose();
+        negative.Dispose();
     }
 
     /// <summary>In the order in which a budget tries them: each gives something for what it costs, and offloaded states do not grow with the steps.</summary>

@@ -31,13 +31,13 @@ public sealed class ModelFileTests : IDisposable
             Assert.All(a.state_dict(), p => Assert.True(p.Value.to(float16).to(float32).Equals(b.state_dict()[p.Key]), p.Key));
 
         var file = ModelFile.Inspect(_folder["a.safetensors"]);
-        Assert.Equal(("single-file checkpoint", name), (file.Kind, Fact(file, "model")));
+        Assert.Equal(("single-file checkpoint", name, kind == "SD2" ? "v_prediction" : "epsilon"), (file.Kind, Fact(file, "model"), Fact(file, "prediction")));
         Assert.Equal($"F16 × {file.Tensors.Count}", Fact(file, "dtypes"));
         Assert.Equal("a", file.Metadata["modelspec.title"]);
         var folder = ModelFile.Inspect(_folder["out"]);
         Assert.Equal(("diffusers folder", name, kind == "SD2" ? "v_prediction" : "epsilon"), (folder.Kind, Fact(folder, "model"), Fact(folder, "prediction")));
         Assert.Contains("parameters", Fact(folder, kind == "SDXL" ? "text_encoder_2" : "text_encoder"), StringComparison.Ordinal);
-        Assert.Contains("--model", Assert.Throws<ArgumentException>(() => ModelConversion.Convert(_folder["a.safetensors"], _folder["other"])).Message, StringComparison.Ordinal);
+        Assert.Contains("--model", Assert.Throws<SafetensorsException>(() => ModelConversion.Convert(_folder["a.safetensors"], _folder["other"])).Message, StringComparison.Ordinal);
         Assert.Contains("over itself", Assert.Throws<ArgumentException>(() => ModelConversion.Convert(_folder["in"], _folder["in"])).Message, StringComparison.Ordinal);
     }
 

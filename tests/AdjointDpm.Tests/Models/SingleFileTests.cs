@@ -70,7 +70,90 @@ public sealed class SingleFileTests
             Assert.All(a.state_dict(), p => Assert.True(p.Value.Equals(b.state_dict()[p.Key]), p.Key));
     }
 
+    /// <summary>A file of another size than the released models says which, and one of this vocabulary needs nothing beside it.</summary>
     [Theory]
+    [MemberData(nameof(Kinds))]
+    public void Checkpoint_OfAnotherSize_LoadsWithoutAFolderOfItsModel(string kind)
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var saved = TinyModels.Make(kind, wholeVocabulary: true);
+        SingleFileCheckpoint.Save(folder["model.safetensors"], saved);
+        using var loaded = StableDiffusionSource.At(folder["model.safetensors"]).Load();
+        foreach (var (a, b) in saved.Networks.Zip(loaded.Networks))
+            Assert.All(a.state_dict(), p => Assert.True(p.Value.Equals(b.state_dict()[p.Key]), p.Key));
+        Assert.Equal((saved.Scheduler.PredictionType, saved.ZerosForEmptyPrompt), (loaded.Scheduler.PredictionType, loaded.ZerosForEmptyPrompt));
+        using var unet = StableDiffusionSource.At(folder["model.safetensors"]).LoadUnet(ScalarType.BFloat16);
+        Assert.All(unet.state_dict(), p => Assert.True(p.Value.Equals(saved.Unet.state_dict()[p.Key].to(ScalarType.BFloat16)), p.Key));
+        using var states = loaded.Encode(["a photo of a fox"]);
+        using var expected = saved.Encode(["a photo of a fox"]);
+        Assert.True(states.States.Equals(expected.States));
+    }
+
+    [Theory]
+    [InlineData("SD1", "epsilon", false, null, "epsilon")]
+    [InlineData("SDXL", "v_prediction", false, null, "v_prediction")]
+    [InlineData("SDXL", "v_prediction", true, null, "v_prediction")]
+    [InlineData("SDXL", "v_prediction", true, "epsilon", "epsilon")]
+    [InlineData("SD1", "v_prediction", false, null, "v_prediction")]
+    [InlineData("SD2", "epsilon", false, null, "epsilon")]
+    [InlineData("SD2", "epsilon", false, "v_prediction", "v_prediction")]
+    public void Checkpoint_SaysWhatItsNetworkPredicts(string kind, string prediction, bool noSignal, string? asked, string expected)
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        using var made = TinyModels.Make(kind);
+        using var saved = new StableDiffusionModel(made.Tokenizers, made.TextEncoders, made.Unet, made.Autoencoder, made.Scheduler with { PredictionType = prediction, RescaleBetasZeroSnr = noSignal });
+        SingleFileCheckpoint.Save(folder["a"], saved);
+        using (var file = SafetensorsFile.Open(folder["a"]))
+        {
+            Assert.Equal(prediction == "epsilon" ? "epsilon" : "v", file.Metadata["modelspec.prediction_type"]);
+            // By these names interfaces know networks of v; of Stable Diffusion 2 they look at the weights.
+            Assert.Equal(prediction == "v_prediction" && kind != "SD2", file.Contains("v_pred"));
+            Assert.Equal(noSignal, file.Contains("ztsnr"));
+        }
+
+        // What the file says goes before what the folder of another model has.
+        var others = StableDiffusionConfig.Of(made) with { Scheduler = made.Scheduler with { PredictionType = prediction == "epsilon" ? "v_prediction" : "epsilon" } };
+        using var loaded = SingleFileCheckpoint.Load(folder["a"], saved.Tokenizers, others, prediction: asked);
+        Assert.Equal(expected, loaded.Scheduler.PredictionType);
+        Assert.Equal(noSignal && expected == "v_prediction", loaded.Scheduler.RescaleBetasZeroSnr);
+    }
+
+    /// <summary>Marks without strings, as files of model sites have them; and of Stable Diffusion 2 the weight by which interfaces decide.</summary>
+    [Theory]
+    [InlineData("conditioner.embedders.1.model.x", "v_pred", 0, "v_prediction")]
+    [InlineData("conditioner.embedders.1.model.x", "other", 0, "epsilon")]
+    [InlineData("cond_stage_model.transformer.x", "v_pred", 0, "v_prediction")]
+    [InlineData("cond_stage_model.model.x", "other", 0.1, "v_prediction")]
+    [InlineData("cond_stage_model.model.x", "other", 0.05, "epsilon")]
+    public void ReadConfig_FileWithoutStrings_IsReadFromItsTensors(string text, string mark, double deviation, string expected)
+    {
+        using var folder = new TemporaryFolder();
+        using var scope = NewDisposeScope();
+        SafetensorsWriter.Write(folder["a"], new Dictionary<string, Tensor>
+        {
+            ["model.diffusion_model.out.2.bias"] = zeros(4),
+            [text] = zeros(1),
+            [mark] = zeros(0),
+            ["model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"] = tensor(Enumerable.Range(0, 320).Select(i => (float)(i % 2 == 0 ? deviation : -deviation)).ToArray()),
+        });
+        Assert.Equal(expected, SingleFileCheckpoint.ReadConfig(folder["a"]).Scheduler.PredictionType);
+        Assert.Contains("'score'", Assert.Throws<ArgumentException>(() => SingleFileCheckpoint.ReadConfig(folder["a"], prediction: "score")).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void ReadConfig_OfAnotherModel_IsRefused()
+    {
+        using var folder = new TemporaryFolder();
+        using var saved = TinyModels.Make("SD1");
+        using var other = TinyModels.Make("SD2");
+        SingleFileCheckpoint.Save(folder["a"], saved);
+        Assert.Contains("of Stable Diffusion 2", Assert.Throws<SafetensorsException>(() => SingleFileCheckpoint.ReadConfig(folder["a"], StableDiffusionConfig.Of(other))).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("edm_mean", "EDM")]
     [InlineData("model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias", "Stable Diffusion 3")]
     [InlineData("double_blocks.0.img_attn.norm.key_norm.scale", "FLUX")]
     [InlineData("conditioner.embedders.0.model.ln_final.weight", "refiner")]

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using AdjointDpm.Formats;
 using AdjointDpm.Models;
 using AdjointDpm.Models.StableDiffusion;
@@ -142,6 +143,48 @@ public sealed class StableDiffusionFolderTests
         Assert.Contains("model_index.json", Assert.Throws<ModelConfigException>(() => StableDiffusionFolder.Open(folder.Path)).Message, StringComparison.Ordinal);
         File.WriteAllText(folder["model_index.json"], index);
         Assert.Contains(expected, Assert.Throws<ModelConfigException>(() => StableDiffusionFolder.Open(folder.Path)).Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>XL's pipelines have zeros in place of an empty prompt where their index does not say otherwise.</summary>
+    [Theory]
+    [InlineData("SDXL", null, true)]
+    [InlineData("SDXL", "false", false)]
+    [InlineData("SD1", null, false)]
+    public void Folder_IndexWithoutZeros_HasThoseOfItsClass(string kind, string? said, bool expected)
+    {
+        using var folder = new TemporaryFolder();
+        using var saved = TinyModels.Make(kind);
+        StableDiffusionFolder.Save(folder.Path, saved);
+        var index = JsonNode.Parse(File.ReadAllText(folder["model_index.json"]))!.AsObject();
+        index.Remove("force_zeros_for_empty_prompt");
+        if (said is not null)
+            index["force_zeros_for_empty_prompt"] = JsonNode.Parse(said);
+        File.WriteAllText(folder["model_index.json"], index.ToJsonString());
+        Assert.Equal(expected, StableDiffusionFolder.Open(folder.Path).ZerosForEmptyPrompt);
+    }
+
+    /// <summary>A network for inpainting, or one with classes, is refused by what its configuration says: there are no weights to read here.</summary>
+    [Theory]
+    [InlineData("in_channels", "9", "inpainting")]
+    [InlineData("num_class_embeds", "1000", "classes")]
+    [InlineData("cross_attention_dim", "1024", "different models")]
+    [InlineData("cross_attention_dim", "null", "cross_attention_dim")]
+    [InlineData("attention_head_dim", "null", "attention_head_dim")]
+    [InlineData("block_out_channels", "null", "block_out_channels")]
+    [InlineData("act_fn", "null", "act_fn")]
+    [InlineData("layers_per_block", "null", "layers_per_block")]
+    public void Load_ConfigurationThatCannotBe_IsRefusedBeforeWeightsAreRead(string field, string value, string expected)
+    {
+        using var folder = new TemporaryFolder();
+        using var saved = TinyModels.Make("SD1");
+        StableDiffusionFolder.Save(folder.Path, saved);
+        foreach (var weights in Directory.GetFiles(folder.Path, "*.safetensors", SearchOption.AllDirectories))
+            File.Delete(weights);
+        var path = Path.Combine(folder.Path, "unet", "config.json");
+        var config = JsonNode.Parse(File.ReadAllText(path))!.AsObject();
+        config[field] = JsonNode.Parse(value);
+        File.WriteAllText(path, config.ToJsonString());
+        Assert.Contains(expected, Assert.Throws<ModelConfigException>(() => StableDiffusionFolder.Open(folder.Path).Load()).Message, StringComparison.Ordinal);
     }
 
     [Fact]

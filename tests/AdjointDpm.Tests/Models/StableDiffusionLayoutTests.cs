@@ -1,3 +1,4 @@
+using System.IO.Compression;
 using AdjointDpm.Formats;
 using AdjointDpm.Models.Clip;
 using AdjointDpm.Models.StableDiffusion;
@@ -65,6 +66,28 @@ public sealed class StableDiffusionLayoutTests
         Equal("clip_l", Shapes(() => new ClipTextModel(sd1.TextEncoders[0])), 196);
         Equal("sd1.file", Shapes(() => new UNet2DConditionModel(sd1.Unet)).ToDictionary(p => SingleFileNames.Unet + SingleFileNames.OfUnet(p.Key, sd1.Unet), p => p.Value), 686);
         Equal("xl.file", Shapes(() => new UNet2DConditionModel(xl.Unet)).ToDictionary(p => SingleFileNames.Unet + SingleFileNames.OfUnet(p.Key, xl.Unet), p => p.Value), 1680);
+    }
+
+    /// <summary>Where a single file's autoencoder and OpenCLIP texts go, tensor by tensor and in which form: as diffusers' own conversion has it (<c>Reference/diffusers/names.py</c>).</summary>
+    [Theory]
+    [InlineData("vae", 248)]
+    [InlineData("sd2.text", 372)]
+    [InlineData("xl.text2", 517)]
+    public void Names_OfSingleFiles_AreThoseThatDiffusersConverts(string set, int count)
+    {
+        using var packed = new StreamReader(new GZipStream(File.OpenRead(Path.Combine(ReferenceFolder.Of("diffusers"), "names.txt.gz")), CompressionMode.Decompress));
+        var expected = packed.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split(' ')).Where(part => part[0] == set).Select(part => (Ours: part[1], Theirs: part[2], Form: part[3])).ToList();
+        Assert.Equal(count, expected.Count);
+        var (sd2, xl) = (StableDiffusionConfig.Sd2, StableDiffusionConfig.Xl);
+        Func<string, WeightEntry> named = set switch
+        {
+            "vae" => name => SingleFileNames.OfAutoencoder(name, xl.Autoencoder, SingleFileNames.Autoencoder),
+            "sd2.text" => name => SingleFileNames.OfOpenClip(name, "cond_stage_model.model."),
+            _ => name => SingleFileNames.OfOpenClip(name, "conditioner.embedders.1.model."),
+        };
+        Assert.Equal(expected, expected.Select(e => named(e.Ours)).Select(e => (e.Ours, e.Theirs, e.Form switch { WeightForm.Pointwise => "pointwise", WeightForm.Transposed => "transposed", WeightForm.Query => "q", WeightForm.Key => "k", WeightForm.Value => "v", _ => "same" })));
+        var network = set switch { "vae" => Shapes(() => new AutoencoderKL(xl.Autoencoder)), "sd2.text" => Shapes(() => new ClipTextModel(sd2.TextEncoders[0])), _ => Shapes(() => new ClipTextModel(xl.TextEncoders[1])) };
+        Assert.Equal(network.Keys.Order(StringComparer.Ordinal), expected.Select(e => e.Ours).Order(StringComparer.Ordinal));
     }
 
     /// <summary>Names and shapes of ViT-L/14, whose count is published: 303,179,776, and 786,432 more of the projection.</summary>

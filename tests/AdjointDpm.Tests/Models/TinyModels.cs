@@ -16,9 +16,12 @@ internal static class TinyModels
 
     public static readonly string[] Kinds = ["SD1", "SD2", "SDXL"];
 
-    public static StableDiffusionModel Make(string kind, long seed = 1)
+    /// <param name="kind">One of <see cref="Kinds"/>.</param>
+    /// <param name="seed">Of the weights.</param>
+    /// <param name="wholeVocabulary">CLIP's own tokenizers in place of the small one.</param>
+    public static StableDiffusionModel Make(string kind, long seed = 1, bool wholeVocabulary = false)
     {
-        var text = new ClipTextConfig { VocabSize = 747, HiddenSize = 12, IntermediateSize = 24, NumHiddenLayers = 3, NumAttentionHeads = 3, EosTokenId = 2 };
+        var text = new ClipTextConfig { VocabSize = wholeVocabulary ? 49408 : 747, HiddenSize = 12, IntermediateSize = 24, NumHiddenLayers = 3, NumAttentionHeads = 3, EosTokenId = 2 };
         var second = text with { HiddenSize = 16, IntermediateSize = 20, NumAttentionHeads = 4, HiddenAct = "gelu", ProjectionDim = 10, Architectures = ["CLIPTextModelWithProjection"], NumHiddenLayers = 4 };
         ClipTextConfig[] texts = kind switch
         {
@@ -64,7 +67,7 @@ internal static class TinyModels
             ScalingFactor = kind == "SDXL" ? 0.13025 : 0.18215,
         };
         var scheduler = new SchedulerConfig { BetaSchedule = "scaled_linear", BetaStart = 0.00085, BetaEnd = 0.012, StepsOffset = 1, SetAlphaToOne = false, PredictionType = kind == "SD2" ? "v_prediction" : "epsilon" };
-        var tokenizers = texts.Select(_ => ClipTokenizer.Load(ReferenceFolder.Of("clip_tokenizer"))).ToArray();
+        var tokenizers = texts.Select((_, i) => wholeVocabulary ? ClipTokenizer.OpenAi(kind == "SD2" || i == 1 ? "!" : "<|endoftext|>") : ClipTokenizer.Load(ReferenceFolder.Of("clip_tokenizer"))).ToArray();
         var model = new StableDiffusionModel(tokenizers, [.. texts.Select((t, i) => Filled(new ClipTextModel(t), seed, i))], Filled(new UNet2DConditionModel(unet), seed, 2), Filled(new AutoencoderKL(vae), seed, 3), scheduler) { ZerosForEmptyPrompt = kind == "SDXL" };
         return model;
     }

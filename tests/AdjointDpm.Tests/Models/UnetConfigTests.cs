@@ -253,6 +253,23 @@ public sealed class UnetConfigTests
     }
 
     [Fact]
+    public void Write_FieldsOfOtherReleases_AreKept()
+    {
+        using var folder = new TemporaryFolder();
+        File.WriteAllText(folder["config.json"], """{"_class_name":"UNet2DModel","_diffusers_version":"0.30.0","mid_block_type":null,"num_train_timesteps":null,"something_new":[3]}""");
+        var config = UNet2DConfig.Read(folder["config.json"]);
+        config.Write(folder["again.json"]);
+        var fields = System.Text.Json.Nodes.JsonNode.Parse(File.ReadAllText(folder["again.json"]))!.AsObject();
+        Assert.Equal("0.30.0", fields["_diffusers_version"]!.GetValue<string>());
+        Assert.Equal(3, fields["something_new"]![0]!.GetValue<int>());
+        Assert.True(fields.ContainsKey("mid_block_type") && fields["mid_block_type"] is null);
+        using var network = new UNet2DModel(config with { BlockOutChannels = Tiny.BlockOutChannels, DownBlockTypes = Tiny.DownBlockTypes, UpBlockTypes = Tiny.UpBlockTypes, NormNumGroups = 4 });
+        Assert.DoesNotContain(network.state_dict().Keys, k => k.StartsWith("mid_block.", StringComparison.Ordinal));
+        File.WriteAllText(folder["config.json"], """{"_class_name":"UNet2DModel","time_embedding_dim":64}""");
+        Assert.Contains("time_embedding_dim", Assert.Throws<ModelConfigException>(() => UNet2DConfig.Read(folder["config.json"])).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Read_AfterWrite_IsEqual()
     {
         using var folder = new TemporaryFolder();

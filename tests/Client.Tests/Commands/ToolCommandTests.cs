@@ -1,5 +1,6 @@
 using System.Text.Json;
 using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tools;
 
 namespace AdjointDpm.Client.Tests.Commands;
@@ -56,6 +57,32 @@ public sealed class ToolCommandTests : IDisposable
         Assert.Equal((At("sd"), At("out.png"), "blurry", 7, 3.0, 5L), (asked.Model, asked.Output, asked.Negative, asked.Steps, asked.Guidance, asked.Seed));
         Assert.Equal((64, 32, "heun"), (asked.Height, asked.Width, asked.Sampler));
         Assert.Equal((At("l.safetensors:0.5"), At("e.safetensors")), (asked.Loras[0], asked.Words[0]));
+    }
+
+    [Fact]
+    public async Task Sample_OfASingleFile_PassesHowItsNetworksRunAndShowsWarnings()
+    {
+        Silo(new ToolAnswer { Files = [At("sample.png")], Warnings = ["A prompt has 80 tokens."] });
+        Assert.Equal(0, await _adpm.RunAsync("sample model.safetensors --prompt-embeds c.safetensors --dtype bfloat16 --prediction v_prediction --tiles 256 --fused-attention"));
+        Assert.Contains("80 tokens", _adpm.Error.ToString(), StringComparison.Ordinal);
+        var asked = Assert.IsType<DrawRequest>(Asked());
+        Assert.Equal((At("model.safetensors"), At("c.safetensors"), "bfloat16", "v_prediction", 256, true), (asked.Model, asked.PromptEmbeds, asked.Dtype, asked.Prediction, asked.Tiles, asked.Fused));
+        Assert.Equal(ExitCodes.Invalid, await _adpm.RunAsync("sample model.safetensors --prediction score -p cat"));
+        Assert.Equal(ExitCodes.Invalid, await _adpm.RunAsync("sample model.safetensors"));
+    }
+
+    /// <summary>What fits is found before the experiment is sent, and is part of what is sent.</summary>
+    [Fact]
+    public async Task Submit_WithMethodAuto_SendsTheMethodThatFits()
+    {
+        Silo(new ToolAnswer { Memory = new ShardMemory(2, 4, 1000, 10, 120, [new("discrete", 9, 1, 8, 0, 0, 8), new("discrete + checkpointing", 5, 1, 4, 0, 0, 12) { IsChosen = true, Settings = "gradient.method: discrete\nmodel.checkpointing: true" }]) });
+        var file = SpecFiles.Write(_adpm.Folder);
+        _adpm.Cluster.OnSubmit = (id, _) => Samples.Running(id);
+        Assert.Equal(0, await _adpm.RunAsync($"submit {file} --set gradient.method=auto --set resources.memory=2GB"));
+        Assert.Equal(2_000_000_000, Assert.IsType<PlanRequest>(Asked()).Budget);
+        var sent = ExperimentSpecJson.Deserialize(_adpm.Cluster.LastSpec);
+        Assert.Equal((GradientName.Discrete, true, "2GB"), (sent.Gradient.Method, sent.Model.Checkpointing, sent.Resources.Memory));
+        Assert.Contains("gradient.method auto, in 2GB: gradient.method: discrete, model.checkpointing: true", _adpm.Error.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -239,7 +266,7 @@ public sealed class ToolCommandTests : IDisposable
     [InlineData("check-reward r.pt --size 3x64", "--size: '3x64' is no size of pictures. Write it like 3x64x64.")]
     [InlineData("check-reward r.pt --samples 1", "--samples must be from 2 to 64.")]
     [InlineData("plan x.yaml --budget much", "--budget: 'much' is no size. Write it like 8GB or 512MB.")]
-    [InlineData("sample sd", "Nothing to draw: give --prompt, or a file of them with --prompts.")]
+    [InlineData("sample sd", "Nothing to draw: give --prompt, a file of them with --prompts, or of their embeddings")]
     [InlineData("pull a b --as zip", "Argument 'zip' not recognized.")]
     [InlineData("pull a/b/c out --as lora --data .", "'a/b/c' names no experiment and no trial.")]
     [InlineData("sample sd -p a --steps 0", "--steps must be from 1 to 1000.")]

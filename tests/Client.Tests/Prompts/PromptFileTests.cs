@@ -29,6 +29,8 @@ public sealed class PromptFileTests : IDisposable
     public void Read_LinesOfSdScripts_HaveTheirOptions()
     {
         var prompts = PromptFile.Read(Write("a.txt", "a fox --n blurry, low quality --w 512 --h 768 --d 7 --l 7.5 --s 20\nplain\n"));
+        // Of sd-scripts' other options the sampler counts; guidance that a network is told, and flow matching's shift, are of other models.
+        Assert.Equal("k_euler_a", PromptFile.Read(Write("b.txt", "a fox --ss k_euler_a --g 3.5 --fs 3\n"))[0].Sampler);
         Assert.Equal(new Prompt("a fox") { Negative = "blurry, low quality", Width = 512, Height = 768, Seed = 7, Guidance = 7.5, Steps = 20 }, prompts[0]);
         Assert.Equal(new Prompt("plain"), prompts[1]);
     }
@@ -64,7 +66,7 @@ public sealed class PromptFileTests : IDisposable
     }
 
     [Theory]
-    [InlineData("a.txt", "cat\na dog --ar 16:9\n", "a.txt:2: the line has an option '--ar'. Known are --n negative, --w width, --h height, --d seed, --l guidance and --s steps.")]
+    [InlineData("a.txt", "cat\na dog --ar 16:9\n", "a.txt:2: the line has an option '--ar'. Known are --n negative, --w width, --h height, --d seed, --l guidance, --s steps and --ss sampler.")]
     [InlineData("a.toml", "[prompt]\nwidth = \n", "a.toml:2: the line is no TOML")]
     [InlineData("a.toml", "width = 3\n", "a.toml: has no table [prompt]. Write what all share under [prompt], and each behind [[prompt.subset]].")]
     [InlineData("a.toml", "[prompt]\nprompt = \"x\"\n", "a.toml: [prompt] has no subset. Write what all share")]

@@ -16,8 +16,8 @@ public sealed class SpecErrorTests : IDisposable
     [InlineData("name: stylize", "name: My Style!", "e.yaml:4:9: metadata.name must be 1 to 63 lower-case letters, digits and dashes, and begin and end with a letter or digit, but is 'My Style!'. Did you mean 'my-style'?")]
     [InlineData("  name: stylize\n", "", "e.yaml:4:3: metadata.name is missing. It must be text.")]
     [InlineData("spec:", "spce:", "e.yaml:6:1: spce is not a known key. Did you mean 'spec'?")]
-    [InlineData("path: unet", "path: unit", "e.yaml:8:11: model.path: no such folder 'unit'. Did you mean 'unet'?")]
-    [InlineData("path: unet", "path: nowhere/at/all", "e.yaml:8:11: model.path: no such folder 'nowhere/at/all'. Paths are relative to the spec file, here 'FOLDER'.")]
+    [InlineData("path: unet", "path: unit", "e.yaml:8:11: model.path: no such folder or file 'unit'. Did you mean 'unet'?")]
+    [InlineData("path: unet", "path: nowhere/at/all", "e.yaml:8:11: model.path: no such folder or file 'nowhere/at/all'. Paths are relative to the spec file, here 'FOLDER'.")]
     [InlineData("reference: style.png", "reference: judge", "e.yaml:12:16: losses[0].reference: no such file 'judge'. It is a folder.")]
     [InlineData("gram-style", "gramStyle", "e.yaml:10:11: losses[0].name must be one of gram-style, cross-entropy, pixel-distance, log-probability, margin, content, perceptual, gaussian-divergence, total-variation, noise-norm, clip-similarity, clip-gram, aesthetic, torchscript, onnx, sidecar, but is 'gramStyle'. Did you mean 'gram-style'?")]
     [InlineData("    classifier: judge\n", "", "e.yaml:10:5: losses[0] is gram-style, which needs 'classifier': the folder of the classifier it looks through.")]
@@ -112,7 +112,7 @@ public sealed class SpecErrorTests : IDisposable
     [InlineData("optimizer.learningRate: {min: 1e-5, max: 1e-3}", "5: parameters[\"optimizer.learningRate\"] is an interval, but a grid needs 'values'. List them, or set algorithm.name to random, sobol, tpe, gp, cma-es, nsga-ii or pbt.")]
     [InlineData("sample.solver: {values: [ddim, huen]}", "36: A value of 'sample.solver' must be one of ddim, heun, midpoint, rk4, rk4-38, flow-euler, flow-heun, flow-midpoint, dpm2, ab2, ab3, ab4, plms, dpm++2m, dpm++3m, dpm++3m-exact, dpm++2s, dpm-2m, dpm-2s, deis2, deis3, unipc2, unipc2-bh1, unipc3, ddpm, sde-dpm++1, sde-dpm++2m, euler-maruyama, edm, bosh3, dopri5, tsit5, dopri8, reversible-midpoint, reversible-heun, reversible-rk4, but is 'huen'. Did you mean 'heun'?")]
     [InlineData("train.include: {values: [[a, b], c]}", "38: A value of 'train.include' must be a list (text in each item), written as a JSON array, but is 'c'.")]
-    [InlineData("model.path: {values: [unet, unit]}", "33: parameters[\"model.path\"].values[1]: no such folder 'unit'. Did you mean 'unet'?")]
+    [InlineData("model.path: {values: [unet, unit]}", "33: parameters[\"model.path\"].values[1]: no such folder or file 'unit'. Did you mean 'unet'?")]
     public void Parse_SearchMistake_IsNamedWithItsPlace(string parameter, string expected) =>
         Assert.Equal("e.yaml:22:" + expected, _folder.Problems(SpecFolder.Valid.Replace("optimizer.learningRate: {values: [1e-4, 3e-4]}", parameter)));
 

@@ -11,8 +11,11 @@ namespace AdjointDpm.Models.Clip;
 /// Text is composed (NFC), its white space collapsed, and set in lower case, as transformers' fast tokenizer does; then words get
 /// <c>&lt;/w&gt;</c> at their end and are merged. Special tokens written in the text become themselves. Safe for use by several threads once no words are added.
 /// </remarks>
-public sealed class ClipTokenizer
+public sealed partial class ClipTokenizer
 {
+    private const string BeginToken = "<|startoftext|>", EndToken = "<|endoftext|>";
+    private const int UsualLength = 77;
+
     private readonly BpeTokenizer _words;
     private readonly Dictionary<string, (int First, int Count)> _special;
 
@@ -24,16 +27,16 @@ public sealed class ClipTokenizer
     {
         (_vocabulary, _merges, _pad) = (vocabulary, merges, pad);
         Length = length;
-        (Begin, End) = (Required("<|startoftext|>"), Required("<|endoftext|>"));
+        (Begin, End) = (Required(BeginToken), Required(EndToken));
         Pad = Required(pad);
         VocabularySize = vocabulary.Count;
-        _special = new(StringComparer.Ordinal) { ["<|startoftext|>"] = (Begin, 1), ["<|endoftext|>"] = (End, 1) };
+        _special = new(StringComparer.Ordinal) { [BeginToken] = (Begin, 1), [EndToken] = (End, 1) };
         _words = BpeTokenizer.Create(new BpeOptions(vocabulary)
         {
             Merges = merges,
             EndOfWordSuffix = "</w>",
             ByteLevel = true,
-            UnknownToken = "<|endoftext|>",
+            UnknownToken = EndToken,
             PreTokenizer = new ClipPreTokenizer(),
         });
 
@@ -72,8 +75,8 @@ public sealed class ClipTokenizer
         }
 
         var config = Optional(Path.Combine(folder, "tokenizer_config.json"));
-        var pad = Token(Optional(Path.Combine(folder, "special_tokens_map.json")), "pad_token") ?? Token(config, "pad_token") ?? "<|endoftext|>";
-        var length = config is { } c && c.TryGetProperty("model_max_length", out var max) && max.ValueKind == JsonValueKind.Number && max.TryGetInt32(out var most) ? most : 77;
+        var pad = Token(Optional(Path.Combine(folder, "special_tokens_map.json")), "pad_token") ?? Token(config, "pad_token") ?? EndToken;
+        var length = config is { } c && c.TryGetProperty("model_max_length", out var max) && max.ValueKind == JsonValueKind.Number && max.TryGetInt32(out var most) ? most : UsualLength;
         return length is >= 2 and <= 4096
             ? new ClipTokenizer(vocabulary, merges, pad, length)
             : throw new ModelConfigException($"{folder}: model_max_length is {length}. CLIP's is 77.");
@@ -86,9 +89,9 @@ public sealed class ClipTokenizer
         File.WriteAllText(Path.Combine(folder, "merges.txt"), "#version: 0.2\n" + string.Concat(_merges.Select(m => m + "\n")));
         ModelConfig.Write(Path.Combine(folder, "special_tokens_map.json"), new Dictionary<string, string>
         {
-            ["bos_token"] = "<|startoftext|>",
-            ["eos_token"] = "<|endoftext|>",
-            ["unk_token"] = "<|endoftext|>",
+            ["bos_token"] = BeginToken,
+            ["eos_token"] = EndToken,
+            ["unk_token"] = EndToken,
             ["pad_token"] = _pad,
         });
         ModelConfig.Write(Path.Combine(folder, "tokenizer_config.json"), new JsonObject { ["model_max_length"] = Length, ["tokenizer_class"] = "CLIPTokenizer" });

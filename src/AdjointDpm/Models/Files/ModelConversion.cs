@@ -6,10 +6,11 @@ using static TorchSharp.torch;
 namespace AdjointDpm.Models.Files;
 
 /// <summary>How a file should be written.</summary>
-/// <param name="Model">A diffusers folder of the model that a file is for: the layers' names for a LoRA, tokenizers and configurations for a checkpoint. Default: none.</param>
+/// <param name="Model">The model that a file is for, a diffusers folder or a single file: the layers' names for a LoRA, tokenizers and configurations for a checkpoint that is not of a released model's size. Default: none.</param>
 /// <param name="Form">For a LoRA, <c>kohya</c> or <c>diffusers</c>; for a learnt word, <c>webui</c> or <c>diffusers</c>. Default: for a LoRA the other dialect than it has, for a word <c>webui</c>.</param>
 /// <param name="Dtype">Element type of a model's weights. Default: as loaded, float32.</param>
-public sealed record ConversionOptions(string? Model = null, string? Form = null, ScalarType? Dtype = null);
+/// <param name="Prediction">What a model's network predicts, <c>epsilon</c> or <c>v_prediction</c>. Default: what the input says.</param>
+public sealed record ConversionOptions(string? Model = null, string? Form = null, ScalarType? Dtype = null, string? Prediction = null);
 
 /// <summary>Turns files of one form into another and reads back what it wrote before it says so.</summary>
 public static class ModelConversion
@@ -28,7 +29,7 @@ public static class ModelConversion
         if (Path.GetFullPath(input) == Path.GetFullPath(output))
             throw new ArgumentException($"'{input}' would be written over itself. Name another output.", nameof(output));
         if (Directory.Exists(input))
-            return Model(StableDiffusionFolder.Open(input).Load(), output, options);
+            return Model(StableDiffusionSource.At(input, options.Prediction).Load(), output, options);
         bool isLora, isKohya, isWord;
         using (var file = SafetensorsFile.Open(input))
             (isLora, isKohya, isWord) = (ModelFile.IsLora(file.Names), ModelFile.IsKohya(file.Names), ModelFile.IsWord(file));
@@ -36,14 +37,16 @@ public static class ModelConversion
             return Lora(input, isKohya, output, options);
         if (isWord)
             return Word(input, output, options);
-        var folder = Needed(options, input, "the tokenizers, which such files lack");
-        return Model(SingleFileCheckpoint.Load(input, [.. Enumerable.Range(0, folder.TextEncoderCount).Select(folder.LoadTokenizer)], folder.ReadConfig()), output, options);
+        if (options.Model is not { } model)
+            return Model(StableDiffusionSource.At(input, options.Prediction).Load(), output, options);
+        var like = StableDiffusionSource.At(model);
+        return Model(SingleFileCheckpoint.Load(input, like.LoadTokenizers(), like.ReadConfig(), prediction: options.Prediction), output, options);
     }
 
     private static string Model(StableDiffusionModel loaded, string output, ConversionOptions options)
     {
         using var model = loaded;
-        nn.Module[] networks = [.. model.TextEncoders, model.Unet, model.Autoencoder];
+        var networks = model.Networks;
         if (options.Dtype is { } dtype)
         {
             foreach (var network in networks)
@@ -57,7 +60,7 @@ public static class ModelConversion
             StableDiffusionFolder.Save(output, model);
         using var again = toFile ? SingleFileCheckpoint.Load(output, model.Tokenizers, StableDiffusionConfig.Of(model)) : StableDiffusionFolder.Open(output).Load();
         var compared = 0;
-        foreach (var (written, read) in networks.Zip((nn.Module[])[.. again.TextEncoders, again.Unet, again.Autoencoder]))
+        foreach (var (written, read) in networks.Zip(again.Networks))
         {
             var values = read.state_dict();
             foreach (var (name, value) in written.state_dict())
@@ -110,6 +113,6 @@ public static class ModelConversion
 
     private static bool IsFile(string path) => Path.GetExtension(path).Equals(".safetensors", StringComparison.OrdinalIgnoreCase);
 
-    private static StableDiffusionFolder Needed(ConversionOptions options, string input, string what) => StableDiffusionFolder.Open(options.Model
-        ?? throw new ArgumentException($"'{input}' needs a diffusers folder of its model for {what}. Name one with --model.", nameof(options)));
+    private static StableDiffusionSource Needed(ConversionOptions options, string input, string what) => StableDiffusionSource.At(options.Model
+        ?? throw new ArgumentException($"'{input}' needs its model, a diffusers folder or a single file, for {what}. Name one with --model.", nameof(options)));
 }

@@ -34,7 +34,7 @@ public static class ModelFile
         return new(path, kind, facts, file.Metadata, tensors);
     }
 
-    internal static List<TensorReport> Tensors(SafetensorsFile file) => [.. file.Names.Select(n => new TensorReport(n, SafetensorsHeader.Spell(file.Dtype(n))!, file.Shape(n)))];
+    internal static List<TensorReport> Tensors(SafetensorsFile file) => [.. file.Names.Select(n => new TensorReport(n, file.Spelling(n), file.Shape(n)))];
 
     internal static long Count(IEnumerable<long> shape) => shape.Aggregate(1L, (a, b) => a * b);
 
@@ -57,7 +57,7 @@ public static class ModelFile
         {
             try
             {
-                return ("single-file checkpoint", [new("model", SingleFileCheckpoint.Detect(path, file.Names).Called())]);
+                return ("single-file checkpoint", [new("model", SingleFileCheckpoint.Detect(path, file.Names).Called()), new("prediction", SingleFilePrediction.Said(file.Names, file.Metadata) ?? "not told by its header")]);
             }
             catch (SafetensorsException e)
             {
@@ -100,23 +100,39 @@ public static class ModelFile
     {
         var folder = StableDiffusionFolder.Open(path);
         var config = folder.ReadConfig();
-        var facts = new List<KeyValuePair<string, string>>
-        {
+        List<KeyValuePair<string, string>> facts =
+        [
             new("model", config.Kind.Called()),
             new("prediction", config.Scheduler.PredictionType),
             new("scheduler", config.Scheduler.ClassName),
+            .. Clipped(config.Scheduler),
             new("channels", string.Join(", ", config.Unet.BlockOutChannels)),
             new("text width", string.Join(" + ", config.TextEncoders.Select(t => t.HiddenSize))),
-        };
+        ];
         if (config.Unet.SampleSize is { } size)
             facts.Add(new("picture", string.Join(" × ", size.Values.Select(s => s * config.Autoencoder.Reduction).Distinct()) + " pixels a side"));
         foreach (var (part, file) in folder.WeightFilesByPart())
         {
             using var weights = WeightFiles.Open(file);
-            facts.Add(new(part, $"{weights.Names.Count()} tensors, {Number(weights.Names.Sum(n => Count(weights.Shape(n))))} parameters"));
+            facts.Add(new(part, $"{weights.Names.Count} tensors, {Number(weights.Names.Sum(n => Count(weights.Shape(n))))} parameters"));
         }
 
         return new(path, "diffusers folder", facts, new Dictionary<string, string>(), []);
+    }
+
+    // Samples are not clipped on their way here: pictures of such a scheduler differ from diffusers'.
+    private static IEnumerable<KeyValuePair<string, string>> Clipped(SchedulerConfig scheduler) => scheduler.Clips ? [new("clipping", "clip_sample is on for its scheduler in diffusers, and not applied here")] : [];
+
+    private static IEnumerable<KeyValuePair<string, string>> Clipped(DiffusersFolder folder)
+    {
+        try
+        {
+            return folder.SchedulerConfigPath is null ? [] : Clipped(folder.ReadScheduler());
+        }
+        catch (ModelConfigException)
+        {
+            return []; // a schedule that is not read here is no reason not to say what the network is
+        }
     }
 
     private static ModelFileReport OfStableDiffusion3(string path)
@@ -130,7 +146,7 @@ public static class ModelFile
             new("scheduler", scheduler.ClassName),
             new("blocks", FormattableString.Invariant($"{config.NumLayers} of {config.NumAttentionHeads} heads, {config.Width} wide")),
             new("text width", Number(config.JointAttentionDim)),
-            new("transformer", $"{weights.Names.Count()} tensors, {Number(weights.Names.Sum(n => Count(weights.Shape(n))))} parameters"),
+            new("transformer", $"{weights.Names.Count} tensors, {Number(weights.Names.Sum(n => Count(weights.Shape(n))))} parameters"),
         ], new Dictionary<string, string>(), []);
     }
 
@@ -138,7 +154,7 @@ public static class ModelFile
     {
         var folder = DiffusersFolder.Open(path);
         using var weights = WeightFiles.Open(WeightFiles.Find(folder.UnetFolder, "diffusion_pytorch_model"));
-        return new(path, "diffusers folder", [new("network", folder.UnetClass), new("tensors", Number(weights.Names.Count())), new("parameters", Number(weights.Names.Sum(n => Count(weights.Shape(n)))))], new Dictionary<string, string>(), []);
+        return new(path, "diffusers folder", [new("network", folder.UnetClass), .. Clipped(folder), new("tensors", Number(weights.Names.Count)), new("parameters", Number(weights.Names.Sum(n => Count(weights.Shape(n)))))], new Dictionary<string, string>(), []);
     }
 
     private static IEnumerable<KeyValuePair<string, string>> Sizes(List<TensorReport> tensors)

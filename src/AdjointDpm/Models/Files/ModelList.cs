@@ -145,7 +145,7 @@ public static class ModelList
         var bytes = new Dictionary<string, long>(StringComparer.Ordinal);
         foreach (var tensor in tensors)
         {
-            var type = SafetensorsHeader.TypeOf(tensor.Dtype).ToString().ToLowerInvariant();
+            var type = SafetensorsHeader.Called(tensor.Dtype);
             bytes[type] = bytes.GetValueOrDefault(type) + (ModelFile.Count(tensor.Shape) * SafetensorsHeader.SizeOf(tensor.Dtype));
         }
 

@@ -48,6 +48,9 @@ public sealed record StableDiffusionMemory
     /// <summary>Rank of adapters; null where the weights themselves are trained. Default: null.</summary>
     public int? Rank { get; init; }
 
+    /// <summary>Numbers in the diffusion network.</summary>
+    public long UnetWeights() => Parameters(() => new UNet2DConditionModel(Config.Unet)).Sum(p => p.Count);
+
     /// <summary>What the model's weights take, and how many numbers are trained.</summary>
     public MemoryWeights Weights()
     {

@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Security.Cryptography;
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using AdjointDpm.Formats;
 using TorchSharp;
@@ -28,31 +27,6 @@ internal static class LoraMetadata
         return Joined(new() { ["format"] = "pt", ["lora_adapter_metadata"] = all.ToJsonString() }, more);
     }
 
-    /// <summary>Alpha of a layer as <see cref="Diffusers"/> has it; null when it does not say.</summary>
-    public static double? DiffusersAlpha(string path, string json, string component, string module)
-    {
-        try
-        {
-            using var document = JsonDocument.Parse(json);
-            var root = document.RootElement;
-            if (root.TryGetProperty($"{component}.alpha_pattern", out var pattern) && pattern.ValueKind == JsonValueKind.Object)
-            {
-                foreach (var entry in pattern.EnumerateObject())
-                {
-                    // PEFT's patterns are ends of paths.
-                    if (module == entry.Name || module.EndsWith("." + entry.Name, StringComparison.Ordinal))
-                        return entry.Value.GetDouble();
-                }
-            }
-
-            return root.TryGetProperty($"{component}.lora_alpha", out var alpha) && alpha.ValueKind == JsonValueKind.Number ? alpha.GetDouble() : null;
-        }
-        catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException)
-        {
-            throw new SafetensorsException(path, null, $"lora_adapter_metadata is not what PEFT writes ({e.Message})", e);
-        }
-    }
-
     /// <summary>Writes sd-scripts' strings with the hash by which interfaces find a file's page.</summary>
     public static void WriteKohya(string path, Dictionary<string, torch.Tensor> tensors, LoraWeights weights, StableDiffusionModel model, IReadOnlyDictionary<string, string>? more)
     {
@@ -67,7 +41,7 @@ internal static class LoraMetadata
                 ["ss_base_model_version"] = kind switch { SingleFileKind.Sd1 => "sd_v1", SingleFileKind.Sd2 => velocity ? "sd_v2_v" : "sd_v2", _ => "sdxl_base_v1-0" },
                 ["ss_v2"] = kind == SingleFileKind.Sd2 ? "True" : "False",
                 ["modelspec.sai_model_spec"] = "1.0.1",
-                ["modelspec.architecture"] = kind switch { SingleFileKind.Sd1 => "stable-diffusion-v1/lora", SingleFileKind.Sd2 => velocity ? "stable-diffusion-v2-768-v/lora" : "stable-diffusion-v2-512/lora", _ => "stable-diffusion-xl-v1-base/lora" },
+                ["modelspec.architecture"] = SingleFilePrediction.Architecture(model) + "/lora",
                 ["modelspec.implementation"] = kind == SingleFileKind.Xl ? "https://github.com/Stability-AI/generative-models" : "https://github.com/Stability-AI/stablediffusion",
                 ["modelspec.prediction_type"] = velocity ? "v" : "epsilon",
                 ["modelspec.title"] = Path.GetFileNameWithoutExtension(path),

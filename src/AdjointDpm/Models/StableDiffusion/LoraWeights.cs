@@ -17,6 +17,11 @@ public sealed partial class LoraWeights : IDisposable
 
     private static readonly string[] OtherKinds = ["hada_", "lokr_", "dora_scale", "lora_magnitude_vector", "oft_", "lora_mid", "diff_b"];
 
+    /// <summary>The diffusion network's name in LoRA files.</summary>
+    public const string Unet = LoraNames.Unet;
+
+    internal const string DiffusersFile = "pytorch_lora_weights.safetensors";
+
     private LoraWeights(IReadOnlyList<LoraLayer> layers, IReadOnlyDictionary<string, string> metadata) => (Layers, Metadata) = (layers, metadata);
 
     /// <summary>The adapters, in the order of component and module.</summary>
@@ -47,15 +52,17 @@ public sealed partial class LoraWeights : IDisposable
         static Tensor Copy(Tensor x) => x.detach().clone().DetachFromDisposeScope();
     }
 
-    /// <summary>Reads a file of either dialect, or a folder as PEFT writes it.</summary>
-    /// <param name="path">The file; or a folder with <c>adapter_config.json</c>, or with such folders named by network.</param>
+    /// <summary>Reads a file of either dialect, or a folder as diffusers or PEFT write it.</summary>
+    /// <param name="path">The file; or a folder with <c>pytorch_lora_weights.safetensors</c> or <c>adapter_config.json</c>, or with such folders named by network.</param>
     /// <param name="model">The model it is for, which knows the layers' names. It is left as it is.</param>
     /// <exception cref="SafetensorsException">The file is no LoRA, one of another kind, for another model, or incomplete.</exception>
     /// <exception cref="ModelConfigException">A PEFT folder's configuration is missing, malformed, or of an adapter that is not read here.</exception>
     public static LoraWeights Read(string path, StableDiffusionModel model)
     {
         ArgumentNullException.ThrowIfNull(model);
-        return Directory.Exists(path) ? ReadPeft(path, model) : Read(path, model, null, null);
+        // A LoRA's folder of the Hugging Face cache holds diffusers' file.
+        var diffusers = Path.Combine(path, DiffusersFile);
+        return File.Exists(diffusers) ? Read(diffusers, model, null, null) : Directory.Exists(path) ? ReadPeft(path, model) : Read(path, model, null, null);
     }
 
     private static LoraWeights Read(string path, StableDiffusionModel model, string? fixedComponent, Func<string, int, double>? alphaOf)
@@ -152,7 +159,7 @@ public sealed partial class LoraWeights : IDisposable
     /// <exception cref="SafetensorsException">A file does not say what was written. Both are removed then.</exception>
     public IReadOnlyList<string> WriteBoth(string folder, string name, StableDiffusionModel model, IReadOnlyDictionary<string, string>? metadata = null)
     {
-        var files = new[] { Path.Combine(folder, "pytorch_lora_weights.safetensors"), Path.Combine(folder, name + ".safetensors") };
+        var files = new[] { Path.Combine(folder, DiffusersFile), Path.Combine(folder, name + ".safetensors") };
         if (files[0] == files[1])
             throw new ArgumentException($"'{name}' is the diffusers file's own name. Choose another.", nameof(name));
         try
@@ -171,19 +178,26 @@ public sealed partial class LoraWeights : IDisposable
         }
     }
 
-    /// <summary>Adds the adapters to the model's weights, for good.</summary>
+    /// <summary>Adds the adapters to the model's weights, for good; <see cref="MergedLoras"/> takes them off again.</summary>
     /// <param name="model">The model.</param>
     /// <param name="strength">Factor of all. Default: 1.</param>
     /// <exception cref="ArgumentException">An adapter does not fit. Nothing is changed then.</exception>
-    public void Merge(StableDiffusionModel model, double strength = 1)
+    /// <exception cref="InvalidOperationException">Other adapters add to one of the weights, and would undo this one when they change. Nothing is changed then.</exception>
+    public void Merge(StableDiffusionModel model, double strength = 1) => Merge(model, strength, _ => true);
+
+    /// <summary>The same for some of the networks.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="strength">Factor of all.</param>
+    /// <param name="components">Decides by a network's name: <see cref="Unet"/>, text_encoder or text_encoder_2.</param>
+    public void Merge(StableDiffusionModel model, double strength, Func<string, bool> components)
     {
         ArgumentNullException.ThrowIfNull(model);
         using var frozen = no_grad();
-        var names = new LoraNames(model);
-        if (Layers.FirstOrDefault(l => !names.Knows(l.Component, l.Module) || !l.Fits(names.Weight(l.Component, l.Module).shape)) is { } foreign)
-            throw new ArgumentException($"The adapter of {foreign.Component}.{foreign.Module} does not fit this model. Pass the model that the LoRA was trained for.", nameof(model));
+        var names = ThrowIfUnfit(model);
+        if (Layers.FirstOrDefault(l => AdaptedWeight.Is((TorchSharp.Modules.Parameter)names.Weight(l.Component, l.Module))) is { } adapted)
+            throw new InvalidOperationException($"{adapted.Component}.{adapted.Module} has adapters on it that are not merged for good. Take them off first, or add this one by {nameof(MergedLoras)}.");
         using Scalar factor = strength.ToScalar();
-        foreach (var layer in Layers)
+        foreach (var layer in Layers.Where(l => components(l.Component)))
         {
             using var scope = NewDisposeScope();
             var weight = names.Weight(layer.Component, layer.Module);
@@ -194,6 +208,14 @@ public sealed partial class LoraWeights : IDisposable
 
     /// <summary>Frees the tensors.</summary>
     public void Dispose() => Free(Layers);
+
+    /// <exception cref="ArgumentException">An adapter does not fit the model.</exception>
+    internal LoraNames ThrowIfUnfit(StableDiffusionModel model)
+    {
+        var names = new LoraNames(model);
+        return Layers.FirstOrDefault(l => !names.Knows(l.Component, l.Module) || !l.Fits(names.Weight(l.Component, l.Module).shape)) is not { } foreign ? names
+            : throw new ArgumentException($"The adapter of {foreign.Component}.{foreign.Module} does not fit this model. Pass the model that the LoRA was trained for.", nameof(model));
+    }
 
     internal static bool IsPart(string name) => Split(name) is { Kind: not Part.Alpha };
 
@@ -270,7 +292,7 @@ public sealed partial class LoraWeights : IDisposable
         }
         else if (file.Metadata.TryGetValue("lora_adapter_metadata", out var json))
         {
-            alpha = LoraMetadata.DiffusersAlpha(file.Path, json, layer.Component, layer.Module);
+            alpha = PeftConfig.OfMetadata(file.Path, json, layer.Component)?.AlphaOf(layer.Module, rank);
         }
         else if (file.Metadata.TryGetValue("alpha", out var text) && double.TryParse(text, CultureInfo.InvariantCulture, out var all))
         {

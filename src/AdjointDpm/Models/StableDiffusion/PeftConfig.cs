@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
+using AdjointDpm.Formats;
 
 namespace AdjointDpm.Models.StableDiffusion;
 
@@ -33,30 +34,32 @@ internal sealed record PeftConfig
         try
         {
             using var json = JsonDocument.Parse(System.IO.File.ReadAllBytes(path));
-            var root = json.RootElement;
-            if (ModelConfig.Text(root, "peft_type") is not "LORA")
-                throw Refused(path, "peft_type", ModelConfig.Text(root, "peft_type") ?? "absent", "LORA is read");
-            foreach (var field in new[] { "use_dora", "fan_in_fan_out", "lora_bias", "use_qalora" })
-                if (root.TryGetProperty(field, out var flag) && flag.ValueKind == JsonValueKind.True)
-                    throw Refused(path, field, "true", "false is read");
-            if (ModelConfig.Text(root, "bias") is { } bias && bias != "none")
-                throw Refused(path, "bias", bias, "none is read");
-            if (root.TryGetProperty("modules_to_save", out var saved) && saved.ValueKind == JsonValueKind.Array && saved.GetArrayLength() > 0)
-                throw Refused(path, "modules_to_save", saved.ToString(), "adapters without whole layers beside them are read");
-            // These begin by changing the base weights, which the released model does not have.
-            if (ModelConfig.Text(root, "init_lora_weights") is { } begun && (begun.StartsWith("pissa", StringComparison.Ordinal) || begun is "olora" or "corda" or "loftq"))
-                throw Refused(path, "init_lora_weights", begun, "adapters that leave the base weights as they are are read; save it converted (path_initial_model_for_weight_conversion)");
-            return new(path)
-            {
-                Rank = root.TryGetProperty("r", out var r) ? r.GetInt32() : 8,
-                Alpha = root.TryGetProperty("lora_alpha", out var alpha) && alpha.ValueKind == JsonValueKind.Number ? alpha.GetDouble() : 8,
-                IsRankStabilized = root.TryGetProperty("use_rslora", out var stable) && stable.ValueKind == JsonValueKind.True,
-                Alphas = root.TryGetProperty("alpha_pattern", out var pattern) && pattern.ValueKind == JsonValueKind.Object ? [.. pattern.EnumerateObject().Select(p => KeyValuePair.Create(p.Name, p.Value.GetDouble()))] : [],
-            };
+            return ModelConfig.Text(json.RootElement, "peft_type") is "LORA" ? Of(path, json.RootElement)
+                : throw Refused(path, "peft_type", ModelConfig.Text(json.RootElement, "peft_type") ?? "absent", "LORA is read");
         }
-        catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException)
+        catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException and not ModelConfigException)
         {
             throw new ModelConfigException($"{path}: is not what PEFT writes ({e.Message})", e);
+        }
+    }
+
+    /// <summary>What the string <c>lora_adapter_metadata</c> of a diffusers file says of one network; null when it does not speak of it.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="metadata">The string: fields of PEFT's configuration, each behind the network's name and a dot.</param>
+    /// <param name="component">The network.</param>
+    /// <exception cref="SafetensorsException">The string is malformed.</exception>
+    /// <exception cref="ModelConfigException">It tells of an adapter that is not read here.</exception>
+    public static PeftConfig? OfMetadata(string path, string metadata, string component)
+    {
+        try
+        {
+            using var json = JsonDocument.Parse(metadata);
+            var fields = json.RootElement.EnumerateObject().Where(p => p.Name.StartsWith(component + ".", StringComparison.Ordinal)).ToDictionary(p => p.Name[(component.Length + 1)..], p => p.Value);
+            return fields.Count == 0 ? null : Of(path, JsonSerializer.SerializeToElement(fields));
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException and not ModelConfigException)
+        {
+            throw new SafetensorsException(path, null, $"lora_adapter_metadata is not what PEFT writes ({e.Message})", e);
         }
     }
 
@@ -65,6 +68,27 @@ internal sealed record PeftConfig
     {
         var alpha = Alphas.Where(p => Matches(p.Key, module)).Select(p => (double?)p.Value).FirstOrDefault() ?? Alpha;
         return IsRankStabilized ? alpha * Math.Sqrt(rank) : alpha;
+    }
+
+    private static PeftConfig Of(string path, JsonElement root)
+    {
+        foreach (var field in new[] { "use_dora", "fan_in_fan_out", "lora_bias", "use_qalora" })
+            if (root.TryGetProperty(field, out var flag) && flag.ValueKind == JsonValueKind.True)
+                throw Refused(path, field, "true", "false is read");
+        if (ModelConfig.Text(root, "bias") is { } bias && bias != "none")
+            throw Refused(path, "bias", bias, "none is read");
+        if (root.TryGetProperty("modules_to_save", out var saved) && saved.ValueKind == JsonValueKind.Array && saved.GetArrayLength() > 0)
+            throw Refused(path, "modules_to_save", saved.ToString(), "adapters without whole layers beside them are read");
+        // These begin by changing the base weights, which the released model does not have.
+        if (ModelConfig.Text(root, "init_lora_weights") is { } begun && (begun.StartsWith("pissa", StringComparison.Ordinal) || begun is "olora" or "corda" or "loftq"))
+            throw Refused(path, "init_lora_weights", begun, "adapters that leave the base weights as they are are read; save it converted (path_initial_model_for_weight_conversion)");
+        return new(path)
+        {
+            Rank = root.TryGetProperty("r", out var r) ? r.GetInt32() : 8,
+            Alpha = root.TryGetProperty("lora_alpha", out var alpha) && alpha.ValueKind == JsonValueKind.Number ? alpha.GetDouble() : 8,
+            IsRankStabilized = root.TryGetProperty("use_rslora", out var stable) && stable.ValueKind == JsonValueKind.True,
+            Alphas = root.TryGetProperty("alpha_pattern", out var pattern) && pattern.ValueKind == JsonValueKind.Object ? [.. pattern.EnumerateObject().Select(p => KeyValuePair.Create(p.Name, p.Value.GetDouble()))] : [],
+        };
     }
 
     public static void Write(string folder, IReadOnlyList<LoraLayer> layers, string network, string? baseModel)

@@ -38,6 +38,34 @@ public sealed record PromptEmbeddings(Tensor States, Tensor? Pooled) : IDisposab
         return new(file.Read(StatesName).DetachFromDisposeScope(), pooled is null ? null : file.Read(PooledName).DetachFromDisposeScope());
     }
 
+    /// <summary>Those of one prompt, in the current dtype and on the device of a network. Owned by the caller.</summary>
+    /// <param name="index">Which, from 0.</param>
+    /// <param name="network">The network that is to see them.</param>
+    public PromptEmbeddings Row(int index, nn.Module network)
+    {
+        var weight = network.parameters().First();
+        return new(Of(States), Pooled is null ? null : Of(Pooled));
+
+        Tensor Of(Tensor all)
+        {
+            using var scope = NewDisposeScope();
+            return all.narrow(0, index, 1).to(weight.dtype, weight.device).clone().DetachFromDisposeScope();
+        }
+    }
+
+    /// <exception cref="SafetensorsException">They were made for another model.</exception>
+    /// <param name="path">The file that they came from, for the message.</param>
+    /// <param name="model">The model that is to draw them.</param>
+    public void ThrowIfUnfit(string path, StableDiffusionModel model)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        var (width, pooled) = (model.Unet.Config.CrossAttentionDim.Values[0], model.IsXl ? model.TextEncoders[^1].Config.ProjectionDim : (int?)null);
+        if (States.shape[2] != width)
+            throw new SafetensorsException(path, StatesName, $"is {States.shape[2]} wide, but this model takes {width}. It was made for another model.");
+        if ((int?)Pooled?.shape[1] != pooled)
+            throw new SafetensorsException(path, PooledName, pooled is null ? "belongs to Stable Diffusion XL, and this model is none." : $"is {(Pooled is null ? "not there" : $"{Pooled.shape[1]} wide")}; this model (XL) needs {pooled} numbers for each prompt.");
+    }
+
     /// <summary>Frees the tensors.</summary>
     public void Dispose()
     {

@@ -37,14 +37,16 @@ public static class SingleFileCheckpoint
     /// <summary>Loads a checkpoint on the CPU, without gradients of its own.</summary>
     /// <param name="path">The file.</param>
     /// <param name="tokenizers">The tokenizers, which such files lack: one, or XL's two (OpenAI's, padded by the end token, then OpenCLIP's, padded by "!").</param>
-    /// <param name="config">Configurations of the parts. Default: those of the released model of the file's kind.</param>
+    /// <param name="config">Configurations of the parts. Default: those that the file carries (as this program writes them for models of other sizes), else those of the released model of its kind.</param>
+    /// <param name="prediction">What the network predicts, <c>epsilon</c> or <c>v_prediction</c>. Default: what the file says in its strings or by marks that interfaces know, else the configuration.</param>
     /// <param name="dtype">Dtype of the networks; an autoencoder that overflows in float16 (<c>force_upcast</c>) stays in float32. Default: float32.</param>
     /// <exception cref="SafetensorsException">The file is no such checkpoint or does not fit. Nothing stays loaded.</exception>
-    public static StableDiffusionModel Load(string path, IReadOnlyList<ClipTokenizer> tokenizers, StableDiffusionConfig? config = null, ScalarType dtype = ScalarType.Float32)
+    public static StableDiffusionModel Load(string path, IReadOnlyList<ClipTokenizer> tokenizers, StableDiffusionConfig? config = null, ScalarType dtype = ScalarType.Float32, string? prediction = null)
     {
         using var file = WeightFiles.Open(path);
-        var kind = Detect(file.Path, [.. file.Names]);
-        config ??= kind switch { SingleFileKind.Sd1 => StableDiffusionConfig.Sd1, SingleFileKind.Sd2 => StableDiffusionConfig.Sd2, _ => StableDiffusionConfig.Xl };
+        config = ConfigOf(file, config, prediction);
+        StableDiffusionModel.Check(tokenizers, config);
+        var kind = config.Kind;
         var parts = new List<nn.Module>();
         try
         {
@@ -59,9 +61,9 @@ public static class SingleFileCheckpoint
                 map.Check(file, prefix, unused);
             foreach (var (map, _, _) in maps)
                 map.Fill(file);
-            // What was not made in it: normalisations.
+            // What was not made in its dtype: normalisations.
             foreach (var part in parts)
-                part.to(part.parameters().Any(p => p.dtype == dtype) ? dtype : ScalarType.Float32);
+                part.to(ReferenceEquals(part, autoencoder) ? config.Autoencoder.DtypeFor(dtype) : dtype);
             return new StableDiffusionModel(tokenizers, encoders, unet, autoencoder, config.Scheduler) { ZerosForEmptyPrompt = config.ZerosForEmptyPrompt };
         }
         catch
@@ -79,7 +81,38 @@ public static class SingleFileCheckpoint
         }
     }
 
-    /// <summary>Writes a checkpoint with the weights in the networks' own dtype. Tokenizer, schedule and learnt words have no place in it.</summary>
+    /// <summary>Loads the diffusion network alone.</summary>
+    internal static UNet2DConditionModel LoadUnet(string path, StableDiffusionConfig config, ScalarType dtype)
+    {
+        using var file = WeightFiles.Open(path);
+        var unet = Layers.Constant(Layers.Blank(dtype, () => new UNet2DConditionModel(config.Unet)));
+        try
+        {
+            var (map, prefix, unused) = OfUnet(unet);
+            map.Check(file, prefix, unused);
+            map.Fill(file);
+            unet.to(dtype);
+            return unet;
+        }
+        catch
+        {
+            unet.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The configurations by which a file is loaded: those given, or of the released model of its kind, with what the file says of itself. Weights are not read.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="config">Configurations of the parts. Default: those that the file carries (as this program writes them for models of other sizes), else those of the released model of its kind.</param>
+    /// <param name="prediction">As for <see cref="Load"/>.</param>
+    /// <exception cref="SafetensorsException">The file is no such checkpoint.</exception>
+    public static StableDiffusionConfig ReadConfig(string path, StableDiffusionConfig? config = null, string? prediction = null)
+    {
+        using var file = WeightFiles.Open(path);
+        return ConfigOf(file, config, prediction);
+    }
+
+    /// <summary>Writes a checkpoint with the weights in the networks' own dtype, and what the network predicts by the names and strings that other programs look for. Tokenizer, all else of the schedule and learnt words have no place in it.</summary>
     /// <param name="path">The file.</param>
     /// <param name="model">What to write; a folded LoRA becomes part of the weights.</param>
     /// <param name="metadata">Strings for the header. Default: none.</param>
@@ -90,7 +123,21 @@ public static class SingleFileCheckpoint
         var tensors = new Dictionary<string, Tensor>(StringComparer.Ordinal);
         foreach (var (map, _, _) in Maps(KindOf(model), model.TextEncoders, model.Unet, model.Autoencoder, SingleFileNames.Autoencoder))
             map.AddTo(tensors);
-        SafetensorsWriter.WriteForTorch(path, tensors, metadata);
+        SingleFilePrediction.AddTo(tensors, model);
+        var strings = SingleFilePrediction.Strings(model);
+        SingleFileConfig.AddTo(strings, model);
+        foreach (var (key, value) in metadata ?? new Dictionary<string, string>())
+            strings[key] = value;
+        SafetensorsWriter.WriteForTorch(path, tensors, strings);
+    }
+
+    private static StableDiffusionConfig ConfigOf(WeightFiles file, StableDiffusionConfig? config, string? prediction)
+    {
+        var kind = Detect(file.Path, [.. file.Names]);
+        config ??= SingleFileConfig.Read(file);
+        if (config is not null && config.Kind != kind)
+            throw new SafetensorsException(file.Path, null, $"holds {kind.Called()}, but the configurations given for it are of {config.Kind.Called()}. Give none, or those of the same model.");
+        return SingleFilePrediction.Applied(config ?? StableDiffusionConfig.Released(kind), file, guesses: config is null, prediction);
     }
 
     /// <summary>The model's name for people.</summary>
@@ -101,7 +148,7 @@ public static class SingleFileCheckpoint
     internal static IEnumerable<(WeightMap Map, string Prefix, Func<string, bool> MayBeLeft)> Maps(
         SingleFileKind kind, IReadOnlyList<ClipTextModel> encoders, UNet2DConditionModel unet, AutoencoderKL autoencoder, string autoencoderPrefix, string textLevel = TextLevel)
     {
-        yield return (new WeightMap(unet, n => new(n, SingleFileNames.Unet + SingleFileNames.OfUnet(n, unet.Config), WeightForm.Same)), SingleFileNames.Unet, _ => false);
+        yield return OfUnet(unet);
         yield return (new WeightMap(autoencoder, n => SingleFileNames.OfAutoencoder(n, autoencoder.Config, autoencoderPrefix)), autoencoderPrefix, n => n.StartsWith(autoencoderPrefix + "loss.", StringComparison.Ordinal));
         var texts = kind switch
         {
@@ -113,6 +160,9 @@ public static class SingleFileCheckpoint
             yield return (new WeightMap(encoder, n => open ? SingleFileNames.OfOpenClip(n, prefix) : new(n, n.StartsWith(TextLevel, StringComparison.Ordinal) ? prefix + textLevel + n[TextLevel.Length..] : prefix + n, WeightForm.Same)), prefix, n => SingleFileNames.UnusedText(n, encoder.Config));
     }
 
+    private static (WeightMap Map, string Prefix, Func<string, bool> MayBeLeft) OfUnet(UNet2DConditionModel unet) =>
+        (new WeightMap(unet, n => new(n, SingleFileNames.Unet + SingleFileNames.OfUnet(n, unet.Config), WeightForm.Same)), SingleFileNames.Unet, _ => false);
+
     internal static string Prefix(WeightFiles file) => Has(file.Names, SingleFileNames.Autoencoder) ? SingleFileNames.Autoencoder : SingleFileNames.AutoencoderAlone;
 
     internal static SingleFileKind Detect(string path, IReadOnlyCollection<string> names)
@@ -120,6 +170,7 @@ public static class SingleFileCheckpoint
         string? other = Has(names, "model.diffusion_model.joint_blocks.") || Has(names, "joint_blocks.") ? "Stable Diffusion 3"
             : Has(names, "model.diffusion_model.double_blocks.") || Has(names, "double_blocks.") ? "FLUX"
             : Has(names, "conditioner.embedders.0.model.") ? "the refiner of Stable Diffusion XL"
+            : names.Contains("edm_mean") || names.Contains("edm_vpred.sigma_max") ? "a network that is told noise levels as in EDM (Playground 2.5, CosXL)"
             : Has(names, "lora_") || names.Any(n => n.EndsWith(".lora_A.weight", StringComparison.Ordinal)) ? "a LoRA"
             : null;
         if (other is not null)

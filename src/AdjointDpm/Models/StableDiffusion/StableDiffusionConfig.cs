@@ -28,10 +28,10 @@ public sealed record StableDiffusionConfig(IReadOnlyList<ClipTextConfig> TextEnc
     /// <summary>Stable Diffusion 1.x.</summary>
     public static StableDiffusionConfig Sd1 { get; } = new([ClipL], new UNet2DConditionConfig { SampleSize = 64, CrossAttentionDim = 768 }, Latents, Schedule);
 
-    /// <summary>Stable Diffusion 2.x of 768 pixels, which predicts v; for the base models of 512 set the scheduler's prediction_type to epsilon.</summary>
+    /// <summary>Stable Diffusion 2.1 of 768 pixels, which predicts v and computes attention weights in float32; for the base models of 512 set the scheduler's prediction_type to epsilon.</summary>
     public static StableDiffusionConfig Sd2 { get; } = new(
         [new ClipTextConfig { HiddenSize = 1024, IntermediateSize = 4096, NumAttentionHeads = 16, NumHiddenLayers = 23, HiddenAct = "gelu", EosTokenId = 2 }],
-        new UNet2DConditionConfig { SampleSize = 96, CrossAttentionDim = 1024, UseLinearProjection = true, AttentionHeadDim = new([5, 10, 20, 20]) },
+        new UNet2DConditionConfig { SampleSize = 96, CrossAttentionDim = 1024, UseLinearProjection = true, UpcastAttention = true, AttentionHeadDim = new([5, 10, 20, 20]) },
         Latents with { SampleSize = 768 },
         Schedule with { PredictionType = "v_prediction" });
 
@@ -55,6 +55,9 @@ public sealed record StableDiffusionConfig(IReadOnlyList<ClipTextConfig> TextEnc
         Latents with { SampleSize = 1024, ScalingFactor = 0.13025 },
         Schedule,
         ZerosForEmptyPrompt: true);
+
+    /// <summary>The configurations of a released model.</summary>
+    public static StableDiffusionConfig Released(SingleFileKind kind) => kind switch { SingleFileKind.Sd1 => Sd1, SingleFileKind.Sd2 => Sd2, _ => Xl };
 
     /// <summary>Which of the released models this has the parts of.</summary>
     public SingleFileKind Kind => Unet.AdditionEmbedType == "text_time" ? SingleFileKind.Xl : Unet.UseLinearProjection ? SingleFileKind.Sd2 : SingleFileKind.Sd1;

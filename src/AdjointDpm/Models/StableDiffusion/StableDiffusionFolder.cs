@@ -14,7 +14,7 @@ namespace AdjointDpm.Models.StableDiffusion;
 /// Weights are read tensor by tensor, each into memory that its network then keeps; one that has to change its dtype lies there
 /// twice while it does. Missing fields of configurations have their class's defaults; components that make no picture, such as the safety checker, are passed over.
 /// </remarks>
-public sealed class StableDiffusionFolder
+public sealed class StableDiffusionFolder : StableDiffusionSource
 {
     private const string ConfigFile = "config.json";
     private const string DiffusersStem = "diffusion_pytorch_model", TextStem = "model";
@@ -23,11 +23,12 @@ public sealed class StableDiffusionFolder
 
     private readonly Dictionary<string, string> _parts;
     private readonly string? _variant;
+    private string? _prediction;
 
     private StableDiffusionFolder(string path, string? variant, Dictionary<string, string> parts, bool zeros) => (Path, _variant, _parts, ZerosForEmptyPrompt) = (path, variant, parts, zeros);
 
     /// <summary>The folder that was opened.</summary>
-    public string Path { get; }
+    public override string Path { get; }
 
     /// <summary>Number of text encoders: two for SDXL.</summary>
     public int TextEncoderCount => Texts.Count(t => _parts.ContainsKey(t.Encoder));
@@ -63,7 +64,9 @@ public sealed class StableDiffusionFolder
             Require(tokenizer, "CLIPTokenizer", "CLIPTokenizerFast");
         }
 
-        return new(path, variant, parts, fields.TryGetValue("force_zeros_for_empty_prompt", out var zeros) && zeros.ValueKind == JsonValueKind.True);
+        // XL's pipelines alone know the field, and have it on where an index does not say.
+        var saysZeros = fields.TryGetValue("force_zeros_for_empty_prompt", out var zeros) && zeros.ValueKind is JsonValueKind.True or JsonValueKind.False;
+        return new(path, variant, parts, saysZeros ? zeros.ValueKind == JsonValueKind.True : parts.ContainsKey(Texts[1].Encoder));
 
         void Require(string part, params string[] classes)
         {
@@ -75,44 +78,58 @@ public sealed class StableDiffusionFolder
     }
 
     /// <summary>The schedule that the folder names.</summary>
-    public SchedulerConfig ReadScheduler() => SchedulerConfig.Read(In(SchedulerPart, "scheduler_config.json"));
+    public SchedulerConfig ReadScheduler() => Predicting(SchedulerConfig.Read(In(SchedulerPart, "scheduler_config.json")), _prediction);
 
-    /// <summary>The configurations of all parts; weights are not looked at.</summary>
-    /// <exception cref="ModelConfigException">A configuration is missing, malformed or not supported.</exception>
-    public StableDiffusionConfig ReadConfig() => new(
+    /// <inheritdoc/>
+    public override StableDiffusionConfig ReadConfig() => new(
         [.. Texts.Take(TextEncoderCount).Select(t => ReadTextConfig(t.Encoder))], UNet2DConditionConfig.Read(In(UnetPart, ConfigFile)), AutoencoderKLConfig.Read(In(VaePart, ConfigFile)), ReadScheduler(), ZerosForEmptyPrompt);
 
     /// <summary>Loads a tokenizer.</summary>
     /// <param name="encoder">Of which text encoder, from 0.</param>
     public ClipTokenizer LoadTokenizer(int encoder = 0) => ClipTokenizer.Load(In(Texts[encoder].Tokenizer));
 
-    /// <summary>Loads a text encoder, in float32 on the CPU, without gradients of its own.</summary>
+    /// <inheritdoc/>
+    public override IReadOnlyList<ClipTokenizer> LoadTokenizers() => [.. Enumerable.Range(0, TextEncoderCount).Select(LoadTokenizer)];
+
+    /// <summary>Loads a text encoder on the CPU, without gradients of its own.</summary>
     /// <param name="encoder">Which, from 0.</param>
-    public ClipTextModel LoadTextEncoder(int encoder = 0) => LoadTextEncoder(encoder, ScalarType.Float32);
+    /// <param name="dtype">Dtype of its weights, in which they are read. Default: float32.</param>
+    public ClipTextModel LoadTextEncoder(int encoder = 0, ScalarType dtype = ScalarType.Float32)
+    {
+        var part = Texts[encoder].Encoder;
+        var config = ReadTextConfig(part);
+        return Fill(() => new ClipTextModel(config), dtype, part, TextStem, ClipNames.Current);
+    }
 
-    /// <summary>Loads the diffusion network, in float32 on the CPU, without gradients of its own.</summary>
-    public UNet2DConditionModel LoadUnet() => LoadUnet(ScalarType.Float32);
+    /// <inheritdoc/>
+    public override UNet2DConditionModel LoadUnet(ScalarType dtype = ScalarType.Float32)
+    {
+        var config = UNet2DConditionConfig.Read(In(UnetPart, ConfigFile));
+        return Fill(() => new UNet2DConditionModel(config), dtype, UnetPart, DiffusersStem, AttentionNames.Current);
+    }
 
-    /// <summary>Loads the autoencoder, in float32 on the CPU, without gradients of its own.</summary>
-    public AutoencoderKL LoadAutoencoder() => LoadAutoencoder(ScalarType.Float32);
+    /// <summary>Loads the autoencoder on the CPU, without gradients of its own.</summary>
+    /// <param name="dtype">Dtype of its weights, in which they are read; one that overflows in float16 (<c>force_upcast</c>) stays in float32. Default: float32.</param>
+    public AutoencoderKL LoadAutoencoder(ScalarType dtype = ScalarType.Float32)
+    {
+        var config = AutoencoderKLConfig.Read(In(VaePart, ConfigFile));
+        return Fill(() => new AutoencoderKL(config), config.DtypeFor(dtype), VaePart, DiffusersStem, AttentionNames.Current);
+    }
 
-    /// <summary>Loads everything.</summary>
-    /// <param name="device">Where to. Default: the CPU.</param>
-    /// <param name="dtype">Dtype of the networks; an autoencoder that overflows in float16 (<c>force_upcast</c>) stays in float32. Default: float32.</param>
-    /// <exception cref="ModelConfigException">A configuration or the tokenizer is missing, malformed or not supported.</exception>
-    /// <exception cref="SafetensorsException">Weights are missing or do not fit. Nothing stays loaded.</exception>
-    public StableDiffusionModel Load(Device? device = null, ScalarType dtype = ScalarType.Float32)
+    /// <inheritdoc/>
+    public override StableDiffusionModel Load(Device? device = null, ScalarType dtype = ScalarType.Float32)
     {
         var loaded = new List<nn.Module>();
         try
         {
-            // What is small and most often wrong comes first.
-            var scheduler = ReadScheduler();
-            var tokenizers = Enumerable.Range(0, TextEncoderCount).Select(LoadTokenizer).ToArray();
+            // What is small and most often wrong comes first, and whether the parts fit together is seen before gigabytes are read.
+            var config = ReadConfig();
+            var tokenizers = LoadTokenizers();
+            StableDiffusionModel.Check(tokenizers, config);
             var encoders = Enumerable.Range(0, TextEncoderCount).Select(i => Place(LoadTextEncoder(i, dtype))).ToArray();
             var autoencoder = Place(LoadAutoencoder(dtype));
             var unet = Place(LoadUnet(dtype));
-            return new StableDiffusionModel(tokenizers, encoders, unet, autoencoder, scheduler) { ZerosForEmptyPrompt = ZerosForEmptyPrompt };
+            return new StableDiffusionModel(tokenizers, encoders, unet, autoencoder, config.Scheduler) { ZerosForEmptyPrompt = ZerosForEmptyPrompt };
         }
         catch
         {
@@ -164,6 +181,13 @@ public sealed class StableDiffusionFolder
         ModelConfig.Write(System.IO.Path.Combine(path, "model_index.json"), index);
     }
 
+    /// <summary>This folder, with a network that predicts what is said and not what its scheduler has.</summary>
+    internal StableDiffusionFolder Predicting(string? prediction)
+    {
+        _ = Predicting(new SchedulerConfig(), prediction);
+        return new(Path, _variant, _parts, ZerosForEmptyPrompt) { _prediction = prediction };
+    }
+
     /// <summary>The file, or the index, with each network's weights.</summary>
     internal IEnumerable<(string Part, string File)> WeightFilesByPart() =>
         Texts.Take(TextEncoderCount).Select(t => (t.Encoder, TextStem)).Append((UnetPart, DiffusersStem)).Append((VaePart, DiffusersStem)).Select(p => (p.Item1, WeightFiles.Find(In(p.Item1), p.Item2, _variant)));
@@ -172,25 +196,6 @@ public sealed class StableDiffusionFolder
     private ClipTextConfig ReadTextConfig(string part) => ClipTextConfig.Read(In(part, ConfigFile)) with { Architectures = [_parts[part]] };
 
     private string In(params string[] names) => System.IO.Path.Combine([Path, .. names]);
-
-    private ClipTextModel LoadTextEncoder(int encoder, ScalarType dtype)
-    {
-        var part = Texts[encoder].Encoder;
-        var config = ReadTextConfig(part);
-        return Fill(() => new ClipTextModel(config), dtype, part, TextStem, ClipNames.Current);
-    }
-
-    private UNet2DConditionModel LoadUnet(ScalarType dtype)
-    {
-        var config = UNet2DConditionConfig.Read(In(UnetPart, ConfigFile));
-        return Fill(() => new UNet2DConditionModel(config), dtype, UnetPart, DiffusersStem, AttentionNames.Current);
-    }
-
-    private AutoencoderKL LoadAutoencoder(ScalarType dtype)
-    {
-        var config = AutoencoderKLConfig.Read(In(VaePart, ConfigFile));
-        return Fill(() => new AutoencoderKL(config), config.DtypeFor(dtype), VaePart, DiffusersStem, AttentionNames.Current);
-    }
 
     private T Fill<T>(Func<T> make, ScalarType dtype, string part, string stem, Func<string, string?> rename)
         where T : nn.Module => Layers.Constant(ModuleWeights.Loaded(make, WeightFiles.Find(In(part), stem, _variant), rename, dtype));

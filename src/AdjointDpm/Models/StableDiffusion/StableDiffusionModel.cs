@@ -26,19 +26,27 @@ public sealed class StableDiffusionModel : IDisposable
     {
         (Tokenizers, TextEncoders, Unet, Autoencoder, Scheduler) = (tokenizers, textEncoders, unet, autoencoder, scheduler);
         IsXl = unet.Config.AdditionEmbedType == "text_time";
-        if (tokenizers.Count != textEncoders.Count || textEncoders.Count != (IsXl ? 2 : 1))
-            throw new ModelConfigException($"There are {tokenizers.Count} tokenizers and {textEncoders.Count} text encoders; this network needs {(IsXl ? "two" : "one")} of each.");
-        var width = textEncoders.Sum(e => e.Config.HiddenSize);
-        if (unet.Config.CrossAttentionDim.Values.Any(d => d != width))
-            throw new ModelConfigException($"The text's states are {width} wide, but the network's cross_attention_dim is {string.Join(", ", unet.Config.CrossAttentionDim.Values)}. The parts belong to different models.");
-        if (unet.Config.HasClasses)
+        Check(tokenizers, StableDiffusionConfig.Of(this));
+    }
+
+    /// <summary>Whether parts of such configurations make a model.</summary>
+    /// <exception cref="ModelConfigException">They do not fit together.</exception>
+    internal static void Check(IReadOnlyList<ClipTokenizer> tokenizers, StableDiffusionConfig config)
+    {
+        var (textEncoders, unet, isXl) = (config.TextEncoders, config.Unet, config.Kind == SingleFileKind.Xl);
+        if (tokenizers.Count != textEncoders.Count || textEncoders.Count != (isXl ? 2 : 1))
+            throw new ModelConfigException($"There are {tokenizers.Count} tokenizers and {textEncoders.Count} text encoders; this network needs {(isXl ? "two" : "one")} of each.");
+        var width = textEncoders.Sum(e => e.HiddenSize);
+        if (unet.CrossAttentionDim.Values.Any(d => d != width))
+            throw new ModelConfigException($"The text's states are {width} wide, but the network's cross_attention_dim is {string.Join(", ", unet.CrossAttentionDim.Values)}. The parts belong to different models.");
+        if (unet.HasClasses)
             throw new ModelConfigException("The network is told classes besides the text (num_class_embeds or class_embed_type), as upscalers and image variations are. Models that draw from text alone are supported; in the library use the network by itself.");
-        if (unet.Config.InChannels != autoencoder.Config.LatentChannels)
-            throw new ModelConfigException($"The network's in_channels is {unet.Config.InChannels}, but latents have {autoencoder.Config.LatentChannels}. Networks for inpainting or editing, which see more, are not supported.");
+        if (unet.InChannels != config.Autoencoder.LatentChannels)
+            throw new ModelConfigException($"The network's in_channels is {unet.InChannels}, but latents have {config.Autoencoder.LatentChannels}. Networks for inpainting or editing, which see more, are not supported.");
         foreach (var (encoder, tokenizer) in textEncoders.Zip(tokenizers))
         {
-            if (tokenizer.VocabularySize > encoder.Config.VocabSize || tokenizer.Length > encoder.Config.MaxPositionEmbeddings)
-                throw new ModelConfigException($"The tokenizer has {tokenizer.VocabularySize} tokens and texts of {tokenizer.Length}, but the text encoder knows {encoder.Config.VocabSize} tokens and {encoder.Config.MaxPositionEmbeddings} positions. The parts belong to different models.");
+            if (tokenizer.VocabularySize > encoder.VocabSize || tokenizer.Length > encoder.MaxPositionEmbeddings)
+                throw new ModelConfigException($"The tokenizer has {tokenizer.VocabularySize} tokens and texts of {tokenizer.Length}, but the text encoder knows {encoder.VocabSize} tokens and {encoder.MaxPositionEmbeddings} positions. The parts belong to different models.");
         }
     }
 
@@ -53,6 +61,9 @@ public sealed class StableDiffusionModel : IDisposable
 
     /// <summary>The autoencoder. Set its tiling and slicing here.</summary>
     public AutoencoderKL Autoencoder { get; }
+
+    /// <summary>All networks: text encoders, diffusion network, autoencoder.</summary>
+    public IReadOnlyList<nn.Module> Networks => [.. TextEncoders, Unet, Autoencoder];
 
     /// <summary>Schedule, steps and sampler of the folder.</summary>
     public SchedulerConfig Scheduler { get; }
@@ -178,10 +189,8 @@ public sealed class StableDiffusionModel : IDisposable
     /// <summary>Frees the networks.</summary>
     public void Dispose()
     {
-        foreach (var encoder in TextEncoders)
-            encoder.Dispose();
-        Unet.Dispose();
-        Autoencoder.Dispose();
+        foreach (var network in Networks)
+            network.Dispose();
     }
 
     private Tensor? Look(int encoder, Tensor ids)

@@ -7,6 +7,9 @@ internal static class Activation
 {
     private static readonly Scalar QuickSlope = 1.702;
 
+    /// <summary>What diffusers has in places that do not follow a configuration's <c>act_fn</c>.</summary>
+    public const string Fixed = "silu";
+
     public static Func<torch.Tensor, torch.Tensor> Named(string name, string field = "act_fn") => name switch
     {
         "silu" or "swish" => x => torch.nn.functional.silu(x),

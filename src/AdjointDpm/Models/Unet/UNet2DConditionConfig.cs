@@ -130,13 +130,7 @@ public sealed record UNet2DConditionConfig
         var config = ModelConfig.Read<UNet2DConditionConfig>(path);
         if (config.ClassName != nameof(UNet2DConditionModel))
             throw new ModelConfigException($"{path}: _class_name is '{config.ClassName}', expected {nameof(UNet2DConditionModel)}.");
-        foreach (var (field, off) in Unsupported)
-        {
-            if (config.Other.TryGetValue(field, out var value) && value.ValueKind != JsonValueKind.Null && value.GetRawText() != off
-                && !(value.ValueKind == JsonValueKind.Number && off is not null && value.GetDouble() == double.Parse(off)))
-                throw new ModelConfigException($"{path}: {field} is {value.GetRawText()}, which is not supported. Supported is {off ?? "null"}.");
-        }
-
+        ModelConfig.ThrowIfOn(path, config.Other, Unsupported);
         return config;
     }
 

@@ -52,7 +52,7 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
                 break;
             case "text_time" when config is { AdditionTimeEmbedDim: { } one, ProjectionClassEmbeddingsInputDim: { } all }:
                 add_time_proj = new SinusoidalTimes(one, config.FlipSinToCos, config.FreqShift);
-                add_embedding = new TimeEmbedding(all, width, config.ActFn);
+                add_embedding = new TimeEmbedding(all, width, Activation.Fixed);
                 break;
             case var other:
                 throw new ModelConfigException($"addition_embed_type is '{other}'. Supported: null, and text_time with addition_time_embed_dim and projection_class_embeddings_input_dim.");
@@ -64,7 +64,7 @@ public sealed class UNet2DConditionModel : nn.Module<Tensor, Tensor, Tensor, Ten
             { ClassEmbedType: null, NumClassEmbeds: { } rows } => Layers.Embedding(rows, width),
             { ClassEmbedType: "timestep" } => new TimeEmbedding(channels[0], width, config.ActFn),
             { ClassEmbedType: "identity" } => nn.Identity(),
-            { ClassEmbedType: "projection", ProjectionClassEmbeddingsInputDim: { } vector } => new TimeEmbedding(vector, width, "silu"),
+            { ClassEmbedType: "projection", ProjectionClassEmbeddingsInputDim: { } vector } => new TimeEmbedding(vector, width, Activation.Fixed),
             { ClassEmbedType: "simple_projection", ProjectionClassEmbeddingsInputDim: { } vector } => Layers.Linear(vector, width),
             _ => throw new ModelConfigException($"class_embed_type is '{config.ClassEmbedType}'. Supported: null, timestep, identity, and projection and simple_projection with projection_class_embeddings_input_dim."),
         };

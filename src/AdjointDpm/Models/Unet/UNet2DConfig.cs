@@ -1,3 +1,4 @@
+using System.Text.Json;
 using System.Text.Json.Serialization;
 
 namespace AdjointDpm.Models.Unet;
@@ -32,6 +33,9 @@ public sealed record UNet2DConfig
 
     /// <summary>Stages on the way down: <c>DownBlock2D</c> or <c>AttnDownBlock2D</c>.</summary>
     public IReadOnlyList<string> DownBlockTypes { get; init; } = ["DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"];
+
+    /// <summary>The middle: <c>UNetMidBlock2D</c>, or null for none. Default: UNetMidBlock2D.</summary>
+    public string? MidBlockType { get; init; } = "UNetMidBlock2D";
 
     /// <summary>Stages on the way up: <c>UpBlock2D</c> or <c>AttnUpBlock2D</c>.</summary>
     public IReadOnlyList<string> UpBlockTypes { get; init; } = ["AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"];
@@ -84,13 +88,18 @@ public sealed record UNet2DConfig
     /// <summary>Rows of the table of classes. Default: null, no classes.</summary>
     public int? NumClassEmbeds { get; init; }
 
+    /// <summary>Fields of the file that have no property here; kept so that a written file has what the read one had.</summary>
+    [JsonExtensionData]
+    public IDictionary<string, JsonElement> Other { get; init; } = new Dictionary<string, JsonElement>();
+
     /// <summary>Reads a <c>config.json</c>; missing fields keep their defaults.</summary>
-    /// <exception cref="ModelConfigException">The file is missing, malformed, or for another class.</exception>
+    /// <exception cref="ModelConfigException">The file is missing, malformed, for another class, or asks for what is not supported.</exception>
     public static UNet2DConfig Read(string path)
     {
         var config = ModelConfig.Read<UNet2DConfig>(path);
         if (config.ClassName != nameof(UNet2DModel))
             throw new ModelConfigException($"{path}: _class_name is '{config.ClassName}', expected {nameof(UNet2DModel)}.");
+        ModelConfig.ThrowIfOn(path, config.Other, [("time_embedding_dim", null)]);
         return config;
     }
 

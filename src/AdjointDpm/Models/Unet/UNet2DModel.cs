@@ -12,7 +12,7 @@ public sealed class UNet2DModel : nn.Module<Tensor, Tensor, Tensor?, Tensor>
     private readonly TimeEmbedding time_embedding;
     private readonly nn.Module<Tensor, Tensor>? class_embedding;
     private readonly ModuleList<DownStage> down_blocks;
-    private readonly MiddleStage mid_block;
+    private readonly MiddleStage? mid_block;
     private readonly ModuleList<UpStage> up_blocks;
     private readonly GroupNorm conv_norm_out;
     private readonly Conv2d conv_out;
@@ -30,7 +30,8 @@ public sealed class UNet2DModel : nn.Module<Tensor, Tensor, Tensor?, Tensor>
             throw new ModelConfigException($"block_out_channels has {stages} entries, down_block_types {config.DownBlockTypes.Count}, up_block_types {config.UpBlockTypes.Count}: give one of each for every stage.");
         var width = channels[0] * 4;
         var options = new ResnetOptions(width, config.NormNumGroups, config.NormEps, config.ActFn, config.Dropout, ScaleShift(config.ResnetTimeScaleShift));
-        _activation = Activation.Named(config.ActFn);
+        // Residual blocks alone follow act_fn in this class.
+        _activation = Activation.Named(Activation.Fixed);
 
         conv_in = Layers.Conv2d(config.InChannels, channels[0], 3, padding: 1);
         (time_proj, var inputs) = config.TimeEmbeddingType switch
@@ -39,12 +40,12 @@ public sealed class UNet2DModel : nn.Module<Tensor, Tensor, Tensor?, Tensor>
             "fourier" => (new FourierTimes(channels[0]), 2 * channels[0]),
             var other => throw new ModelConfigException($"time_embedding_type '{other}' is not known. Known: positional, fourier."),
         };
-        time_embedding = new TimeEmbedding(inputs, width, config.ActFn);
+        time_embedding = new TimeEmbedding(inputs, width, Activation.Fixed);
         class_embedding = (config.ClassEmbedType, config.NumClassEmbeds) switch
         {
             (null, null) => null,
             (null, { } count) => Layers.Embedding(count, width),
-            ("timestep", _) => new TimeEmbedding(inputs, width, config.ActFn),
+            ("timestep", _) => new TimeEmbedding(inputs, width, Activation.Fixed),
             ("identity", _) => nn.Identity(),
             var (other, _) => throw new ModelConfigException($"class_embed_type '{other}' is not known. Known: null, timestep, identity."),
         };
@@ -52,10 +53,15 @@ public sealed class UNet2DModel : nn.Module<Tensor, Tensor, Tensor?, Tensor>
         down_blocks = nn.ModuleList([.. Enumerable.Range(0, stages).Select(i => Down(config, options, i))]);
         var last = channels[^1];
         var groups = config.AttnNormNumGroups ?? (options.ScaleShift ? null : (int?)config.NormNumGroups);
-        mid_block = new MiddleStage(
-            new ResnetBlock(last, last, options, config.MidBlockScaleFactor),
-            config.AddAttention ? new SpatialAttention(last, config.AttentionHeadDim ?? last, groups, config.NormEps, config.MidBlockScaleFactor) : null,
-            new ResnetBlock(last, last, options, config.MidBlockScaleFactor));
+        mid_block = config.MidBlockType switch
+        {
+            null => null,
+            "UNetMidBlock2D" => new MiddleStage(
+                new ResnetBlock(last, last, options, config.MidBlockScaleFactor),
+                config.AddAttention ? new SpatialAttention(last, config.AttentionHeadDim ?? last, groups, config.NormEps, config.MidBlockScaleFactor) : null,
+                new ResnetBlock(last, last, options, config.MidBlockScaleFactor)),
+            var other => throw new ModelConfigException($"mid_block_type is '{other}'. Supported: UNetMidBlock2D, null."),
+        };
         up_blocks = nn.ModuleList([.. Enumerable.Range(0, stages).Select(i => Up(config, options, i))]);
         conv_norm_out = new GroupNorm(config.NormNumGroups, channels[0], config.NormEps);
         conv_out = Layers.Conv2d(channels[0], config.OutChannels, 3, padding: 1);
@@ -107,7 +113,8 @@ public sealed class UNet2DModel : nn.Module<Tensor, Tensor, Tensor?, Tensor>
         var skips = new Stack<Tensor>([x]);
         foreach (var stage in down_blocks)
             x = stage.Run(x, time, null, skips);
-        x = mid_block.Run(x, time, null);
+        if (mid_block is not null)
+            x = mid_block.Run(x, time, null);
         foreach (var stage in up_blocks)
             x = stage.Run(x, time, null, skips);
         x = conv_out.call(_activation(conv_norm_out.call(x)));

@@ -27,6 +27,12 @@ public sealed class AutoencoderKL : nn.Module<Tensor, Tensor>
         Check(config.UpBlockTypes, "UpDecoderBlock2D", "up_block_types");
         (_scaling, _inverseScaling, _shift) = (config.ScalingFactor, 1 / config.ScalingFactor, config.ShiftFactor ?? 0);
         var z = config.LatentChannels;
+        foreach (var (field, values) in new[] { ("latents_mean", config.LatentsMean), ("latents_std", config.LatentsStd) })
+        {
+            if (values is not null && values.Count != z)
+                throw new ModelConfigException($"{field} has {values.Count} numbers for {z} latent_channels. Give one for each.");
+        }
+
         encoder = new Encoder(config);
         decoder = new Decoder(config);
         quant_conv = config.UseQuantConv ? Layers.Conv2d(2 * z, 2 * z, 1) : null;
@@ -83,20 +89,33 @@ public sealed class AutoencoderKL : nn.Module<Tensor, Tensor>
         return cat([.. latent.split(1, 0).Select(slice => DecodeOnce(slice, RunAlone))], 0).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Decodes what the diffusion network samples: <c>Decode(latents / scaling_factor + shift_factor)</c>.</summary>
+    /// <summary>Decodes what the diffusion network samples: <c>Decode(latents / scaling_factor + shift_factor)</c>, or <c>Decode(latents · latents_std / scaling_factor + latents_mean)</c> where the configuration has these.</summary>
     /// <param name="latents">[B, Z, h, w], of unit variance; of any floating dtype, which the network's replaces.</param>
     public Tensor DecodeSample(Tensor latents)
     {
         using var scope = NewDisposeScope();
+        if (Statistics(latents.device) is var (mean, deviation))
+            return Decode(latents.to(this.Dtype()).mul(deviation).mul(_inverseScaling).Plus(mean)).MoveToOuterDisposeScope();
         return Decode(latents.to(this.Dtype()).mul(_inverseScaling).add(_shift)).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Encodes images to what the diffusion network samples: <c>(mean − shift_factor) · scaling_factor</c>.</summary>
+    /// <summary>Encodes images to what the diffusion network samples, the inverse of <see cref="DecodeSample"/>: <c>(mean − shift_factor) · scaling_factor</c>, or <c>(mean − latents_mean) · scaling_factor / latents_std</c>.</summary>
     /// <param name="image">[B, C, H, W] in [-1, 1].</param>
     public Tensor EncodeMean(Tensor image)
     {
         using var scope = NewDisposeScope();
-        return Encode(image.to(this.Dtype())).Mean.sub(_shift).mul(_scaling).MoveToOuterDisposeScope();
+        var encoded = Encode(image.to(this.Dtype())).Mean;
+        if (Statistics(image.device) is var (mean, deviation))
+            return encoded.sub(mean).mul(_scaling).div(deviation).MoveToOuterDisposeScope();
+        return encoded.sub(_shift).mul(_scaling).MoveToOuterDisposeScope();
+    }
+
+    // As pipelines of XL do: both or neither.
+    private (Tensor Mean, Tensor Deviation)? Statistics(Device device)
+    {
+        return Config is { LatentsMean: { } mean, LatentsStd: { } deviation } ? (Row(mean), Row(deviation)) : null;
+
+        Tensor Row(IReadOnlyList<double> values) => tensor([.. values], dtype: this.Dtype(), device: device).reshape(1, -1, 1, 1);
     }
 
     private Tensor DecodeOnce(Tensor latent, Func<Tensor, Tensor> whole) => Tiles is { } tiles && tiles.Split(latent, Config) ? tiles.Decode(latent, Config, RunAlone) : whole(latent);

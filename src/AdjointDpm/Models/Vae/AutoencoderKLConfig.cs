@@ -47,6 +47,12 @@ public sealed record AutoencoderKLConfig
     /// <summary>Subtracted from the latent before it is scaled. Default: null, nothing.</summary>
     public double? ShiftFactor { get; init; }
 
+    /// <summary>Mean of each channel of the latent, subtracted before it is scaled, where <see cref="LatentsStd"/> is given too; wins over <see cref="ShiftFactor"/>. Default: null.</summary>
+    public IReadOnlyList<double>? LatentsMean { get; init; }
+
+    /// <summary>Deviation of each channel of the latent, by which it is divided as it is scaled, where <see cref="LatentsMean"/> is given too. Default: null.</summary>
+    public IReadOnlyList<double>? LatentsStd { get; init; }
+
     /// <summary>The network overflows in float16, as SDXL's does: run it in float32 or bfloat16. Default: true.</summary>
     public bool ForceUpcast { get; init; } = true;
 

@@ -20,7 +20,7 @@ internal sealed class Encoder : nn.Module<Tensor, Tensor>
         : base(nameof(Encoder))
     {
         var channels = config.BlockOutChannels;
-        _activation = Activation.Named(config.ActFn);
+        _activation = Activation.Named(Activation.Fixed);
         conv_in = Layers.Conv2d(config.InChannels, channels[0], 3, padding: 1);
         down_blocks = nn.ModuleList([.. Enumerable.Range(0, channels.Count).Select(i => new CoderStage(
             config, channels[Math.Max(i - 1, 0)], channels[i], config.LayersPerBlock, down: i < channels.Count - 1, up: false))]);
@@ -55,7 +55,7 @@ internal sealed class Decoder : nn.Module<Tensor, Tensor>
         : base(nameof(Decoder))
     {
         var channels = config.BlockOutChannels.Reverse().ToArray();
-        _activation = Activation.Named(config.ActFn);
+        _activation = Activation.Named(Activation.Fixed);
         conv_in = Layers.Conv2d(config.LatentChannels, channels[0], 3, padding: 1);
         mid_block = CoderStage.Middle(config);
         up_blocks = nn.ModuleList([.. Enumerable.Range(0, channels.Length).Select(i => new CoderStage(

@@ -2,8 +2,8 @@ using System.Runtime.InteropServices;
 using AdjointDpm.Gradients;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
-using AdjointDpm.Grains.Trials;
 using AdjointDpm.Grains.Tools;
+using AdjointDpm.Grains.Trials;
 using AdjointDpm.Models.Classifiers;
 using AdjointDpm.Native;
 using AdjointDpm.Samplers;
@@ -14,7 +14,7 @@ namespace AdjointDpm.Grains.Workers.Engine;
 
 /// <summary>Samples and differentiates on one device. The only family of files where grains' work meets TorchSharp.</summary>
 /// <remarks>Every method is a pure function of its arguments and the files they name: who calls, how often and in which order does not show in the bits.</remarks>
-internal sealed class GradientEngine : IGradientEngine
+internal sealed partial class GradientEngine : IGradientEngine
 {
     /// <summary>Models kept at once: two trials that alternate on a device do not reload.</summary>
     private const int MostModels = 2;
@@ -130,67 +130,6 @@ internal sealed class GradientEngine : IGradientEngine
         }
     }
 
-    /// <summary>What a shard's gradient would hold, measured with a few evaluations of the model itself.</summary>
-    public ShardMemory Memory(ExperimentSpec spec, long? budget, CancellationToken cancellationToken)
-    {
-        using var threads = ThreadCount.Enter(spec.Resources.Threads);
-        var model = Load(new TrialPlan(spec, ""));
-        using var scope = NewDisposeScope();
-        var samples = spec.Training.SamplesPerShard;
-        var batch = ShardSamples.OfStep(spec, Conditions(model, spec), 0, 0, 0, samples);
-        var request = Request(spec, model, batch);
-        using var loss = Loss(spec, model, batch, request, cancellationToken);
-        var measured = MemoryModel.Measure(Declared(request, model), loss.Mean);
-        cancellationToken.ThrowIfCancellationRequested();
-        var weights = model.Sampled.Networks.Sum(network => network.state_dict().Values.Sum(value => value.numel() * value.element_size()));
-        var own = measured.Plan(SolveMethods.Gradient(spec.Gradient));
-        var isOn = spec.Model.Checkpointing ?? false;
-        // The same with blocks that are computed again, where the spec does not do so anyway.
-        var again = isOn ? null : Recomputing(model, spec, () => MemoryModel.Measure(Declared(request, model), loss.Mean));
-        cancellationToken.ThrowIfCancellationRequested();
-        // Discrete evaluates twice for each product; recomputed blocks add an evaluation to each.
-        var products = measured.Plan(GradientMethod.Discrete).Evaluations / 2;
-        var chosen = budget is { } most ? Chosen(measured, again, most - weights) : default;
-        var rows = new[] { own, chosen.Again ? null : chosen.Plan, measured.Plan(GradientMethod.Discrete), measured.Plan(GradientMethod.Checkpointed(1)), measured.Plan(GradientMethod.StoreAll) }
-            .Where(plan => plan is not null).DistinctBy(plan => plan!.Method.Name).Select(plan => Row(plan!, isOn, isAgain: false))
-            .Concat(new[] { chosen.Again ? chosen.Plan : null, again?.Plan(GradientMethod.Discrete) }.Where(plan => plan is not null).DistinctBy(plan => plan!.Method.Name).Select(plan => Row(plan!, recomputes: true, isAgain: true)));
-        long trained = model.Initial().Length / sizeof(float);
-        // Parameters in float32 and, of AdamW, two moments.
-        return new ShardMemory(samples, spec.Sample.Steps, weights, trained, trained * sizeof(float) * (spec.Optimizer.Name == OptimizerName.AdamW ? 3 : 1), [.. rows]);
-
-        MethodMemory Row(MemoryPlan plan, bool recomputes, bool isAgain) => new(plan.Method.Name + (recomputes ? " + checkpointing" : ""), plan.PeakBytes, plan.States, plan.NetworkGraphs, plan.LossGraph, plan.InputGradients, plan.Evaluations + (recomputes ? products : 0))
-        {
-            IsConfigured = !isAgain && plan.Method.Name == own.Method.Name,
-            IsChosen = isAgain == chosen.Again && plan.Method.Name == chosen.Plan?.Method.Name,
-            Settings = recomputes ? $"gradient.method: {plan.Method.Name.Split('(')[0]}\nmodel.checkpointing: true" : null,
-        };
-    }
-
-    private static MemoryModel Recomputing(LoadedModel model, ExperimentSpec spec, Func<MemoryModel> measure)
-    {
-        model.Sampled.Spare(spec.Model with { Checkpointing = true });
-        try
-        {
-            return measure();
-        }
-        finally
-        {
-            model.Sampled.Spare(spec.Model);
-        }
-    }
-
-    private static (MemoryPlan Plan, bool Again) Chosen(MemoryModel measured, MemoryModel? again, long budget)
-    {
-        try
-        {
-            return (measured.Choose(budget), false);
-        }
-        catch (InsufficientMemoryException) when (again is not null)
-        {
-            return (again.Choose(budget), true);
-        }
-    }
-
     public Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken)
     {
         using var threads = ThreadCount.Enter(plan.Spec.Resources.Threads);
@@ -230,7 +169,7 @@ internal sealed class GradientEngine : IGradientEngine
         LossCurve.Write(Path.Combine(folder, "loss.svg"), [.. TrialFiles.ReadMetrics(metricsFile).Select(record => record.Metrics["loss"])]);
         File.Copy(metricsFile, Path.Combine(folder, "metrics.jsonl"));
         if (model.Part.ChangesModel)
-            model.Sampled.Save(Path.Combine(folder, "model"), model.Part.Adapters);
+            model.Sampled.Save(Path.Combine(folder, "model"), network => model.Part.BringTo(network, after));
         model.Part.SaveBeside(folder, model.Sampled, spec);
     }
 
@@ -435,7 +374,8 @@ internal sealed class GradientEngine : IGradientEngine
     private static string KeyOf(ExperimentSpec spec) =>
         string.Join('|', LoadedModel.Stamp(spec.Model.Path), spec.Model.Dtype, spec.Train.Target, string.Join(',', spec.Train.Include), spec.Train.Rank, spec.Train.Alpha, spec.Train.Target == TrainTarget.Lora ? spec.Training.Seed : 0,
             string.Join(',', spec.Train.Positions ?? []), spec.Train.Target == TrainTarget.Noise ? $"{spec.Training.Seed}/{spec.Training.Shards}x{spec.Training.SamplesPerShard}/{spec.Train.Noise?.Box}" : "",
-            string.Join('\n', spec.Sample.Prompts ?? []), spec.Sample.NegativePrompt, string.Join(',', spec.Sample.Classes ?? []), spec.Sample.Height, spec.Sample.Width, spec.Model.Checkpointing, spec.Model.DecoderSlices, spec.Model.DecoderTiles, spec.Model.FusedAttention);
+            string.Join('\n', spec.Sample.Prompts ?? []), spec.Sample.NegativePrompt, string.Join(',', spec.Sample.Classes ?? []), spec.Sample.Height, spec.Sample.Width, spec.Model.Checkpointing, spec.Model.DecoderSlices, spec.Model.DecoderTiles, spec.Model.FusedAttention,
+            spec.Model.Prediction, string.Join(',', (spec.Model.Loras ?? []).Select(lora => FormattableString.Invariant($"{LoadedModel.Stamp(lora.Path)}*{lora.Weight:r}"))), spec.Train.From is { } from ? LoadedModel.Stamp(from) : "");
 
     /// <summary>Every step of a sampler, to whoever wants to know that the work gets on.</summary>
     private sealed class Signal(Action progressed) : IProgress<SolveProgress>
@@ -463,18 +403,4 @@ internal sealed class GradientEngine : IGradientEngine
 internal sealed class GradientEngineFactory : IGradientEngineFactory
 {
     public IGradientEngine Create(string device) => new GradientEngine(device);
-}
-
-/// <summary>Plans for experiments outside any cluster.</summary>
-public static class ExperimentMemory
-{
-    /// <summary>What a shard of an experiment would hold on this machine, by gradient method.</summary>
-    /// <param name="spec">Spec; a search over it is left out.</param>
-    /// <param name="budget">Bytes for weights and gradient together; null for no limit.</param>
-    /// <param name="cancellationToken">Looked at between measurements.</param>
-    public static ShardMemory Plan(ExperimentSpec spec, long? budget, CancellationToken cancellationToken = default)
-    {
-        using var engine = new GradientEngine("cpu:0");
-        return engine.Memory(spec, budget, cancellationToken);
-    }
 }

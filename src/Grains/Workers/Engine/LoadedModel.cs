@@ -3,10 +3,10 @@ using System.Security.Cryptography;
 using System.Text;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Models;
+using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Grains.Workers.Engine;
@@ -16,7 +16,6 @@ internal sealed class LoadedModel : IDisposable
 {
     private static readonly string[] TextParts = ["unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"];
 
-    private readonly DiffusersFolder _folder;
     private readonly NumberFormat _format;
     private SampledModel? _frozen;
     private string? _version;
@@ -26,18 +25,29 @@ internal sealed class LoadedModel : IDisposable
         Device = device;
         _format = spec.Model.Dtype;
         Dtype = DtypeOf(spec);
-        _folder = DiffusersFolder.Open(spec.Model.Path);
-        Sha256 = HashOf(_folder);
-        Sampled = _folder.UnetClass switch
+        var path = spec.Model.Path;
+        var folder = File.Exists(path) ? null : DiffusersFolder.Open(path);
+        Sha256 = HashOf([.. folder is null ? [path] : Parts(folder), .. LoraFiles(spec.Model)]);
+        SchedulerConfig scheduler;
+        if (folder?.UnetClass == nameof(UNet2DModel))
         {
-            nameof(UNet2DModel) => new PictureModel(_folder, LoadUnet()),
-            nameof(UNet2DConditionModel) => new TextModel(spec.Model.Path, spec.Sample, device, NetworkDtype),
-            var other => throw new NotSupportedException($"'{spec.Model.Path}' holds a {other}; experiments train {nameof(UNet2DModel)} networks and the {nameof(UNet2DConditionModel)} of Stable Diffusion 1, 2 and XL."),
-        };
+            if (spec.Model.Prediction is not null || spec.Model.Loras is not null)
+                throw new InvalidDataException($"model.{(spec.Model.Prediction is null ? "loras" : "prediction")} is set, but '{path}' holds a {folder.UnetClass}, which reads no text. Remove it.");
+            (Sampled, scheduler) = (new PictureModel(folder, device, NetworkDtype), folder.ReadScheduler());
+        }
+        else if (folder is null || folder.UnetClass == nameof(UNet2DConditionModel))
+        {
+            var source = StableDiffusionSource.At(path, spec.Model.Prediction is { } prediction ? ExperimentSpecJson.NameOf(prediction) : null);
+            (Sampled, scheduler) = (new TextModel(source, spec, device, NetworkDtype), source.ReadConfig().Scheduler);
+        }
+        else
+        {
+            throw new NotSupportedException($"'{path}' holds a {folder.UnetClass}; experiments train {nameof(UNet2DModel)} networks and the {nameof(UNet2DConditionModel)} of Stable Diffusion 1, 2 and XL.");
+        }
+
         Sampled.Spare(spec.Model);
         Part = TrainedPart.Of(Sampled, spec, Dtype, device);
-        Schedule = _folder.ReadScheduler().Schedule();
-        Prediction = _folder.ReadScheduler().Prediction;
+        (Schedule, Prediction) = (scheduler.Schedule(), scheduler.Prediction);
     }
 
     public Device Device { get; }
@@ -74,7 +84,7 @@ internal sealed class LoadedModel : IDisposable
     /// <summary>The model as it was before any training, on weights of its own.</summary>
     public SampledModel Frozen => _frozen ?? throw new InvalidOperationException("The frozen network was not loaded.");
 
-    public void LoadFrozen() => _frozen ??= Sampled is TextModel text ? text.Untrained() : new PictureModel(_folder, LoadUnet());
+    public void LoadFrozen() => _frozen ??= Sampled.Untrained();
 
     /// <summary>False when there was none.</summary>
     public bool DropFrozen()
@@ -119,10 +129,10 @@ internal sealed class LoadedModel : IDisposable
         return stamp.ToString();
     }
 
-    private static string HashOf(DiffusersFolder folder)
+    private static string HashOf(IEnumerable<string> files)
     {
         using var all = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        foreach (var path in Parts(folder).Where(File.Exists))
+        foreach (var path in files.Where(File.Exists))
         {
             using var file = File.OpenRead(path);
             all.AppendData(Encoding.UTF8.GetBytes(Path.GetFileName(path)));
@@ -131,18 +141,15 @@ internal sealed class LoadedModel : IDisposable
         return Convert.ToHexStringLower(all.GetHashAndReset());
     }
 
+    private static IEnumerable<string> LoraFiles(ModelSpec model) => (model.Loras ?? []).SelectMany(lora => File.Exists(lora.Path) ? new[] { lora.Path }.AsEnumerable()
+        : Directory.EnumerateFiles(lora.Path, "*", SearchOption.AllDirectories).Where(IsPart).Order(StringComparer.Ordinal));
+
     /// <summary>The files that decide what is drawn: of a text model everything that its loader may read, of a network its own folder and its scheduler.</summary>
     private static IEnumerable<string> Parts(DiffusersFolder folder) => folder.UnetClass == nameof(UNet2DConditionModel)
-        ? TextParts.Select(part => Path.Combine(folder.Path, part)).Where(Directory.Exists).SelectMany(part => Directory.EnumerateFiles(part).Where(file => Path.GetExtension(file) is ".json" or ".txt" or ".safetensors").Order(StringComparer.Ordinal))
+        ? TextParts.Select(part => Path.Combine(folder.Path, part)).Where(Directory.Exists).SelectMany(part => Directory.EnumerateFiles(part).Where(IsPart).Order(StringComparer.Ordinal))
             .Prepend(Path.Combine(folder.Path, "model_index.json"))
-        : [Path.Combine(folder.UnetFolder, "config.json"), Path.Combine(folder.UnetFolder, "diffusion_pytorch_model.safetensors"), folder.SchedulerConfigPath ?? ""];
+        : [.. Directory.EnumerateFiles(folder.UnetFolder).Where(IsPart).Order(StringComparer.Ordinal).Append(folder.SchedulerConfigPath ?? "").Distinct()];
 
-    private UNet2DModel LoadUnet()
-    {
-        var network = _folder.LoadUNet2D();
-        network.to(Device, NetworkDtype);
-        foreach (var parameter in network.parameters())
-            parameter.requires_grad_(false);
-        return network;
-    }
+    // Variants and parts of split weights too: which of them is read is the loader's affair.
+    private static bool IsPart(string file) => Path.GetExtension(file) is ".json" or ".txt" or ".safetensors";
 }

@@ -131,6 +131,16 @@ internal sealed class ConditionPart : TrainedPart
 
     public override NoiseField Declare(NoiseField field) => _conditioning.InModel ? field.With(TrainedConditioning.Name, _conditioning.Input!) : field;
 
+    public override void BringTo(nn.Module network, ParameterVersion version)
+    {
+        if (!_conditioning.InModel)
+            return;
+        using var frozen = no_grad();
+        using var scope = NewDisposeScope();
+        var table = network.get_parameter(_conditioning.FileName)!;
+        table.index_copy_(0, tensor(_positions, device: table.device), _rows[0].to(table.dtype, table.device));
+    }
+
     public override void Apply()
     {
         using var frozen = no_grad();

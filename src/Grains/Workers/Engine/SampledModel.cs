@@ -1,7 +1,9 @@
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Models;
+using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Samplers;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Grains.Workers.Engine;
@@ -43,23 +45,14 @@ internal abstract class SampledModel : IDisposable
 
     /// <summary>Writes the model with its present weights in float32 in the layout it came in.</summary>
     /// <param name="folder">Where to.</param>
-    /// <param name="lora">The adapters that are folded into the weights; null when the weights themselves are trained.</param>
-    public abstract void Save(string folder, Lora? lora);
+    /// <param name="train">Brings what was trained to the network in float32 that was loaded anew: what is trained is float32 at least, though a network in half precision has rounded it.</param>
+    public abstract void Save(string folder, Action<nn.Module> train);
 
-    /// <summary>Brings the trained weights to a network in float32 that was loaded anew: adapters are added there, where nothing is rounded away.</summary>
-    protected void Bring(nn.Module plain, Lora? lora)
-    {
-        if (lora is not null)
-        {
-            lora.AddTo(plain);
-            return;
-        }
+    /// <summary>The same as it was before any training, on weights of its own; all that is not trained may be shared.</summary>
+    public abstract SampledModel Untrained();
 
-        using var frozen = no_grad();
-        var weights = Network.state_dict();
-        foreach (var (name, value) in plain.state_dict())
-            value.copy_(weights[name]);
-    }
+    /// <summary>A LoRA for this model.</summary>
+    public abstract LoraWeights ReadLora(string path);
 
     /// <summary>Writes adapters of <see cref="Network"/> as files that other programs load.</summary>
     public abstract void SaveLora(Lora lora, string folder, IReadOnlyDictionary<string, string> about);
@@ -68,26 +61,44 @@ internal abstract class SampledModel : IDisposable
 }
 
 /// <summary>A network that draws pictures themselves, of classes or of nothing in particular.</summary>
-internal sealed class PictureModel(DiffusersFolder folder, UNet2DModel network) : SampledModel
+internal sealed class PictureModel : SampledModel
 {
+    private readonly DiffusersFolder _folder;
+    private readonly UNet2DModel _network;
     private Tensor? _classes;
 
-    public override nn.Module Network => network;
+    public PictureModel(DiffusersFolder folder, Device device, ScalarType dtype)
+    {
+        (_folder, _network) = (folder, folder.LoadUNet2D(dtype));
+        _network.to(device);
+        foreach (var parameter in _network.parameters())
+            parameter.requires_grad_(false);
+    }
 
-    public override IEnumerable<nn.Module> Networks => [network];
+    public override SampledModel Untrained()
+    {
+        var weight = _network.parameters().First();
+        return new PictureModel(_folder, weight.device, weight.dtype);
+    }
 
-    public override int Channels => network.Config.InChannels;
+    public override LoraWeights ReadLora(string path) => throw new InvalidDataException($"train.from is set, but '{_folder.Path}' holds a {_folder.UnetClass}; LoRA files are of text models. Remove it.");
+
+    public override nn.Module Network => _network;
+
+    public override IEnumerable<nn.Module> Networks => [_network];
+
+    public override int Channels => _network.Config.InChannels;
 
     public override long[] Shape(int samples)
     {
-        var size = network.Config.SampleSize?.Values
-            ?? throw new ModelConfigException($"'{folder.UnetFolder}' does not say its sample_size. Add it to config.json.");
-        return [samples, network.Config.InChannels, size[0], size[^1]];
+        var size = _network.Config.SampleSize?.Values
+            ?? throw new ModelConfigException($"'{_folder.UnetFolder}' does not say its sample_size. Add it to config.json.");
+        return [samples, _network.Config.InChannels, size[0], size[^1]];
     }
 
     public override int[] Conditions(ExperimentSpec spec, Func<string, int> classesOf) => spec.Sample.Prompts is null
-        ? SampleClasses.Of(spec, network.Config.NumClassEmbeds, classesOf)
-        : throw new InvalidDataException($"sample.prompts is set, but '{folder.Path}' holds a {folder.UnetClass}, which reads no text. Remove it.");
+        ? SampleClasses.Of(spec, _network.Config.NumClassEmbeds, classesOf)
+        : throw new InvalidDataException($"sample.prompts is set, but '{_folder.Path}' holds a {_folder.UnetClass}, which reads no text. Remove it.");
 
     public override long[] Classes(long[] conditions) => conditions;
 
@@ -95,14 +106,14 @@ internal sealed class PictureModel(DiffusersFolder folder, UNet2DModel network) 
     {
         if (conditions.Length == 0 && guidance != 1)
             throw new InvalidDataException($"sample.guidance is {guidance}, but the model has no classes to guide by. Set it to 1.");
-        return conditions.Length == 0 ? network.Field() : network.Field(tensor(conditions, device: network.parameters().First().device), guidance);
+        return conditions.Length == 0 ? _network.Field() : _network.Field(tensor(conditions, device: _network.parameters().First().device), guidance);
     }
 
     public override TrainedConditioning Conditioning(ExperimentSpec spec)
     {
-        if (network.Config.NumClassEmbeds is null)
-            throw new InvalidDataException($"train.target is condition, but the model at '{folder.Path}' has no classes. Choose another target.");
-        var table = network.get_parameter("class_embedding.weight")!;
+        if (_network.Config.NumClassEmbeds is null)
+            throw new InvalidDataException($"train.target is condition, but the model at '{_folder.Path}' has no classes. Choose another target.");
+        var table = _network.get_parameter("class_embedding.weight")!;
         _classes = table.detach().unsqueeze(0).DetachFromDisposeScope();
         return new TrainedConditioning(_classes, table, "class_embedding.weight");
     }
@@ -113,15 +124,15 @@ internal sealed class PictureModel(DiffusersFolder folder, UNet2DModel network) 
     {
         foreach (var (key, isSet) in new[] { ("decoderSlices", spec.DecoderSlices is not null), ("decoderTiles", spec.DecoderTiles is not null), ("fusedAttention", spec.FusedAttention is not null) })
             if (isSet)
-                throw new InvalidDataException($"model.{key} is set, but '{folder.Path}' holds a {folder.UnetClass}, which has no {(key[0] == 'd' ? "decoder" : "attention to a text")}. Remove it.");
-        network.Checkpointing = spec.Checkpointing ?? false;
+                throw new InvalidDataException($"model.{key} is set, but '{_folder.Path}' holds a {_folder.UnetClass}, which has no {(key[0] == 'd' ? "decoder" : "attention to a text")}. Remove it.");
+        _network.Checkpointing = spec.Checkpointing ?? false;
     }
 
-    public override void Save(string target, Lora? lora)
+    public override void Save(string target, Action<nn.Module> train)
     {
-        using var plain = folder.LoadUNet2D();
-        Bring(plain, lora);
-        DiffusersFolder.Save(target, plain, folder.ReadScheduler());
+        using var plain = _folder.LoadUNet2D();
+        train(plain);
+        DiffusersFolder.Save(target, plain, _folder.ReadScheduler());
     }
 
     public override void SaveLora(Lora lora, string target, IReadOnlyDictionary<string, string> about) => lora.Save(Path.Combine(target, "pytorch_lora_weights.safetensors"));
@@ -129,6 +140,6 @@ internal sealed class PictureModel(DiffusersFolder folder, UNet2DModel network) 
     public override void Dispose()
     {
         _classes?.Dispose();
-        network.Dispose();
+        _network.Dispose();
     }
 }

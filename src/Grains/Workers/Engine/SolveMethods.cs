@@ -38,6 +38,7 @@ internal static class SolveMethods
         GradientName.AdjointDeis => GradientMethod.AdjointDeis(gradient.Order ?? 1),
         // Estimators of training are made of the discrete adjoint's products: where a method of a whole solve is wanted, it is that.
         GradientName.Discrete or GradientName.AlignProp or GradientName.ReFL or GradientName.AdjointMatching => GradientMethod.Discrete,
+        GradientName.Auto => throw new NotSupportedException("gradient.method is auto, which becomes a method when 'adpm' submits the experiment. Submit it with adpm, or name a method: 'adpm plan FILE' tells which fits."),
         var other => throw new NotSupportedException($"gradient.method {other} is not known to this worker. Update it."),
     };
 

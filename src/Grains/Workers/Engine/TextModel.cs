@@ -12,36 +12,37 @@ namespace AdjointDpm.Grains.Workers.Engine;
 /// <summary>Stable Diffusion 1, 2 or XL: samples are asked for by prompts and drawn in latent space; pictures are decoded.</summary>
 internal sealed class TextModel : SampledModel
 {
-    private readonly StableDiffusionFolder _folder;
+    private readonly StableDiffusionSource _source;
     private readonly StableDiffusionModel _model;
+    private readonly ModelSpec _spec;
     private readonly SampleSpec _sample;
     private readonly bool _shared;
     private readonly Dictionary<string, PromptEmbeddings> _prompts;
     private Tensor? _trained;
 
-    public TextModel(string path, SampleSpec sample, Device device, ScalarType dtype)
-        : this(StableDiffusionFolder.Open(path), sample, null, device, dtype)
+    public TextModel(StableDiffusionSource source, ExperimentSpec spec, Device device, ScalarType dtype)
     {
+        (_source, _spec, _sample, _prompts) = (source, spec.Model, spec.Sample, []);
+        _model = source.Load(device, dtype);
+        AddLoras(_model, _ => true);
     }
 
-    private TextModel(StableDiffusionFolder folder, SampleSpec sample, TextModel? other, Device device, ScalarType dtype)
+    private TextModel(TextModel other)
     {
-        (_folder, _sample, _shared) = (folder, sample, other is not null);
-        if (other is null)
-        {
-            (_model, _prompts) = (folder.Load(device, dtype), []);
-            return;
-        }
-
-        var unet = folder.LoadUnet();
-        unet.to(device, dtype);
+        (_source, _spec, _sample, _prompts, _shared) = (other._source, other._spec, other._sample, other._prompts, true);
+        var weight = other.Unet.parameters().First();
+        var unet = _source.LoadUnet(weight.dtype);
+        unet.to(weight.device);
         var parts = other._model;
         _model = new StableDiffusionModel(parts.Tokenizers, parts.TextEncoders, unet, parts.Autoencoder, parts.Scheduler) { ZerosForEmptyPrompt = parts.ZerosForEmptyPrompt };
-        _prompts = other._prompts;
+        // The text encoders are shared and have theirs.
+        AddLoras(_model, component => component == LoraWeights.Unet);
     }
 
     /// <summary>The same with the diffusion network's weights as they were before any training; all else is shared.</summary>
-    public TextModel Untrained() => new(_folder, _sample, this, Unet.parameters().First().device, Unet.parameters().First().dtype);
+    public override SampledModel Untrained() => new TextModel(this);
+
+    public override LoraWeights ReadLora(string path) => LoraWeights.Read(path, _model);
 
     public override nn.Module Network => Unet;
 
@@ -61,7 +62,7 @@ internal sealed class TextModel : SampledModel
     public override int[] Conditions(ExperimentSpec spec, Func<string, int> classesOf)
     {
         if (spec.Sample.Prompts is not { Count: > 0 } prompts)
-            throw new InvalidDataException($"'{_folder.Path}' draws what a text asks for. Set sample.prompts.");
+            throw new InvalidDataException($"'{_source.Path}' draws what a text asks for. Set sample.prompts.");
         if (spec.Sample.Classes is { } classes && classes.Count != prompts.Count)
             throw new InvalidDataException($"sample.classes holds {classes.Count} classes for {prompts.Count} prompts. Give each prompt the class that a classifier should see, or none.");
         return [.. Enumerable.Range(0, prompts.Count)];
@@ -92,6 +93,9 @@ internal sealed class TextModel : SampledModel
 
     public override Tensor Picture(Tensor sample) => _model.Decode(sample);
 
+    /// <summary>Side of tiles that make decoding smaller, in pixels: half of what the autoencoder was trained on; null where pictures are no larger.</summary>
+    public int? TileSide => _model.Autoencoder.Config.SampleSize.Values[0] / 2 is var side && side >= 8 * _model.Autoencoder.Config.Reduction && Math.Max(Size().Height, Size().Width) > side ? side : null;
+
     public override void Spare(ModelSpec spec)
     {
         (Unet.Checkpointing, _model.Autoencoder.Checkpointing) = (spec.Checkpointing ?? false, spec.Checkpointing ?? false);
@@ -100,7 +104,7 @@ internal sealed class TextModel : SampledModel
         _model.Autoencoder.Tiles = spec.DecoderTiles is { } side ? new DecodeTiles(side) : null;
     }
 
-    public override void Save(string folder, Lora? lora)
+    public override void Save(string folder, Action<nn.Module> train)
     {
         // Parts that were not trained as they came.
         if (Unet.parameters().First().dtype == ScalarType.Float32)
@@ -109,8 +113,9 @@ internal sealed class TextModel : SampledModel
             return;
         }
 
-        using var plain = _folder.Load();
-        Bring(plain.Unet, lora);
+        using var plain = _source.Load();
+        AddLoras(plain, _ => true);
+        train(plain.Unet);
         StableDiffusionFolder.Save(folder, plain);
     }
 
@@ -132,6 +137,15 @@ internal sealed class TextModel : SampledModel
         foreach (var prompt in _prompts.Values)
             prompt.Dispose();
         _model.Dispose();
+    }
+
+    private void AddLoras(StableDiffusionModel model, Func<string, bool> components)
+    {
+        foreach (var lora in _spec.Loras ?? [])
+        {
+            using var weights = LoraWeights.Read(lora.Path, model);
+            weights.Merge(model, lora.Weight, components);
+        }
     }
 
     private (int Height, int Width) Size()

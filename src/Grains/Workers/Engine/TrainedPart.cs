@@ -24,8 +24,12 @@ internal abstract class TrainedPart : IDisposable
     /// <param name="batch">Which samples these are.</param>
     public abstract IReadOnlyList<Tensor> Gradients(ShardSolve solved, ShardSamples batch);
 
-    /// <summary>The adapters that are trained; null when weights themselves are.</summary>
-    public virtual Lora? Adapters => null;
+    /// <summary>Brings what was trained of the network's weights to one of the same kind as it was before, unrounded.</summary>
+    /// <param name="network">In float32.</param>
+    /// <param name="version">The version that is in use.</param>
+    public virtual void BringTo(nn.Module network, ParameterVersion version)
+    {
+    }
 
     /// <summary>Whether the network's weights are other ones after training, so that it is worth writing.</summary>
     public virtual bool ChangesModel => true;
@@ -51,13 +55,35 @@ internal abstract class TrainedPart : IDisposable
         try
         {
             return spec.Target == TrainTarget.Lora
-                ? new LoraPart(new Lora(network, Matches, spec.Rank, spec.Alpha, (ulong)seed))
+                ? new LoraPart(Begun(new Lora(network, Matches, spec.Rank, spec.Alpha, (ulong)seed), model, spec.From))
                 : new WeightsPart([.. network.named_parameters().Where(p => Matches(p.name)).Select(p => (p.name, (Tensor)p.parameter))]);
         }
         catch (ArgumentException e)
         {
             var names = network.named_parameters().Select(p => p.name).ToList();
             throw new InvalidDataException($"train.include ({string.Join(", ", spec.Include)}) selects nothing to train. The model has {names.Count} parameters, such as {string.Join(", ", names.Take(3))}.", e);
+        }
+    }
+
+    private static Lora Begun(Lora lora, SampledModel model, string? from)
+    {
+        if (from is null)
+            return lora;
+        try
+        {
+            using var known = model.ReadLora(from);
+            lora.CopyFrom(known.Layers);
+            return lora;
+        }
+        catch (ArgumentException e)
+        {
+            lora.Dispose();
+            throw new InvalidDataException($"train.from: '{from}' cannot be gone on with. {e.Message}", e);
+        }
+        catch
+        {
+            lora.Dispose();
+            throw;
         }
     }
 
@@ -104,6 +130,12 @@ internal abstract class TrainedPart : IDisposable
         {
         }
 
+        public override void BringTo(nn.Module network, ParameterVersion version)
+        {
+            var weights = network.state_dict();
+            TorchBytes.Write(version.Bytes.Span, [.. _weights.Select(weight => weights[weight.Name])]);
+        }
+
         public override IReadOnlyList<Tensor> Gradients(ShardSolve solved, ShardSamples batch) => [.. _weights.Select(weight => solved.Inputs[weight.Name])];
 
         public override void SaveBeside(string folder, SampledModel model, ExperimentSpec spec)
@@ -121,7 +153,7 @@ internal abstract class TrainedPart : IDisposable
 
         public override NoiseField Declare(NoiseField field) => lora.WeightNames.Zip(lora.Weights).Aggregate(field, (f, weight) => f.With(weight.First, weight.Second));
 
-        public override Lora Adapters => lora;
+        public override void BringTo(nn.Module network, ParameterVersion version) => lora.AddTo(network);
 
         public override void Apply() => lora.Fold();
 
