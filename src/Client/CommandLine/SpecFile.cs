@@ -8,19 +8,19 @@ namespace AdjointDpm.Client.CommandLine;
 internal static class SpecFile
 {
     /// <summary>Prints the notes; throws when there are errors.</summary>
-    public static (string Id, ExperimentSubmission Submission, ExperimentSpec Spec) Read(string file, IReadOnlyList<string> sets, ClientContext context)
+    public static (string Id, ExperimentSubmission Submission, ExperimentSpec Spec) Read(string file, IReadOnlyList<string> sets, ClientContext context, bool pathsOfSilos = false)
     {
-        var result = ExperimentDocument.Load(file);
+        var result = ExperimentDocument.Load(file, pathsOfSilos);
         if (result.Document is not { } document) throw new SpecFailure(result.Problems, Lines(file));
         ProblemView.Show(context.Terminal.Error, result.Problems, Lines(file));
-        if (sets.Count == 0) return (document.Id, new(document.SpecJson, document.SpecSha256, document.Name), document.Spec);
+        if (sets.Count == 0) return (document.Id, new(document.SpecJson, document.SpecSha256, document.Name) { PathsOfSilos = pathsOfSilos }, document.Spec);
 
         var json = sets.Aggregate(document.SpecJson, Apply);
         try
         {
             var spec = ExperimentSpecJson.Deserialize(json);
             var sha = ExperimentSpecJson.Sha256(json);
-            return (ExperimentDocument.IdOf(document.Name, sha), new(json, sha, document.Name), spec);
+            return (ExperimentDocument.IdOf(document.Name, sha), new(json, sha, document.Name) { PathsOfSilos = pathsOfSilos }, spec);
         }
         catch (SpecException e)
         {

@@ -16,6 +16,9 @@ internal sealed record WorkRound
 
     public required DeviceKind Device { get; init; }
 
+    /// <summary>Threads of libtorch that a worker's silo must have cores for.</summary>
+    public int Threads { get; init; } = 1;
+
     /// <summary>Trials that run side by side start with different workers.</summary>
     public required int Rotation { get; init; }
 
@@ -56,6 +59,11 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     private const int LanesPerWorker = 2;
 
     private readonly Dictionary<string, Rest> _resting = [];
+    private readonly DateTimeOffset _began = time.GetUtcNow();
+    private readonly long _ticks = time.GetTimestamp();
+
+    /// <summary>A clock that no jump of the time of day moves: leases must neither all run out at once nor never.</summary>
+    private DateTimeOffset Now => _began + time.GetElapsedTime(_ticks);
 
     /// <exception cref="WorkFailedException">A shard failed for good, or too often.</exception>
     public async Task RunAsync(WorkRound round, CancellationToken cancellationToken)
@@ -70,7 +78,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
             while (!round.Ledger.IsComplete)
             {
                 cancellationToken.ThrowIfCancellationRequested();
-                foreach (var expired in round.Ledger.Expire(time.GetUtcNow()))
+                foreach (var expired in round.Ledger.Expire(Now))
                 {
                     instruments.LeaseExpired();
                     LogExpired(logger, expired);
@@ -79,18 +87,20 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                         Note(round, expired, held?.Worker, "its lease ran out");
                 }
                 var busy = lanes.Values.Select(lane => lane.Worker);
-                var workers = ShardScheduling.Within(ShardScheduling.Order(inventory.List(round.Device), round.Rotation), round.Slots, busy, IsResting);
+                var workers = ShardScheduling.Within(ShardScheduling.Order(inventory.List(round.Device, round.Threads), round.Rotation), round.Slots, busy, IsResting);
                 if (workers.Count == 0 && !saidNoWorkers && inventory.Cordoned(round.Device) is { } cordoned)
                 {
                     saidNoWorkers = true;
-                    if (cordoned == 0 || inventory.List(round.Device).Count > 0)
+                    if (round.Threads > 1 && inventory.List(round.Device).Count > 0 && inventory.List(round.Device, round.Threads).Count == 0)
+                        LogTooManyThreads(logger, round.Ledger.Trial, round.Threads, round.Device);
+                    else if (cordoned == 0 || inventory.List(round.Device).Count > 0)
                         LogNoWorkers(logger, round.Ledger.Trial, round.Slots.Min ?? 1, round.Device);
                     else
                         LogAllCordoned(logger, round.Ledger.Trial, round.Device, cordoned);
                 }
                 foreach (var worker in ShardScheduling.Free(workers, busy, LanesPerWorker, IsResting))
                 {
-                    var now = time.GetUtcNow();
+                    var now = Now;
                     if (!round.Ledger.TryLease(worker, now, now + round.Lease, out var token)
                         && !(ShardScheduling.Straggling(took, round.Ledger.Shards, round.Lease) is { } age && round.Ledger.TryTakeOver(worker, now - age, now, now + round.Lease, out token)))
                         continue;
@@ -110,7 +120,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                     lanes.Remove(lane);
                     await lane;
                     if (round.Ledger.HashOf(held.Token.Shard) is not null)
-                        took.Add(time.GetUtcNow() - held.Since);
+                        took.Add(Now - held.Since);
                 }
             }
         }
@@ -139,7 +149,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
             while (status.State is WorkState.Waiting or WorkState.Running)
             {
                 held.Ran |= status.State == WorkState.Running;
-                round.Ledger.Renew(token, key, time.GetUtcNow() + round.Lease);
+                round.Ledger.Renew(token, key, Now + round.Lease);
                 status = await worker.WaitAsync(token, ShardScheduling.Wait(round.Lease)).WaitAsync(cancellationToken);
             }
             if (status.State == WorkState.Done)
@@ -222,7 +232,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
             Note(round, token, worker, reason);
         round.Ledger.Release(token);
         var failures = _resting.TryGetValue(worker, out var rest) ? rest.Failures + 1 : 1;
-        _resting[worker] = new Rest(failures, time.GetUtcNow() + ShardScheduling.RestAfter(failures));
+        _resting[worker] = new Rest(failures, Now + ShardScheduling.RestAfter(failures));
     }
 
     /// <summary>Of an attempt that nothing more is heard of: may the worker have died of it? Not when it only waited there behind others.</summary>
@@ -273,7 +283,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
         _ => "Loading the model",
     };
 
-    private bool IsResting(string worker) => _resting.TryGetValue(worker, out var rest) && rest.Until > time.GetUtcNow();
+    private bool IsResting(string worker) => _resting.TryGetValue(worker, out var rest) && rest.Until > Now;
 
     private void Forget(string worker, ShardToken token) => grains.GetGrain<IShardWorkerGrain>(worker).ForgetAsync(token).Ignore();
 

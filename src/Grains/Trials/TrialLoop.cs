@@ -35,6 +35,9 @@ internal sealed partial class TrialLoop(
     /// <summary>A phase that took less is committed with the next one: done again it takes no longer.</summary>
     private static readonly TimeSpan Brief = TimeSpan.FromSeconds(1);
 
+    /// <summary>How often a trial that is over asks whether the folder is saved still.</summary>
+    private static readonly TimeSpan Held = TimeSpan.FromSeconds(2);
+
     private readonly ExperimentSpec _spec = TrialSpecs.Of(store.State.Assignment!.SpecJson);
     private readonly Queue<(string Parameters, string? Optimizer)> _kept = new();
     private readonly StepProfiles _profiles = new(files, time);
@@ -348,6 +351,7 @@ internal sealed partial class TrialLoop(
     {
         Ledger = new StepLedger(ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch, kind, State.Step, shards),
         Device = _spec.Resources.Device,
+        Threads = _spec.Resources.Threads,
         Rotation = State.Assignment.Index,
         Slots = _spec.Resources.SlotsPerTrial ?? new SlotsSpec(),
         Lease = TimeSpan.FromSeconds(_spec.Failure.LeaseSeconds),
