@@ -15,6 +15,8 @@ using Microsoft.AspNetCore.Http.Features;
 
 if (args.Contains(Doctor.Argument))
     return await Doctor.RunAsync(args, Console.Out);
+if (args.Contains(HealthCheck.Argument))
+    return await HealthCheck.RunAsync(args, Console.Out, Console.Error);
 if (Array.IndexOf(args, ToolJson.Argument) is >= 0 and var tool)
     return Tool.Run(args.ElementAtOrDefault(tool + 1), Console.Out);
 

@@ -34,6 +34,9 @@ public sealed class SecurityHostOptions
     [Required]
     public string OidcProjectClaim { get; set; } = "adjointdpm_project";
 
+    /// <summary>Lets the issuer name project <c>*</c>, which is all projects. Without it such a token is refused: many issuers let people edit claims of their own.</summary>
+    public bool OidcAllProjects { get; set; }
+
     /// <summary>Claim with the role: view, submit or admin.</summary>
     [Required]
     public string OidcRoleClaim { get; set; } = "adjointdpm_role";

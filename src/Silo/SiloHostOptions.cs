@@ -1,5 +1,6 @@
 using System.ComponentModel.DataAnnotations;
 using System.Net;
+using System.Net.Sockets;
 using AdjointDpm.Grains.Hosting;
 
 namespace AdjointDpm.Silo;
@@ -42,7 +43,7 @@ public sealed class SiloHostOptions : IValidatableObject
 
     internal IPAddress Address => IPAddress.Parse(AdvertisedAddress);
 
-    internal IPAddress ListenAddress => IPAddress.IsLoopback(Address) ? Address : IPAddress.Any;
+    internal IPAddress ListenAddress => IPAddress.IsLoopback(Address) ? Address : Address.AddressFamily == AddressFamily.InterNetworkV6 ? IPAddress.IPv6Any : IPAddress.Any;
 
     public IEnumerable<ValidationResult> Validate(ValidationContext validationContext)
     {

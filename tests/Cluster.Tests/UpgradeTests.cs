@@ -5,7 +5,8 @@ namespace AdjointDpm.Cluster.Tests;
 
 /// <summary>
 /// One silo after the other is ended and started anew while an experiment runs. <c>ADJOINTDPM_OLD_SILO</c> names AdjointDpm.Silo.dll of
-/// another build: then the cluster begins with that one and ends with this one, and both serve it meanwhile. Times are recorded, not judged.
+/// another build (upgrade-from.sh makes it): then the cluster begins with that one and ends with this one, and both serve it meanwhile. Figures are
+/// recorded; what is asserted leaves room for a busy machine.
 /// </summary>
 [Collection(RealCluster.OneAtATime)]
 public sealed class UpgradeTests(ITestOutputHelper output)
@@ -22,6 +23,7 @@ public sealed class UpgradeTests(ITestOutputHelper output)
             var stopped = await cluster.RestartAsync(name);
             var after = await cluster.WaitAsync("rolling", snapshot => snapshot.Trials[0].Step > before);
             Assert.Null(after.Summary.EndedAt);
+            Assert.True(stopped < TimeSpan.FromSeconds(20), $"{name} took {stopped} to end.");
             output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{name} ended in {stopped.TotalSeconds:f2} s at step {before}."));
         }
         await RealCluster.RetryAsync(async () => Assert.True(await (await cluster.ExperimentAsync("rolling")).CancelAsync(TestContext.Current.CancellationToken)));
@@ -36,6 +38,7 @@ public sealed class UpgradeTests(ITestOutputHelper output)
         var audit = await (await cluster.ExperimentAsync("rolling")).AuditAsync(0, TestContext.Current.CancellationToken);
         Assert.Empty(audit!.Violations);
         var gaps = steps.Zip(steps.Skip(1), (a, b) => (b.Time - a.Time).TotalSeconds).OrderDescending().ToList();
+        Assert.True(gaps[0] < 40, $"The run stood still for {gaps[0]:f1} s.");
         output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"Longest times between two committed steps: {string.Join(", ", gaps.Take(4).Select(gap => gap.ToString("f1", CultureInfo.InvariantCulture)))} s; median {gaps[gaps.Count / 2]:f2} s."));
     }
 }

@@ -66,6 +66,10 @@ internal sealed class TargetOptions
         command.Options.Add(_token);
     }
 
+    /// <summary>Whether a gateway was named: its silos may be anywhere.</summary>
+    public bool IsElsewhere(ParseResult parsed, ClientContext context) =>
+        parsed.GetValue(_gateway) is { Length: > 0 } || (parsed.GetValue(_data) is null && context.Variable(ClusterTarget.Variable) is { Length: > 0 });
+
     public bool Given(ParseResult parsed, ClientContext context) =>
         parsed.GetValue(_gateway) is { Length: > 0 } || parsed.GetValue(_data) is not null || context.Variable(ClusterTarget.Variable) is { Length: > 0 };
 

@@ -10,19 +10,19 @@ namespace AdjointDpm.Client.CommandLine;
 internal static class SpecFile
 {
     /// <summary>Prints the notes; throws when there are errors.</summary>
-    public static (string Id, ExperimentSubmission Submission, ExperimentSpec Spec) Read(string file, IReadOnlyList<string> sets, ClientContext context)
+    public static (string Id, ExperimentSubmission Submission, ExperimentSpec Spec) Read(string file, IReadOnlyList<string> sets, ClientContext context, bool pathsOfSilos = false)
     {
-        var result = ExperimentDocument.Load(file);
+        var result = ExperimentDocument.Load(file, pathsOfSilos);
         if (result.Document is not { } document) throw new SpecFailure(result.Problems, Lines(file));
         ProblemView.Show(context.Terminal.Error, result.Problems, Lines(file));
-        if (sets.Count == 0) return (document.Id, new(document.SpecJson, document.SpecSha256, document.Name), document.Spec);
+        if (sets.Count == 0) return (document.Id, new(document.SpecJson, document.SpecSha256, document.Name) { PathsOfSilos = pathsOfSilos }, document.Spec);
 
         var json = sets.Aggregate(document.SpecJson, Apply);
         try
         {
             var spec = ExperimentSpecJson.Deserialize(json);
             var sha = ExperimentSpecJson.Sha256(json);
-            return (ExperimentDocument.IdOf(document.Name, sha), new(json, sha, document.Name), spec);
+            return (ExperimentDocument.IdOf(document.Name, sha), new(json, sha, document.Name) { PathsOfSilos = pathsOfSilos }, spec);
         }
         catch (SpecException e)
         {
@@ -31,9 +31,9 @@ internal static class SpecFile
     }
 
     /// <summary>The same with a method in place of <c>gradient.method: auto</c>: what fits into resources.memory, as the silo's program finds it. Says what was chosen.</summary>
-    public static async Task<(string Id, ExperimentSubmission Submission, ExperimentSpec Spec)> ReadResolvedAsync(string file, IReadOnlyList<string> sets, ClientContext context, CancellationToken cancellationToken)
+    public static async Task<(string Id, ExperimentSubmission Submission, ExperimentSpec Spec)> ReadResolvedAsync(string file, IReadOnlyList<string> sets, ClientContext context, bool pathsOfSilos, CancellationToken cancellationToken)
     {
-        var read = Read(file, sets, context);
+        var read = Read(file, sets, context, pathsOfSilos);
         if (read.Spec.Gradient.Method != GradientName.Auto)
             return read;
         var answer = await ToolRun.AskAsync(context, new PlanRequest(ExperimentSpecJson.Serialize(WithoutSearch(read.Spec)), ByteSize.Read(read.Spec.Resources.Memory!)), cancellationToken);
@@ -41,7 +41,7 @@ internal static class SpecFile
         var json = settings.Split('\n').Select(line => line.Split(": ")).Aggregate(read.Submission.SpecJson, (spec, setting) => SpecOverrides.Set(spec, setting[0], setting[1]));
         context.Terminal.Note(Spectre.Console.Markup.Escape($"gradient.method auto, in {read.Spec.Resources.Memory}: {settings.Replace("\n", ", ", StringComparison.Ordinal)}"));
         var sha = ExperimentSpecJson.Sha256(json);
-        return (ExperimentDocument.IdOf(read.Submission.Name, sha), new(json, sha, read.Submission.Name), ExperimentSpecJson.Deserialize(json));
+        return (ExperimentDocument.IdOf(read.Submission.Name, sha), new(json, sha, read.Submission.Name) { PathsOfSilos = pathsOfSilos }, ExperimentSpecJson.Deserialize(json));
     }
 
     /// <summary>The experiment with its own values, without the search over others.</summary>

@@ -25,7 +25,7 @@ internal static class CheckCommand
         var target = new TargetOptions(command);
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var (_, submission, spec) = await SpecFile.ReadResolvedAsync(parsed.GetRequiredValue(file), parsed.GetValue(set) ?? [], context, cancellationToken);
+            var (_, submission, spec) = await SpecFile.ReadResolvedAsync(parsed.GetRequiredValue(file), parsed.GetValue(set) ?? [], context, pathsOfSilos: false, cancellationToken);
             if (spec.Parameters.Count > 0)
                 context.Terminal.Note($"The search over {Spectre.Console.Markup.Escape(string.Join(", ", spec.Parameters.Keys))} is left out. Prove other values with --set.");
             var probe = ProbeOf(spec, parsed.GetValue(samples), parsed.GetValue(steps));

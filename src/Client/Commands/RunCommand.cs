@@ -23,7 +23,7 @@ internal static class RunCommand
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var sets = parsed.GetValue(set) ?? [];
-            var (id, submission, spec) = await SpecFile.ReadResolvedAsync(parsed.GetRequiredValue(file), sets, context, cancellationToken);
+            var (id, submission, spec) = await SpecFile.ReadResolvedAsync(parsed.GetRequiredValue(file), sets, context, pathsOfSilos: false, cancellationToken);
             return await new LocalRun(context)
             {
                 Id = id,

@@ -16,13 +16,15 @@ internal static class SubmitCommand
         var target = new TargetOptions(command);
         var set = SharedOptions.Set();
         var watch = new Option<bool>("--watch") { Description = "Then follow it to its end, as 'adpm watch' does." };
+        var paths = new Option<bool?>("--paths-on-silos") { Description = "Whether paths in FILE are those of the silos, which look for them then, and not of this machine. Default: true with --gateway.", HelpName = "true|false" };
         var json = SharedOptions.Json();
         command.Options.Add(set);
         command.Options.Add(watch);
+        command.Options.Add(paths);
         command.Options.Add(json);
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var (id, submission, _) = await SpecFile.ReadResolvedAsync(parsed.GetRequiredValue(file), parsed.GetValue(set) ?? [], context, cancellationToken);
+            var (id, submission, _) = await SpecFile.ReadResolvedAsync(parsed.GetRequiredValue(file), parsed.GetValue(set) ?? [], context, parsed.GetValue(paths) ?? target.IsElsewhere(parsed, context), cancellationToken);
             var (cluster, where) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {

@@ -81,7 +81,11 @@ public interface IExperimentDirectoryGrain : IGrainWithStringKey
 /// <param name="SpecSha256">SHA-256 of <paramref name="SpecJson"/> in lower-case hex.</param>
 /// <param name="Name">metadata.name of the spec.</param>
 [GenerateSerializer, Immutable, Alias("adjointdpm.ExperimentSubmission")]
-public sealed record ExperimentSubmission([property: Id(0)] string SpecJson, [property: Id(1)] string SpecSha256, [property: Id(2)] string Name);
+public sealed record ExperimentSubmission([property: Id(0)] string SpecJson, [property: Id(1)] string SpecSha256, [property: Id(2)] string Name)
+{
+    /// <summary>Whether its paths are those of the silos and were not looked for by the client: the silo that takes it looks.</summary>
+    [Id(3)] public bool PathsOfSilos { get; init; }
+}
 
 /// <summary>Answer to a submission.</summary>
 /// <param name="ExperimentId">Its id.</param>

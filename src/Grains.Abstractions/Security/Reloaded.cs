@@ -17,6 +17,7 @@ internal sealed partial class Reloaded<T>
     private readonly Lock _gate = new();
     private T _value;
     private string _seen;
+    private string? _refused;
     private long _looked;
 
     /// <exception cref="InvalidDataException">What <paramref name="load"/> throws when the files make no sense.</exception>
@@ -36,18 +37,22 @@ internal sealed partial class Reloaded<T>
                 if (_time.GetElapsedTime(_looked) < LookAgain)
                     return _value;
                 _looked = _time.GetTimestamp();
+                var seen = "";
                 try
                 {
-                    var seen = Fingerprint();
+                    seen = Fingerprint();
                     if (seen == _seen)
                         return _value;
-                    _seen = seen;
                     _value = _load();
+                    // Only now: what could not be read for a moment is tried again at the next look.
+                    (_seen, _refused) = (seen, null);
                     LogReloaded(_logger, _files[0]);
                 }
                 catch (Exception e) when (e is InvalidDataException or IOException or UnauthorizedAccessException)
                 {
-                    LogNotReloaded(_logger, _files[0], e.Message);
+                    if (_refused != seen)
+                        LogNotReloaded(_logger, _files[0], e.Message);
+                    _refused = seen;
                 }
                 return _value;
             }

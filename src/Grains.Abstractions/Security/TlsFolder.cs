@@ -28,6 +28,7 @@ internal sealed class TlsFolder
     private readonly bool _needsOwn;
     private readonly TimeProvider _time;
     private readonly Reloaded<Loaded> _loaded;
+    private long _refusals;
 
     private TlsFolder(string folder, bool needsOwn, TimeProvider time, ILogger logger)
     {
@@ -45,6 +46,9 @@ internal sealed class TlsFolder
 
     /// <summary>Own certificate with the intermediate ones; null when this process shows none.</summary>
     public SslStreamCertificateContext? Own => _loaded.Value.Own;
+
+    /// <summary>Certificates that were refused so far, or missed.</summary>
+    public long Refusals => Interlocked.Read(ref _refusals);
 
     /// <summary>Why a certificate is refused; null when it is one of the cluster's, in force, and of one of these roles.</summary>
     public string? Refusal(X509Certificate? shown, params ReadOnlySpan<string> roles)
@@ -105,6 +109,7 @@ internal sealed class TlsFolder
     {
         if (Refusal(certificate, roles) is not { } reason)
             return true;
+        Interlocked.Increment(ref _refusals);
         refused(reason);
         return false;
     }

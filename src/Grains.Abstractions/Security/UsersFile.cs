@@ -48,6 +48,9 @@ internal sealed record Caller(string Name, string Project, Role Role)
     /// <summary>Whether something of a project is this caller's to see.</summary>
     public bool Sees(string? project) => Project == AllProjects || Project == (project ?? "");
 
+    /// <summary>Whether what tells of all projects at once, as machines and metrics do, is this caller's to see.</summary>
+    public bool SeesAll => Project == AllProjects || Role == Role.Admin;
+
     public string ToText() => $"{Role}\n{Project}\n{Name}";
 
     public static Caller? Parse(string? text) => text?.Split('\n') is [var role, var project, var name] && Enum.TryParse<Role>(role, out var parsed) ? new Caller(name, project, parsed) : null;

@@ -38,6 +38,10 @@ internal static class ExistingPath
         };
     }
 
+    /// <summary>The same of a path that only silos can look for: a finding when it does not say by itself where it leads.</summary>
+    public static SpecFinding? OfSilo(string path, string text) => Path.IsPathFullyQualified(text) && !text.Contains('\0') ? null
+        : new SpecFinding(path, $"{path} is '{text}', but paths are those of the silos here: write it as they see it, such as /models/NAME. Where they see this machine's folders say --paths-on-silos false.") { Found = text, Expected = "an absolute path" };
+
     private static string? Nearest(ExistingPathKind kind, string absolute, string text)
     {
         var parent = Path.GetDirectoryName(absolute);

@@ -43,13 +43,15 @@ public sealed partial record ExperimentDocument
     public static string IdOf(string name, string specSha256) => $"{name}-{specSha256[..8]}";
 
     /// <summary>Reads a file. Never throws for anything that the file or its absence can cause.</summary>
-    public static ExperimentDocumentResult Load(string path)
+    /// <param name="path">The file.</param>
+    /// <param name="pathsOfSilos">Whether paths in it are those of silos on other machines: then they must be absolute, and silos look for them.</param>
+    public static ExperimentDocumentResult Load(string path, bool pathsOfSilos = false)
     {
         try
         {
             var bytes = new FileInfo(path).Length;
             if (bytes > MostBytes) return Unreadable(path, $"'{path}' has {bytes.ToString(CultureInfo.InvariantCulture)} bytes. An experiment file has at most {MostBytes}: is this the right file?");
-            return Parse(File.ReadAllText(path, new UTF8Encoding(false, throwOnInvalidBytes: true)), path);
+            return Parse(File.ReadAllText(path, new UTF8Encoding(false, throwOnInvalidBytes: true)), path, pathsOfSilos);
         }
         catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {
@@ -66,10 +68,13 @@ public sealed partial record ExperimentDocument
     }
 
     /// <summary>Reads a text. Relative paths in it start from the folder of <paramref name="fileName"/>.</summary>
-    public static ExperimentDocumentResult Parse(string text, string fileName)
+    /// <param name="text">YAML.</param>
+    /// <param name="fileName">Name for messages; the file need not be there.</param>
+    /// <param name="pathsOfSilos">Whether paths in it are those of silos on other machines.</param>
+    public static ExperimentDocumentResult Parse(string text, string fileName, bool pathsOfSilos = false)
     {
         var folder = Path.GetDirectoryName(Path.GetFullPath(fileName)) ?? Path.DirectorySeparatorChar.ToString();
-        var binder = new YamlBinder(fileName, folder);
+        var binder = new YamlBinder(fileName, folder, pathsOfSilos);
         if (YamlTree.Load(text, (line, column, length, message) => binder.Report(line, column, length, "", message)) is not { } tree)
             return new ExperimentDocumentResult(null, binder.Problems);
 
@@ -80,7 +85,7 @@ public sealed partial record ExperimentDocument
         if (PromptsOfFile.Expand(node) is { } unread) binder.Report(unread, "spec.");
         var bound = ExperimentSpecJson.Bind(node);
         foreach (var finding in SpecRules.Check(bound)) binder.Report(finding, "spec.");
-        foreach (var finding in SearchRules.Check(bound, node, folder)) binder.Report(finding, "spec.");
+        foreach (var finding in SearchRules.Check(bound, node, pathsOfSilos ? null : folder)) binder.Report(finding, "spec.");
         foreach (var finding in SecretRules.Check(node)) binder.Report(finding, "spec.");
 
         var problems = binder.Problems.OrderBy(problem => problem.Line).ThenBy(problem => problem.Column).ToList();

@@ -7,12 +7,14 @@ namespace AdjointDpm.Grains.Specs;
 /// <summary>Puts the texts of a file of prompts into a spec, so that what is drawn decides the spec's hash, and not where the file lay.</summary>
 internal static class PromptsOfFile
 {
+    /// <summary>Where the file is named. It is read with the spec, so that it lies beside that and not in the silos.</summary>
+    public const string Place = "sample.promptsFile";
+
     private const int MostPrompts = 10_000, MostBytes = 1 << 20;
 
     /// <summary>Replaces <c>sample.promptsFile</c> by <c>sample.prompts</c> and, where every prompt has one, <c>sample.classes</c>. Null when that went well or there is none.</summary>
     public static SpecFinding? Expand(JsonObject spec)
     {
-        const string Place = "sample.promptsFile";
         if (spec["sample"] is not JsonObject sample || sample["promptsFile"] is not JsonValue value)
             return null;
         var file = value.GetValue<string>();

@@ -4,7 +4,10 @@ using System.Text.Json.Nodes;
 namespace AdjointDpm.Grains.Specs;
 
 /// <summary>Turns YAML into the JSON of a shape, and notes every place where the two disagree.</summary>
-internal sealed class YamlBinder(string file, string folder)
+/// <param name="file">Name of the file, for what is said of it.</param>
+/// <param name="folder">Folder that relative paths start from.</param>
+/// <param name="ofSilos">Whether paths are those of silos on other machines: then they must be absolute, and are not looked for here.</param>
+internal sealed class YamlBinder(string file, string folder, bool ofSilos = false)
 {
     private readonly Dictionary<string, YamlItem> _values = [];
     private readonly Dictionary<string, YamlScalar> _keys = [];
@@ -131,7 +134,9 @@ internal sealed class YamlBinder(string file, string folder)
         }
 
         if (shape.Path is not { } kind) return reading.Value;
-        if (ExistingPath.Find(kind, Words(path), scalar.Text, folder, out var absolute) is not { } finding) return JsonValue.Create(absolute);
+        var absolute = scalar.Text;
+        var away = ofSilos && path != "spec." + PromptsOfFile.Place;
+        if ((away ? ExistingPath.OfSilo(Words(path), scalar.Text) : ExistingPath.Find(kind, Words(path), scalar.Text, folder, out absolute)) is not { } finding) return JsonValue.Create(absolute);
         Add(scalar, finding with { Path = path });
         Spoil("", path);
         return JsonValue.Create(absolute);

@@ -75,4 +75,8 @@ public sealed record WorkerDescription
 /// <param name="Progress">How far it is.</param>
 /// <param name="Since">When the worker took it.</param>
 [GenerateSerializer, Immutable, Alias("adjointdpm.WorkInHand")]
-public sealed record WorkInHand([property: Id(0)] string Run, [property: Id(1)] string Kind, [property: Id(2)] int Step, [property: Id(3)] int Shard, [property: Id(4)] WorkProgress Progress, [property: Id(5)] DateTimeOffset Since);
+public sealed record WorkInHand([property: Id(0)] string Run, [property: Id(1)] string Kind, [property: Id(2)] int Step, [property: Id(3)] int Shard, [property: Id(4)] WorkProgress Progress, [property: Id(5)] DateTimeOffset Since)
+{
+    /// <summary>In the place of the trial's name, of work that is another project's.</summary>
+    public const string Foreign = "another project";
+}

@@ -60,12 +60,13 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
     {
         if (_advertised is null || !Holds(sha256, offset, length, out _))
             return null;
-        var now = time.GetUtcNow();
+        // Not the time of day, which may jump.
+        var now = time.GetTimestamp();
         foreach (var (old, granted) in _granted)
-            if (granted.Until < now)
+            if (time.GetElapsedTime(granted.Since, now) > TokenLife)
                 _granted.TryRemove(old, out _);
         var token = RandomNumberGenerator.GetBytes(TensorGrant.TokenLength);
-        _granted[Convert.ToHexString(token)] = new Granted(sha256, offset, length, now + TokenLife);
+        _granted[Convert.ToHexString(token)] = new Granted(sha256, offset, length, now);
         return new TensorGrant(_advertised, Port, token);
     }
 
@@ -120,7 +121,7 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
             if (await stream.ReadAtLeastAsync(hello, hello.Length, throwOnEndOfStream: false, patience.Token) < hello.Length)
                 return;
             var known = _granted.TryRemove(Convert.ToHexString(hello.AsSpan(TensorStreamProtocol.Hello.Length)), out var granted)
-                && hello.AsSpan().StartsWith(TensorStreamProtocol.Hello) && granted!.Until >= time.GetUtcNow();
+                && hello.AsSpan().StartsWith(TensorStreamProtocol.Hello) && time.GetElapsedTime(granted!.Since) <= TokenLife;
             if (!known)
             {
                 LogRefused(logger, peer.RemoteEndPoint);
@@ -185,7 +186,7 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
 
     private static async Task SayAsync(Stream peer, byte word, CancellationToken cancellationToken) => await peer.WriteAsync(new[] { word }, cancellationToken);
 
-    private sealed record Granted(string Sha256, long Offset, long Length, DateTimeOffset Until);
+    private sealed record Granted(string Sha256, long Offset, long Length, long Since);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "A connection to the tensor port from {Peer} was refused: its token is not one of this silo's, or was used, or is over half a minute old.")]
     private static partial void LogRefused(ILogger logger, EndPoint? peer);

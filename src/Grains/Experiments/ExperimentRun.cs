@@ -104,6 +104,9 @@ internal sealed partial class ExperimentRun(
             // Of a kind that travels to clients.
             throw new ArgumentException(e.Message);
         }
+        // Whoever submits from elsewhere could not look.
+        if (submission.PathsOfSilos && SpecPaths.Missing(ExperimentSpecJson.Serialize(ExperimentSpecJson.Deserialize(submission.SpecJson))) is { } missing)
+            throw new ArgumentException($"{missing} Paths of this experiment are those of the silos.");
         var caller = Caller.Current;
         // One at a time: what waits for the directory below must not be met by a second submission.
         if (_submitting)

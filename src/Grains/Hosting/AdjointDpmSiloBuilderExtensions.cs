@@ -62,7 +62,10 @@ public static class AdjointDpmSiloBuilderExtensions
         services.AddHostedService<ExperimentWatchdog>();
         services.AddPlacementDirector<NamedSiloPlacement, NamedSiloPlacementDirector>();
         services.AddPlacementFilter<CoordinatorPlacement, CoordinatorPlacementDirector>(ServiceLifetime.Singleton);
-        silo.UseSiloMetadata(new Dictionary<string, string> { [WorkerInventory.MetadataKey] = string.Join(',', workers.EffectiveDevices) });
+        var told = new Dictionary<string, string> { [WorkerInventory.MetadataKey] = string.Join(',', workers.EffectiveDevices) };
+        if (workers.MaxThreads is { } threads)
+            told[WorkerInventory.ThreadsKey] = threads.ToString(System.Globalization.CultureInfo.InvariantCulture);
+        silo.UseSiloMetadata(told);
         // A silo that crashed or hangs is out within seconds; safe because no message is over 1 MB and engines yield to the runtime.
         silo.Configure<ClusterMembershipOptions>(options =>
         {

@@ -15,6 +15,9 @@ internal sealed class SiloFolders(string data)
     /// <summary>What workers have begun and not ended: a slate for each worker of each process.</summary>
     public string Begun { get; } = Path.Combine(data, "begun");
 
+    /// <summary>While this file is there no version of parameters is removed, so that a database that was saved and a folder that is saved after it fit: see docs/operations.md.</summary>
+    public string Hold { get; } = Path.Combine(data, "hold-versions");
+
     /// <summary>Results of an experiment.</summary>
     public string Experiment(string experiment) => Path.Combine(Data, "experiments", Safe(experiment));
 

@@ -13,6 +13,10 @@ public sealed class WorkerOptions : IValidatableObject
     /// <summary>Devices: <c>cpu:0</c>, <c>cuda:0</c>, …, or <c>none</c> alone, for a silo that computes nothing and that coordinators prefer. Default: cpu:0.</summary>
     public IList<string> Devices { get; } = [];
 
+    /// <summary>Cores that libtorch may have: work of experiments whose <c>resources.threads</c> is more goes elsewhere, or waits. Default: no limit, and then more threads than cores compute the same bits more slowly.</summary>
+    [Range(1, 1024)]
+    public int? MaxThreads { get; set; }
+
     /// <summary>Memory for what this silo's workers have computed and other silos fetch: gradients, and what encoded ones left. Default: 1 GiB.</summary>
     [Range(1 << 20, long.MaxValue)]
     public long TensorStoreBytes { get; set; } = 1L << 30;

@@ -214,6 +214,7 @@ internal sealed class StepReplayRun
     {
         Ledger = new StepLedger(_activation.Key, _epoch, kind, step, shards),
         Device = _spec.Resources.Device,
+        Threads = _spec.Resources.Threads,
         Rotation = _what.Trial,
         Lease = TimeSpan.FromSeconds(_spec.Failure.LeaseSeconds),
         MaxAttempts = _spec.Failure.MaxShardAttempts,

@@ -4,7 +4,7 @@ using System.Net.Sockets;
 
 namespace AdjointDpm.Grains.Security;
 
-/// <summary>Wrong tokens by address: after some within a minute the address is not listened to until the minute is over.</summary>
+/// <summary>Wrong tokens by address: after some within a minute its further wrong ones are refused without more ado until the minute is over. Right ones pass: of 256 random bits nobody guesses one, and an address may be that of many.</summary>
 internal sealed class FailedAttempts(TimeProvider time)
 {
     public const int Most = 10;
@@ -15,6 +15,13 @@ internal sealed class FailedAttempts(TimeProvider time)
 
     private readonly ConcurrentDictionary<IPAddress, (int Failed, long Since)> _addresses = new();
     private long _swept = time.GetTimestamp();
+    private long _total;
+
+    /// <summary>Wrong tokens so far, from wherever.</summary>
+    public long Total => Interlocked.Read(ref _total);
+
+    /// <summary>One more, of an address that has to wait.</summary>
+    public void Count() => Interlocked.Increment(ref _total);
 
     /// <summary>Whether the address has to wait.</summary>
     public bool IsBlocked(IPAddress? address) =>
@@ -23,6 +30,7 @@ internal sealed class FailedAttempts(TimeProvider time)
     /// <summary>Notes a wrong token. True for the one that blocks the address.</summary>
     public bool Failed(IPAddress? address)
     {
+        Count();
         if (address is null)
             return false;
         // Not the time of day, which may jump.

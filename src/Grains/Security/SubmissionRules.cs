@@ -1,5 +1,3 @@
-using System.Collections;
-using System.Reflection;
 using System.Text;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
@@ -38,7 +36,7 @@ internal sealed class SubmissionRules(IReadOnlyList<string> roots, IReadOnlyList
         {
             throw new ArgumentException(e.Message);
         }
-        foreach (var (name, path) in Paths(spec))
+        foreach (var (name, _, path) in SpecPaths.Of(ExperimentSpecJson.Serialize(spec)))
             DemandPath(name, path);
         foreach (var loss in spec.Losses)
         {
@@ -111,40 +109,4 @@ internal sealed class SubmissionRules(IReadOnlyList<string> roots, IReadOnlyList
         }
         return real;
     }
-
-    /// <summary>All paths of a spec, wherever they stand in it.</summary>
-    private static IEnumerable<(string Name, string Path)> Paths(object node, string at = "")
-    {
-        foreach (var property in node.GetType().GetProperties(BindingFlags.Public | BindingFlags.Instance))
-        {
-            if (property.GetIndexParameters().Length > 0 || property.GetValue(node) is not { } value)
-                continue;
-            var name = at.Length == 0 ? Camel(property.Name) : $"{at}.{Camel(property.Name)}";
-            if (value is string text)
-            {
-                if (property.IsDefined(typeof(ExistingPathAttribute)))
-                    yield return (name, text);
-            }
-            else if (value is IEnumerable<string> texts)
-            {
-                if (property.IsDefined(typeof(ExistingPathAttribute)))
-                    foreach (var item in texts)
-                        yield return (name, item);
-            }
-            else if (value is IEnumerable items)
-            {
-                foreach (var item in items)
-                    if (item is not null && IsSpec(item))
-                        foreach (var found in Paths(item, name))
-                            yield return found;
-            }
-            else if (IsSpec(value))
-                foreach (var found in Paths(value, name))
-                    yield return found;
-        }
-    }
-
-    private static bool IsSpec(object value) => value.GetType() is { IsClass: true } type && type.Assembly == typeof(ExperimentSpec).Assembly;
-
-    private static string Camel(string name) => char.ToLowerInvariant(name[0]) + name[1..];
 }

@@ -23,6 +23,7 @@ internal static class AdjointDpmMetrics
     public static readonly MetricDescription Gradient = Counter("adjointdpm.gradient", "By", "Bytes of gradients received by coordinators and by owners of ranges.");
     public static readonly MetricDescription GradientRaw = Counter("adjointdpm.gradient.raw", "By", "Bytes that the same gradients have without encoding.");
     public static readonly MetricDescription TensorStream = Counter("adjointdpm.tensor.stream", "By", "Bytes of tensors received over connections beside the messages.");
+    public static readonly MetricDescription Refusals = Counter("adjointdpm.refusals", null, "Who was refused, by reason: token (wrong at gateway or HTTP port), certificate (none, or not the cluster's), call (not allowed to this user).", "reason");
     public static readonly MetricDescription StepDuration = Histogram("adjointdpm.step.duration", "Duration of a step, by phase: shards, reduce, optimize, commit.", "phase");
     public static readonly MetricDescription ShardDuration = Histogram("adjointdpm.shard.duration", "Duration of a shard on its worker, by phase (fetch, queue, forward, loss, backward, total) and work.", "phase", "work");
     public static readonly MetricDescription SuggestDuration = Histogram("adjointdpm.suggest.duration", "How long a search took to name a trial's values, by algorithm.", "algorithm");
@@ -50,6 +51,7 @@ internal static class AdjointDpmMetrics
     public static readonly MetricDescription LiveTensors = Gauge("adjointdpm.tensors.live", null, "Tensors alive in this process.");
     public static readonly MetricDescription HostMemory = Gauge("adjointdpm.host.memory", "By", "Memory of the machine, or of the container where that has a limit: used and total.", "state");
     public static readonly MetricDescription Disk = Gauge("adjointdpm.disk", "By", "The disk of the data folder: free and total.", "state");
+    public static readonly MetricDescription CertificateExpiry = Gauge("adjointdpm.certificate.expiry.timestamp", "s", "When this silo's certificate runs out, in seconds since 1970.") with { EmptyWithout = "silos with Security:TlsFolder" };
     public static readonly MetricDescription Build = Gauge("adjointdpm.build.info", null, "1, with the version of this silo.", "version");
     public static readonly MetricDescription DeviceUtilization = OfDevice("adjointdpm.device.utilization", null, "Share of the last sampling period in which the GPU computed, from 0 to 1.");
     public static readonly MetricDescription DeviceMemory = OfDevice("adjointdpm.device.memory", "By", "Memory of the GPU: used and total, whoever uses it.", "state");

@@ -44,7 +44,7 @@ internal sealed partial class ShardDispatch
             Note(round, token, worker, reason, ended);
         round.Ledger.Release(token);
         var failures = _resting.TryGetValue(worker, out var rest) ? rest.Failures + 1 : 1;
-        _resting[worker] = new Rest(failures, time.GetUtcNow() + ShardScheduling.RestAfter(failures));
+        _resting[worker] = new Rest(failures, Now + ShardScheduling.RestAfter(failures));
     }
 
     /// <summary>Whether the device stands still of a worker that answers: then what it holds is given to others, and counts only when it comes all the same before theirs.</summary>
@@ -55,7 +55,7 @@ internal sealed partial class ShardDispatch
         if (held.IsStuck)
             return true;
         Lost(round, held, string.Create(CultureInfo.InvariantCulture, $"its device has made no progress for {still.TotalSeconds:f0} s"), counts: status.State == WorkState.Running);
-        _resting[held.Worker] = _resting[held.Worker] with { Until = time.GetUtcNow() + StuckRest };
+        _resting[held.Worker] = _resting[held.Worker] with { Until = Now + StuckRest };
         return held.IsStuck = true;
     }
 

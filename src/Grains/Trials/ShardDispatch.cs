@@ -18,6 +18,11 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     private static readonly TimeSpan CheckEvery = TimeSpan.FromMinutes(1);
 
     private readonly Dictionary<string, Rest> _resting = [];
+    private readonly DateTimeOffset _began = time.GetUtcNow();
+    private readonly long _ticks = time.GetTimestamp();
+
+    /// <summary>A clock that no jump of the time of day moves: leases must neither all run out at once nor never.</summary>
+    private DateTimeOffset Now => _began + time.GetElapsedTime(_ticks);
 
     /// <exception cref="WorkFailedException">A shard failed for good, or too often.</exception>
     public async Task RunAsync(WorkRound round, CancellationToken cancellationToken)
@@ -38,14 +43,16 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                     (check, checkedAt) = (look(), time.GetTimestamp());
                 if (round.Beside is { IsCompleted: true } beside)
                     await beside;
-                foreach (var expired in round.Ledger.Expire(time.GetUtcNow()))
+                foreach (var expired in round.Ledger.Expire(Now))
                     await ExpiredAsync(round, expired, lanes.Values.FirstOrDefault(lane => lane.Token == expired));
                 var busy = lanes.Values.Select(lane => lane.Worker);
-                var workers = ShardScheduling.Within(ShardScheduling.Order(inventory.List(round.Device), round.Rotation), round.Slots, busy, IsResting);
+                var workers = ShardScheduling.Within(ShardScheduling.Order(inventory.List(round.Device, round.Threads), round.Rotation), round.Slots, busy, IsResting);
                 if (workers.Count == 0 && !saidNoWorkers && inventory.Cordoned(round.Device) is { } cordoned)
                 {
                     saidNoWorkers = true;
-                    if (cordoned == 0 || inventory.List(round.Device).Count > 0)
+                    if (round.Threads > 1 && inventory.List(round.Device).Count > 0 && inventory.List(round.Device, round.Threads).Count == 0)
+                        LogTooManyThreads(logger, round.Ledger.Trial, round.Threads, round.Device);
+                    else if (cordoned == 0 || inventory.List(round.Device).Count > 0)
                         LogNoWorkers(logger, round.Ledger.Trial, round.Slots.Min ?? 1, round.Device);
                     else
                         LogAllCordoned(logger, round.Ledger.Trial, round.Device, cordoned);
@@ -66,7 +73,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                     lanes.Remove(lane);
                     await lane;
                     if (round.Ledger.HashOf(held.Token.Shard) is not null)
-                        round.Took.Add((held.Computed ?? time.GetUtcNow()) - held.Since);
+                        round.Took.Add((held.Computed ?? Now) - held.Since);
                 }
             }
         }
@@ -98,7 +105,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     /// <param name="lease">The lease.</param>
     private bool TryLease(WorkRound round, string worker, int? only, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out Held? lease)
     {
-        var now = time.GetUtcNow();
+        var now = Now;
         var leased = round.Ledger.TryLease(worker, now, now + round.Lease, out var token, only)
             || (ShardScheduling.Straggling(round.Took, round.Ledger.Shards, round.Lease, round.StragglerFactor) is { } age && round.Ledger.TryTakeOver(worker, now - age, now, now + round.Lease, out token, only));
         lease = leased ? new Held(worker, token, now) : null;
@@ -122,7 +129,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                 held.Ran |= status.State == WorkState.Running;
                 if (!IsStuck(round, held, status))
                 {
-                    round.Ledger.Renew(token, key, time.GetUtcNow() + round.Lease);
+                    round.Ledger.Renew(token, key, Now + round.Lease);
                 }
                 else if (status.State == WorkState.Waiting)
                 {
@@ -134,7 +141,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
             }
             if (status.State == WorkState.Done)
             {
-                held.Computed = time.GetUtcNow();
+                held.Computed = Now;
                 await CollectAsync(round, worker, held, status.Result!, cancellationToken);
                 _resting.Remove(key);
                 return;
@@ -227,12 +234,12 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                 // Asked in vain it is gone, and what it sends will not arrive.
                 if (await worker.WaitAsync(held.Token, TimeSpan.Zero).WaitAsync(cancellationToken) is not { State: WorkState.Done })
                     throw new TensorTransferException("It let go of its result before that was collected.");
-                round.Ledger.Renew(held.Token, held.Worker, time.GetUtcNow() + round.Lease);
+                round.Ledger.Renew(held.Token, held.Worker, Now + round.Lease);
             }
         }
     }
 
-    private bool IsResting(string worker) => _resting.TryGetValue(worker, out var rest) && rest.Until > time.GetUtcNow();
+    private bool IsResting(string worker) => _resting.TryGetValue(worker, out var rest) && rest.Until > Now;
 
     private void Forget(string worker, ShardToken token) => grains.GetGrain<IShardWorkerGrain>(worker).ForgetAsync(token).Ignore();
 

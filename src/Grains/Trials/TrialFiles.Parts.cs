@@ -19,6 +19,9 @@ internal sealed partial class TrialFiles
 
     private readonly Dictionary<string, VersionParts> _parts = [];
 
+    /// <summary>What is to be removed as soon as nothing is held.</summary>
+    private readonly HashSet<string> _unused = [];
+
     /// <summary>Versions that are known to lie in one file.</summary>
     private readonly HashSet<string> _single = [];
 
@@ -43,14 +46,22 @@ internal sealed partial class TrialFiles
         return await disk.ReadAsync(PartsPath(sha)) is { } bytes && JsonSerializer.Deserialize<VersionParts>(bytes, FileGrainStorage.Json) is { } parts ? _parts[sha] = parts : null;
     }
 
-    /// <summary>Removes versions, but none of the files that others are made of as well.</summary>
+    /// <summary>Whether somebody saves the folder, and every version stays until that is done.</summary>
+    public bool IsHeld => hold is not null && disk.Exists(hold);
+
+    /// <summary>Removes versions, but none of the files that others are made of as well. While versions are held they stay, and go with the first call after that.</summary>
     /// <remarks>By name and never by what else lies there: a coordinator that does not yet know of its end must not remove what the next one wrote.</remarks>
     public async Task DeleteAsync(IEnumerable<string> unused, IReadOnlyCollection<string> kept)
     {
+        _unused.UnionWith(unused);
+        if (IsHeld)
+            return;
         var needed = new HashSet<string>(kept);
         foreach (var sha in kept)
             needed.UnionWith(await NamesAsync(sha));
-        foreach (var sha in unused.Except(kept).ToArray())
+        var removed = _unused.Except(kept).ToArray();
+        _unused.Clear();
+        foreach (var sha in removed)
         {
             foreach (var part in await NamesAsync(sha))
                 if (!needed.Contains(part))

@@ -10,7 +10,7 @@ namespace AdjointDpm.Grains.Trials;
 
 /// <summary>Files that only a trial's coordinator writes: versions of parameters and optimiser state by content, and the ledger.</summary>
 /// <remarks>Everything is on the disk before the state that names it is committed, and removed only after a commit that does not.</remarks>
-internal sealed partial class TrialFiles(IDisk disk, Background background, string folder, long epoch)
+internal sealed partial class TrialFiles(IDisk disk, Background background, string folder, long epoch, string? hold = null)
 {
     /// <summary>Where they lie.</summary>
     public string Folder => folder;

@@ -46,6 +46,7 @@ internal sealed partial class TrialLoop
 
     private async Task CommitAsync()
     {
+        State.CommittedAt = time.GetUtcNow();
         using (Traces.Start("commit"))
             await store.CommitAsync();
         marks.Clear(IsOver);
@@ -53,8 +54,8 @@ internal sealed partial class TrialLoop
         Show();
     }
 
-    /// <summary>What is committed, for whoever watches the metrics.</summary>
-    private void Show() => live.Show(new LiveTrialValues(new Dictionary<string, double>(State.Metrics), State.Step, _spec.Training.Steps, State.Epoch, _spec.Optimizer.LearningRate, time.GetUtcNow()));
+    /// <summary>What is committed, for whoever watches the metrics. A coordinator that begins anew again and again commits nothing by that; only rest is no standstill.</summary>
+    private void Show() => live.Show(new LiveTrialValues(new Dictionary<string, double>(State.Metrics), State.Step, _spec.Training.Steps, State.Epoch, _spec.Optimizer.LearningRate, Rests() ? time.GetUtcNow() : State.CommittedAt ?? time.GetUtcNow()));
 
     /// <summary>Whether a piece of work is behind the newest commit: it will never be done again.</summary>
     private bool IsOver(ShardToken work) => TrialTable.IsEnded(State.State) || work.Kind switch
@@ -110,7 +111,25 @@ internal sealed partial class TrialLoop
                 unused.Add(new KeptVersion(best));
         }
         // Two steps can have equal bits, and so one file.
-        await files.DeleteAsync(Names(unused), [.. Names(kept)]);
+        string[] names = [.. Names(kept)];
+        await files.DeleteAsync(Names(unused), names);
+        if (!running && files.IsHeld)
+            _ = DeleteLaterAsync(names);
+    }
+
+    /// <summary>The trial is over and told; what it leaves goes when nobody saves the folder any more. A silo that ends before that leaves it there.</summary>
+    private async Task DeleteLaterAsync(string[] kept)
+    {
+        try
+        {
+            while (files.IsHeld)
+                await Task.Delay(Held, time, stopping);
+            await files.DeleteAsync([], kept);
+        }
+        catch (Exception e) when (e is OperationCanceledException or IOException or UnauthorizedAccessException)
+        {
+            // Files that no state names cost room and nothing else.
+        }
     }
 
     private static IEnumerable<string> Names(IEnumerable<KeptVersion> versions) =>

@@ -38,6 +38,9 @@ internal sealed partial class TrialLoop(
     /// <summary>A trial whose ranges are lost so often in a row does not get on with them.</summary>
     internal const int MostRangeLosses = 20;
 
+    /// <summary>How often a trial that is over asks whether the folder is saved still.</summary>
+    private static readonly TimeSpan Held = TimeSpan.FromSeconds(2);
+
     private readonly ExperimentSpec _spec = TrialSpecs.Of(store.State.Assignment!.SpecJson);
     private readonly Queue<KeptVersion> _kept = new();
     private readonly StepProfiles _profiles = new(files, time);
@@ -374,6 +377,7 @@ internal sealed partial class TrialLoop(
     {
         Ledger = new StepLedger(ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch, kind, State.Step, shards),
         Device = _spec.Resources.Device,
+        Threads = _spec.Resources.Threads,
         Rotation = State.Assignment.Index,
         Slots = _spec.Resources.SlotsPerTrial ?? new SlotsSpec(),
         Lease = TimeSpan.FromSeconds(_spec.Failure.LeaseSeconds),

@@ -65,7 +65,7 @@ internal sealed partial class TrialRun(
         if (!_store.Exists)
         {
             (State.Assignment, State.State, State.Epoch, State.StartedAt) = (assignment, RunState.Running, 1, time.GetUtcNow());
-            (State.Until, State.Attempt) = (assignment.Until, assignment.Attempt);
+            (State.Until, State.Attempt, State.CommittedAt) = (assignment.Until, assignment.Attempt, State.StartedAt);
             await _store.CommitAsync();
             _fresh = true;
             if (assignment.Since is { } since)
@@ -76,7 +76,7 @@ internal sealed partial class TrialRun(
         {
             // Tokens of their own, so that nothing that comes late of the former attempt counts.
             State.Epoch++;
-            (State.Attempt, State.State, State.Reason, State.EndedAt, State.Until) = (assignment.Attempt, RunState.Running, null, null, assignment.Until);
+            (State.Attempt, State.State, State.Reason, State.EndedAt, State.Until, State.CommittedAt) = (assignment.Attempt, RunState.Running, null, null, assignment.Until, time.GetUtcNow());
             await _store.CommitAsync();
             instruments.TrialRetried(TrialRetry.User);
             (_retried, _wishes.Cancelled, _wishes.StopReason) = (true, false, null);
@@ -148,7 +148,7 @@ internal sealed partial class TrialRun(
         }
     }
 
-    private TrialFiles Files(int trial) => new(disk, background, folders.TrialWork(State.Assignment!.Experiment, trial), State.Epoch);
+    private TrialFiles Files(int trial) => new(disk, background, folders.TrialWork(State.Assignment!.Experiment, trial), State.Epoch, folders.Hold);
 
     private async Task AdvanceAsync(TrialFiles files, LiveTrial live)
     {

@@ -120,6 +120,9 @@ internal sealed class TrialState
     public DateTimeOffset? StartedAt { get; set; }
 
     public DateTimeOffset? EndedAt { get; set; }
+
+    /// <summary>When work was last committed, not only claimed by another coordinator: null of trials from before this was kept.</summary>
+    public DateTimeOffset? CommittedAt { get; set; }
 }
 
 /// <summary>What a trial has cost so far, counted once per accepted shard.</summary>

@@ -10,6 +10,9 @@ internal sealed record WorkRound
 
     public required DeviceKind Device { get; init; }
 
+    /// <summary>Threads of libtorch that a worker's silo must have cores for.</summary>
+    public int Threads { get; init; } = 1;
+
     /// <summary>Trials that run side by side start with different workers.</summary>
     public required int Rotation { get; init; }
 

@@ -1,3 +1,5 @@
+using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Security;
 using Orleans.Concurrency;
 
 namespace AdjointDpm.Grains.Workers;
@@ -19,8 +21,41 @@ internal sealed class WorkerDirectoryGrain(WorkerInventory inventory, IGrainFact
         var members = inventory.All();
         var present = members.Select(worker => DescribeAsync(worker, cordoned.Contains(worker), cancellationToken));
         var absent = cordoned.Except(members).Select(worker => Task.FromResult(Describe(worker, WorkerState.Absent, cordoned: true)));
-        return [.. (await Task.WhenAll(present.Concat(absent))).OrderBy(worker => worker.Name, StringComparer.Ordinal)];
+        var workers = (await Task.WhenAll(present.Concat(absent))).OrderBy(worker => worker.Name, StringComparer.Ordinal).ToList();
+        return Caller.Current is { SeesAll: false } ? await OwnAsync(workers, cancellationToken) : workers;
     }
+
+    /// <summary>Machines are everybody's, what they compute is its project's: that they are busy is all that others see.</summary>
+    private async Task<IReadOnlyList<WorkerDescription>> OwnAsync(List<WorkerDescription> workers, CancellationToken cancellationToken)
+    {
+        var runs = workers.SelectMany(worker => worker.Work).Select(work => ExperimentOf(work.Run)).OfType<string>().Distinct().ToList();
+        var own = (await Task.WhenAll(runs.Select(async run => (Run: run, Is: await IsOwnAsync(run, cancellationToken))))).Where(run => run.Is).Select(run => run.Run).ToHashSet();
+        return [.. workers.Select(worker => worker with
+        {
+            Work = [.. worker.Work.Select(work => ExperimentOf(work.Run) is { } run && own.Contains(run) ? work : work with { Run = WorkInHand.Foreign, Kind = "", Step = 0, Shard = 0 })],
+            // Whose it was is not known any more; the trial's own page has it.
+            LastFailure = null,
+            LastFailureAt = null,
+        })];
+    }
+
+    private async Task<bool> IsOwnAsync(string experiment, CancellationToken cancellationToken)
+    {
+        try
+        {
+            // On behalf of the caller: the experiment knows whose it is.
+            _ = await grains.GetGrain<IExperimentGrain>(experiment).GetTrialsAsync(0, 0, cancellationToken).WaitAsync(Patience, time, cancellationToken);
+            return true;
+        }
+#pragma warning disable CA1031 // Whatever keeps it from answering, it is not shown.
+        catch (Exception) when (!cancellationToken.IsCancellationRequested)
+#pragma warning restore CA1031
+        {
+            return false;
+        }
+    }
+
+    private static string? ExperimentOf(string run) => run.LastIndexOf('/') is > 0 and var slash ? run[..slash] : null;
 
     public async Task<IReadOnlyList<string>> CordonAsync(IReadOnlyList<string> workers, bool cordoned, CancellationToken cancellationToken = default)
     {

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Globalization;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using Orleans.Runtime.MembershipService.SiloMetadata;
@@ -10,6 +11,9 @@ internal interface IWorkerInventory
 {
     /// <summary>Keys of workers (<c>{silo}/{device}</c>) that get work, sorted.</summary>
     IReadOnlyList<string> List(DeviceKind kind);
+
+    /// <summary>Those of them whose silos have the cores for so many threads.</summary>
+    IReadOnlyList<string> List(DeviceKind kind, int threads) => List(kind);
 
     /// <summary>How many more there are that get no work because they are cordoned; null while this silo does not know which are, and lists none.</summary>
     int? Cordoned(DeviceKind kind) => 0;
@@ -28,6 +32,9 @@ internal sealed class WorkerInventory(ISiloStatusOracle oracle, ISiloMetadataCac
     /// <summary>A silo that has joined is known to all by then, whether they were told or read it in the table.</summary>
     private static readonly TimeSpan Joining = TimeSpan.FromSeconds(30);
 
+    /// <summary>Key of the silo metadata that tells how many threads libtorch may have there; without it there is no limit.</summary>
+    public const string ThreadsKey = "adjointdpm.threads";
+
     private readonly Lock _lock = new();
 
     /// <summary>Since when processes are asked for that are not members.</summary>
@@ -40,6 +47,14 @@ internal sealed class WorkerInventory(ISiloStatusOracle oracle, ISiloMetadataCac
 
     public IReadOnlyList<string> List(DeviceKind kind) =>
         Knows ? [.. All().Where(worker => KindOf(worker) == kind && !IsCordoned(worker)).Order(StringComparer.Ordinal)] : [];
+
+    public IReadOnlyList<string> List(DeviceKind kind, int threads)
+    {
+        var small = oracle.GetActiveSilos()
+            .Where(silo => metadata.GetSiloMetadata(silo).Metadata.TryGetValue(ThreadsKey, out var most) && int.TryParse(most, NumberStyles.None, CultureInfo.InvariantCulture, out var limit) && limit < threads)
+            .Select(silo => oracle.TryGetSiloName(silo, out var name) ? name : null).ToHashSet();
+        return small.Count == 0 ? List(kind) : [.. List(kind).Where(worker => !small.Contains(SiloOf(worker)))];
+    }
 
     public int? Cordoned(DeviceKind kind) => Knows ? All().Count(worker => KindOf(worker) == kind && IsCordoned(worker)) : null;
 

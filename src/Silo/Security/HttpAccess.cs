@@ -1,5 +1,6 @@
 using System.Text;
 using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Security;
 using Microsoft.AspNetCore.Authentication;
 using Microsoft.AspNetCore.Authentication.JwtBearer;
@@ -20,7 +21,7 @@ internal sealed class HttpAccess(RequestDelegate next, SecurityHostOptions secur
             await RefuseAsync(http, StatusCodes.Status403Forbidden, "Requests that change something are taken from this host's own pages only.");
             return;
         }
-        if (http.Request.Path.StartsWithSegments("/health") || (security.OpenMetrics && http.Request.Path.StartsWithSegments("/metrics")))
+        if (http.Request.Path.StartsWithSegments("/health") || (security.OpenMetrics && http.Request.Path.StartsWithSegments(AdjointDpmCluster.MetricsPath)))
         {
             await next(http);
             return;
@@ -33,20 +34,25 @@ internal sealed class HttpAccess(RequestDelegate next, SecurityHostOptions secur
                 await next(http);
             return;
         }
-        if (failed.IsBlocked(http.Connection.RemoteIpAddress))
-        {
-            await RefuseAsync(http, StatusCodes.Status429TooManyRequests, SiloSecurity.Words.Blocked);
-            return;
-        }
         Caller? caller = null;
         if (Token(http.Request) is { } token && !users.TryFind(token, out caller) && security.OidcAuthority is not null)
             caller = await ByIssuerAsync(http);
         if (caller is null)
         {
-            if (http.Request.Headers.Authorization.Count > 0)
-                SiloSecurity.NoteFailure(failed, audit, logger, "HTTP", http.Connection.RemoteIpAddress);
+            // Many share an address behind a port-forward or an ingress: who has a right token never gets here.
+            if (http.Request.Headers.Authorization.Count > 0 && SiloSecurity.NoteFailure(failed, audit, logger, "HTTP", http.Connection.RemoteIpAddress))
+            {
+                await RefuseAsync(http, StatusCodes.Status429TooManyRequests, SiloSecurity.Words.Blocked);
+                return;
+            }
             http.Response.Headers.WWWAuthenticate = "Basic realm=\"AdjointDpm: any name, the token as password\", charset=\"UTF-8\"";
             await RefuseAsync(http, StatusCodes.Status401Unauthorized, http.Request.Headers.Authorization.Count > 0 ? SiloSecurity.Words.Unknown : "This needs a user's token: Authorization: Bearer TOKEN, or as the password of Basic.");
+            return;
+        }
+        // Metrics name the experiments of all projects.
+        if (http.Request.Path.StartsWithSegments(AdjointDpmCluster.MetricsPath) && !caller.SeesAll)
+        {
+            await RefuseAsync(http, StatusCodes.Status403Forbidden, $"Metrics tell of all projects, so they take a user of project * or the role admin, but {caller.Name} has {caller.Role.ToString().ToLowerInvariant()} in project {caller.Project}.");
             return;
         }
         if (caller.Role < Role.Submit && !HttpMethods.IsGet(http.Request.Method) && !HttpMethods.IsHead(http.Request.Method))
@@ -79,7 +85,7 @@ internal sealed class HttpAccess(RequestDelegate next, SecurityHostOptions secur
         var result = await http.AuthenticateAsync(JwtBearerDefaults.AuthenticationScheme);
         return result.Principal is { } user
             && user.FindFirst(security.OidcNameClaim)?.Value is { Length: > 0 and <= 200 } name && !name.Contains('\n', StringComparison.Ordinal)
-            && user.FindFirst(security.OidcProjectClaim)?.Value is { Length: > 0 and <= 100 } project && !project.Contains('\n', StringComparison.Ordinal)
+            && user.FindFirst(security.OidcProjectClaim)?.Value is { Length: > 0 and <= 100 } project && !project.Contains('\n', StringComparison.Ordinal) && (project != Caller.AllProjects || security.OidcAllProjects)
             && user.FindFirst(security.OidcRoleClaim)?.Value is { } word && Enum.TryParse<Role>(word, ignoreCase: true, out var role) && Enum.IsDefined(role) && !int.TryParse(word, out _)
             ? new Caller(name, project, role)
             : null;

@@ -26,6 +26,7 @@ internal static partial class SiloSecurity
         services.AddSingleton(options);
         services.AddSingleton(TimeProvider.System);
         services.AddSingleton<FailedAttempts>();
+        services.AddHostedService<SecurityInstruments>();
         services.AddSingleton(provider => ActivatorUtilities.CreateInstance<AuditLog>(provider, Path.Combine(options.AuditFolder ?? Path.Combine(silo.DataFolder, "audit"), $"{silo.Name}.jsonl"), silo.Name));
         services.Configure<SiloMessagingOptions>(messages => (messages.MaxMessageBodySize, messages.MaxMessageHeaderSize) = (MostMessageBytes, MostHeaderBytes));
         // A name that an attacker lets point to this machine would make its pages readable to the attacker's.
@@ -93,18 +94,13 @@ internal static partial class SiloSecurity
         private async Task<bool> GreetAsync(Stream stream, EndPoint? peer, CancellationToken cancellationToken)
         {
             var address = (peer as IPEndPoint)?.Address;
-            if (failed.IsBlocked(address))
-            {
-                await Greeting.AnswerAsync(stream, Words.Blocked, cancellationToken);
-                return false;
-            }
             if (await Greeting.HearAsync(stream, cancellationToken) is not { } token)
                 return false;
             if (users is not null && !users.TryFind(token, out _))
             {
-                if (token.Length > 0)
-                    NoteFailure(failed, audit, _logger, "gateway", address);
-                await Greeting.AnswerAsync(stream, token.Length > 0 ? Words.Unknown : Words.Missing, cancellationToken);
+                // Only those with a wrong token wait: behind a port-forward others come from the same address.
+                var blocked = token.Length > 0 && NoteFailure(failed, audit, _logger, "gateway", address);
+                await Greeting.AnswerAsync(stream, blocked ? Words.Blocked : token.Length > 0 ? Words.Unknown : Words.Missing, cancellationToken);
                 return false;
             }
             await Greeting.AnswerAsync(stream, null, cancellationToken);
@@ -113,12 +109,19 @@ internal static partial class SiloSecurity
     }
 
     /// <summary>Counts a wrong token against its address.</summary>
-    internal static void NoteFailure(FailedAttempts failed, AuditLog audit, ILogger logger, string port, IPAddress? address)
+    /// <returns>Whether there were too many before it.</returns>
+    internal static bool NoteFailure(FailedAttempts failed, AuditLog audit, ILogger logger, string port, IPAddress? address)
     {
+        if (failed.IsBlocked(address))
+        {
+            failed.Count();
+            return true;
+        }
         var blocks = failed.Failed(address);
-        LogWrongToken(logger, port, address, blocks ? $" It is the {FailedAttempts.Most}th within a minute; the address is not listened to until the minute is over." : "");
+        LogWrongToken(logger, port, address, blocks ? $" It is the {FailedAttempts.Most}th within a minute; its wrong tokens are answered no more until the minute is over." : "");
         if (blocks)
             audit.Add(null, "guess tokens", port, "refused", null, address?.ToString());
+        return false;
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "A wrong token came to the {Port} port from {Address}.{Blocked}")]

@@ -348,11 +348,35 @@ public sealed class CommandTests : IDisposable
     {
         _adpm.Cluster.OnSubmit = (id, _) => Samples.Running(id);
         var spec = Spec();
-        Assert.Equal(0, await _adpm.RunAsync($"submit {spec} --gateway a:1"));
+        Assert.Equal(0, await _adpm.RunAsync($"submit {spec} --gateway a:1 --paths-on-silos false"));
         Assert.Equal(0, await _adpm.RunAsync($"submit {spec} --json"));
         var id = Assert.Single(_adpm.Cluster.Experiments.Keys);
         Assert.Matches("^stylize-[0-9a-f]{8}$", id);
         Verified.Equal(_adpm.Out.ToString().Replace(id, "ID").Replace(_adpm.Cluster.LastSha, "SHA"), "submit");
+    }
+
+    /// <summary>Whoever names a gateway may be on another machine than the models.</summary>
+    [Fact]
+    public async Task Submit_ToAGateway_LeavesPathsToTheSilos()
+    {
+        _adpm.Cluster.OnSubmit = (id, _) => Samples.Running(id);
+        var spec = Spec();
+        Assert.Equal(ExitCodes.Invalid, await _adpm.RunAsync($"submit {spec} --gateway a:1"));
+        Assert.Contains("model.path is 'unet', but paths are those of the silos here: write it as they see it, such as /models/NAME.", _adpm.Error.ToString(), StringComparison.Ordinal);
+        var file = Path.Combine(_adpm.Folder, "elsewhere.yaml");
+        var text = await File.ReadAllTextAsync(Path.Combine(_adpm.Folder, spec), TestContext.Current.CancellationToken);
+        foreach (var name in new[] { "unet", "judge", "style.png", "other" })
+            text = text.Replace($": {name}\n", $": /nowhere-but-there/{name}\n", StringComparison.Ordinal);
+        await File.WriteAllTextAsync(file, text, TestContext.Current.CancellationToken);
+        Assert.Equal(0, await _adpm.RunAsync($"submit {file} --gateway a:1"));
+        Assert.True(_adpm.Cluster.LastPathsOfSilos);
+        Assert.Contains("\"path\":\"/nowhere-but-there/unet\"", _adpm.Cluster.LastSpec, StringComparison.Ordinal);
+        // The same without a gateway is looked for here.
+        Assert.Equal(ExitCodes.Invalid, await _adpm.RunAsync($"submit {file}"));
+        Assert.Contains("no such folder '/nowhere-but-there/unet'", _adpm.Error.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, await _adpm.RunAsync($"submit {file} --paths-on-silos true"));
+        Assert.Equal(0, await _adpm.RunAsync($"submit {spec} --json"));
+        Assert.False(_adpm.Cluster.LastPathsOfSilos);
     }
 
     [Fact]

@@ -24,12 +24,14 @@ internal sealed class FakeCluster : IClusterConnection
 
     public string LastSha { get; private set; } = "";
 
+    public bool LastPathsOfSilos { get; private set; }
+
     /// <summary>Whether state is asked in vain.</summary>
     public bool Gone { get; set; }
 
     public Task<SubmitReceipt> SubmitAsync(string id, ExperimentSubmission submission, CancellationToken cancellationToken)
     {
-        (LastSpec, LastSha) = (submission.SpecJson, submission.SpecSha256);
+        (LastSpec, LastSha, LastPathsOfSilos) = (submission.SpecJson, submission.SpecSha256, submission.PathsOfSilos);
         var existed = Experiments.ContainsKey(id);
         if (!existed) Experiments[id] = OnSubmit!(id, submission);
         return Task.FromResult(new SubmitReceipt(id, existed, Experiments[id].Summary.Trials));

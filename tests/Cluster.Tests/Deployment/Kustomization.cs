@@ -28,6 +28,9 @@ internal static class Kustomization
     /// <summary>One document, with what it takes over from others by anchors laid in.</summary>
     public static JsonObject Read(string file) => Documents(File.ReadAllText(file)).Single().AsObject();
 
+    /// <summary>All documents of a file.</summary>
+    public static List<JsonObject> ReadAll(string file) => [.. Documents(File.ReadAllText(file)).Select(document => document.AsObject())];
+
     private static void Accumulate(string folder, List<JsonObject> items)
     {
         var file = Read(Path.Combine(folder, "kustomization.yaml"));

@@ -19,7 +19,7 @@ public sealed class ManifestTests
     public static TheoryData<string> Overlays() => [.. Rendered.Keys.Order()];
 
     [Fact]
-    public void Overlays_AreThoseOfThePage() => Assert.Equal(["cpu", "gpu", "local"], Rendered.Keys.Order());
+    public void Overlays_AreThoseOfThePage() => Assert.Equal(["cpu", "gpu", "local", "public"], Rendered.Keys.Order());
 
     /// <summary>Where there is a kubectl it is asked as well: it must give the same objects.</summary>
     [Theory]
@@ -143,16 +143,19 @@ public sealed class ManifestTests
             Assert.Equal(AdjointDpmCluster.LivePath, container.StartupProbe.HttpGet.Path);
             Assert.Equal(AdjointDpmCluster.ReadyPath, container.ReadinessProbe.HttpGet.Path);
             Assert.Equal(AdjointDpmCluster.LivePath, container.LivenessProbe.HttpGet.Path);
-            Assert.All(new[] { container.StartupProbe, container.ReadinessProbe, container.LivenessProbe }, probe => Assert.Equal("http", probe.HttpGet.Port.Value));
+            // With certificates the one HTTP port speaks HTTPS.
+            var scheme = settings.ContainsKey("Security__TlsFolder") ? "HTTPS" : null;
+            Assert.All(new[] { container.StartupProbe, container.ReadinessProbe, container.LivenessProbe }, probe => Assert.Equal(("http", scheme), (probe.HttpGet.Port.Value, probe.HttpGet.Scheme)));
             // A rejoin after a crash of everything was measured at 98 s; a native call may hold a silo up for a minute.
             Assert.True(container.StartupProbe.PeriodSeconds * container.StartupProbe.FailureThreshold >= 200);
             Assert.True(container.LivenessProbe.PeriodSeconds * container.LivenessProbe.FailureThreshold >= 120);
             var shutdown = int.Parse(Regex.Match(Source("Program.cs"), @"ShutdownTimeout = TimeSpan.FromSeconds\((\d+)\)").Groups[1].Value, CultureInfo.InvariantCulture);
             Assert.True(pod.TerminationGracePeriodSeconds > shutdown);
-            Assert.Equal("requests.cpu", container.Env.Single(variable => variable.Name == "DOTNET_PROCESSOR_COUNT").ValueFrom.ResourceFieldRef.Resource);
+            Assert.All(new[] { "DOTNET_PROCESSOR_COUNT", "Workers__MaxThreads" }, name => Assert.Equal("requests.cpu", container.Env.Single(variable => variable.Name == name).ValueFrom.ResourceFieldRef.Resource));
         }
         var scraped = Rendered[overlay].OfType<V1Service>().Single(service => service.Metadata.Annotations?.ContainsKey("prometheus.io/path") == true);
         Assert.Equal((AdjointDpmCluster.MetricsPath, Text(AdjointDpmCluster.DefaultHttpPort)), (scraped.Metadata.Annotations["prometheus.io/path"], scraped.Metadata.Annotations["prometheus.io/port"]));
+        Assert.Equal(overlay == "local" ? null : "https", scraped.Metadata.Annotations.TryGetValue("prometheus.io/scheme", out var spoken) ? spoken : null);
     }
 
     [Theory]
@@ -209,12 +212,97 @@ public sealed class ManifestTests
         }
     }
 
-    /// <summary>The autoscaler's metric is a recording rule, which is there.</summary>
-    [Fact]
-    public void Autoscaler_FollowsARuleThatThereIs()
+    /// <summary>Certificates, users and roots by secrets; only the overlay for one machine says in words that it has none.</summary>
+    [Theory]
+    [MemberData(nameof(Overlays))]
+    public void Doors_AreClosedUnlessTheOverlaySaysTheWord(string overlay)
     {
-        Assert.Equal("adjointdpm_queue_depth_shards", Rendered["cpu"].OfType<V2HorizontalPodAutoscaler>().Single().Spec.Metrics.Single().External.Metric.Name);
-        Assert.Contains(Observability.Rules.Recordings, rule => rule.Name == "adjointdpm:queue:depth" && rule.Expression.Contains(AdjointDpmMetrics.QueueDepth.PrometheusName, StringComparison.Ordinal));
+        var settings = Rendered[overlay].OfType<V1ConfigMap>().Single().Data;
+        Assert.Equal(overlay == "local", settings.ContainsKey("Security__AllowUnauthenticatedNetwork"));
+        foreach (var silo in Silos(Rendered[overlay]))
+        {
+            var (volumes, mounts) = (silo.Spec.Template.Spec.Volumes, silo.Spec.Template.Spec.Containers.Single().VolumeMounts);
+            var secrets = volumes.Where(volume => volume.Secret is not null).ToDictionary(volume => volume.Secret.SecretName, volume => mounts.Single(mount => mount.Name == volume.Name));
+            Assert.Equal(overlay == "local" ? [] : ["adjointdpm-tls", "adjointdpm-users"], secrets.Keys.Order());
+            if (overlay == "local")
+                continue;
+            Assert.Equal(secrets["adjointdpm-tls"].MountPath, settings["Security__TlsFolder"]);
+            Assert.Equal(secrets["adjointdpm-users"].MountPath + "/users.json", settings["Security__UsersFile"]);
+            Assert.Equal(secrets["adjointdpm-users"].MountPath + "/" + Grains.Security.ClusterCertificates.ClusterKeyFile, settings["Security__ClusterKeyFile"]);
+            Assert.Contains(mounts, mount => mount.MountPath == settings["Security__Roots__0"] && mount.Name == "models");
+            Assert.All(secrets.Values, mount => Assert.True(mount.ReadOnlyProperty));
+            // Read by the group, by nobody else, and never written.
+            Assert.All(volumes.Where(volume => volume.Secret is not null), volume => Assert.Equal(Convert.ToInt32("440", 8), volume.Secret.DefaultMode));
+        }
+    }
+
+    /// <summary>What cert-manager would make is what the silos ask for.</summary>
+    [Fact]
+    public void CertManagerExample_MakesTheSecretsAndUnitsThatAreAskedFor()
+    {
+        var made = Kustomization.ReadAll(Path.Combine(Root, "examples", "cert-manager.yaml"));
+        var certificates = made.Where(item => (string)item["kind"]! == "Certificate").ToDictionary(item => (string)item["spec"]!["secretName"]!, item => item["spec"]!);
+        Assert.Equal(["adjointdpm-authority", "adjointdpm-client-tls", "adjointdpm-tls"], certificates.Keys.Order());
+        foreach (var (secret, unit) in new[] { ("adjointdpm-tls", Grains.Security.TlsFolder.Silo), ("adjointdpm-client-tls", Grains.Security.TlsFolder.Client) })
+        {
+            Assert.Equal([unit], certificates[secret]["subject"]!["organizationalUnits"]!.AsArray().Select(word => (string)word!));
+            Assert.Equal(["client auth", "server auth"], certificates[secret]["usages"]!.AsArray().Select(word => (string)word!).Order());
+            Assert.Contains($"adjointdpm-{unit}", certificates[secret]["dnsNames"]!.AsArray().Select(word => (string)word!));
+        }
+        Assert.All(made, item => Assert.Equal("adjointdpm", (string)item["metadata"]!["namespace"]!));
+        var issuers = made.Where(item => (string)item["kind"]! == "Issuer").Select(item => (string)item["metadata"]!["name"]!).ToList();
+        Assert.All(certificates.Values, spec => Assert.Contains((string)spec["issuerRef"]!["name"]!, issuers));
+    }
+
+    /// <summary>From outside: the ingress leads to a port of the silos and holds them to the name in their certificates, and what the load balancer lets in the policy does as well.</summary>
+    [Fact]
+    public void Public_LeadsToTheSilosByTlsAlone()
+    {
+        var objects = Rendered["public"];
+        var ingress = Assert.Single(objects.OfType<V1Ingress>());
+        var backend = ingress.Spec.Rules.Single().Http.Paths.Single().Backend.Service;
+        Assert.Contains(objects.OfType<V1Service>().Single(service => service.Metadata.Name == backend.Name).Spec.Ports, port => port.Name == backend.Port.Name && port.Port == AdjointDpmCluster.DefaultHttpPort);
+        Assert.Equal(("HTTPS", "on", "adjointdpm-silo"), (ingress.Metadata.Annotations["nginx.ingress.kubernetes.io/backend-protocol"], ingress.Metadata.Annotations["nginx.ingress.kubernetes.io/proxy-ssl-verify"], ingress.Metadata.Annotations["nginx.ingress.kubernetes.io/proxy-ssl-name"]));
+        Assert.Equal(ingress.Spec.Rules.Select(rule => rule.Host), ingress.Spec.Tls.Single().Hosts);
+        var gateway = Assert.Single(objects.OfType<V1Service>(), service => service.Spec.Type == "LoadBalancer");
+        Assert.Equal("Local", gateway.Spec.ExternalTrafficPolicy);
+        var policy = objects.OfType<V1NetworkPolicy>().Single(item => item.Metadata.Name == "adjointdpm-silo");
+        var admitted = policy.Spec.Ingress.Where(rule => rule.Ports.Any(port => port.Port.Value == Text(AdjointDpmCluster.DefaultGatewayPort))).SelectMany(rule => rule.FromProperty).Select(peer => peer.IpBlock?.Cidr).OfType<string>();
+        Assert.Equal(gateway.Spec.LoadBalancerSourceRanges, admitted);
+        Assert.Contains(policy.Spec.Ingress, rule => rule.FromProperty.Any(peer => peer.NamespaceSelector?.MatchLabels.Values.Contains("ingress-nginx") == true) && rule.Ports.Single().Port.Value == Text(AdjointDpmCluster.DefaultHttpPort));
+        Assert.All(Rendered.Where(pair => pair.Key != "public"), pair => Assert.DoesNotContain(pair.Value, item => item is V1Ingress or V1Service { Spec.Type: "LoadBalancer" or "NodePort" }));
+    }
+
+    /// <summary>The rule that Prometheus records, the metric that the adapter makes of it, and what both autoscalers ask for are one.</summary>
+    [Fact]
+    public void Autoscalers_FollowTheWork_ByARuleThatThereIs()
+    {
+        const string Rule = Observability.Rules.WorkShards;
+        var recorded = Assert.Single(Observability.Rules.Recordings, rule => rule.Name == Rule).Expression;
+        Assert.Contains($"{AdjointDpmMetrics.QueueDepth.PrometheusName}{{queue=\"shards\"}}", recorded, StringComparison.Ordinal);
+        Assert.Contains(AdjointDpmMetrics.Leases.PrometheusName, recorded, StringComparison.Ordinal);
+        var adapter = Assert.Single(Kustomization.Read(Path.Combine(Repository.Root, "deploy", "prometheus", "prometheus-adapter.yml"))["externalRules"]!.AsArray())!;
+        Assert.Equal(Rule, (string)adapter["seriesQuery"]!);
+        Assert.Matches((string)adapter["name"]!["matches"]!, Rule);
+        var scaler = Rendered["cpu"].OfType<V2HorizontalPodAutoscaler>().Single().Spec;
+        Assert.Equal((string)adapter["name"]!["as"]!, scaler.Metrics.Single().External.Metric.Name);
+        // One for each shard under work: a cluster that is busy with all it has asks for what it has, or more.
+        Assert.Equal(("AverageValue", "1"), (scaler.Metrics.Single().External.Target.Type, scaler.Metrics.Single().External.Target.AverageValue.ToString()));
+
+        var keda = Kustomization.Read(Path.Combine(Root, "components", "keda", "scaled-object.yaml"))["spec"]!;
+        var trigger = Assert.Single(keda["triggers"]!.AsArray())!;
+        Assert.Equal(("prometheus", "AverageValue", Rule, "1"), ((string)trigger["type"]!, (string)trigger["metricType"]!, (string)trigger["metadata"]!["query"]!, (string)trigger["metadata"]!["threshold"]!));
+        Assert.Equal((scaler.ScaleTargetRef.Kind, scaler.ScaleTargetRef.Name, (long)scaler.MaxReplicas), ((string)keda["scaleTargetRef"]!["kind"]!, (string)keda["scaleTargetRef"]!["name"]!, (long)keda["maxReplicaCount"]!));
+        Assert.Equal((long)scaler.Behavior.ScaleDown.StabilizationWindowSeconds!, (long)keda["advanced"]!["horizontalPodAutoscalerConfig"]!["behavior"]!["scaleDown"]!["stabilizationWindowSeconds"]!);
+    }
+
+    /// <summary>Redis answers when it has flushed, here as in compose.yaml, and as docs/cluster.md says.</summary>
+    [Fact]
+    public void Redis_FlushesBeforeItAnswers()
+    {
+        Assert.Contains("--appendfsync always", Rendered["cpu"].OfType<V1StatefulSet>().Single(set => set.Metadata.Name == "redis").Spec.Template.Spec.Containers.Single().Command[^1], StringComparison.Ordinal);
+        Assert.Contains("--appendfsync always", File.ReadAllText(Path.Combine(Repository.Root, "deploy", "compose.yaml")), StringComparison.Ordinal);
+        Assert.Contains("`appendfsync always`", File.ReadAllText(Path.Combine(Repository.Root, "docs", "cluster.md")), StringComparison.Ordinal);
     }
 
     private static List<V1StatefulSet> Silos(IReadOnlyList<object> objects) => [.. objects.OfType<V1StatefulSet>().Where(set => set.Metadata.Labels[Name] == "adjointdpm-silo")];

@@ -54,7 +54,10 @@ internal static class Boards
         Lines("State writes", "ms", "99 of 100 writes of grain state take less.", new Query("p99", $"histogram_quantile(0.99, sum by (le) (rate(orleans_storage_write_latency_milliseconds_bucket{Rate})))")),
         Lines("Activations", "short", "Grains in memory.", new Query("{{instance}}", "orleans_catalog_activations")),
         Lines("Membership probes", "short", "Probes sent and not answered in 5 minutes.", new Query("{{instance}}", "clamp_min(sum by (instance) (increase(orleans_messaging_pings_sent_total[5m])) - sum by (instance) (increase(orleans_messaging_pings_reply_received_total[5m])), 0)")),
-        Lines("Clients", "short", "Clients that are connected to gateways.", new Query("{{instance}}", "orleans_gateway_connected_clients")));
+        Lines("Clients", "short", "Clients that are connected to gateways.", new Query("{{instance}}", "orleans_gateway_connected_clients")),
+        Lines("Refused", "short", "Wrong tokens, certificates of others and calls that a user may not make, in 5 minutes.", new Query("{{reason}}", $"sum by (reason) (increase({Of(Refusals)}[5m]))")),
+        Lines("Certificates", "d", "Days until the certificate of a silo runs out.", new Query("{{instance}}", $"({Of(CertificateExpiry)} - time()) / 86400", "certificates")),
+        Lines("Work", "short", "Shards that wait and shards that workers hold: what autoscalers go by.", new Query("shards", "adjointdpm:work:shards")));
 
     public static Board Sweep { get; } = new("adjointdpm-sweep", "AdjointDpm / Sweep",
         Lines("Trials", "short", "Trials of running experiments, by state.", new Query("{{experiment}} {{state}}", $"sum by (experiment, state) ({Of(ExperimentTrials)}{Experiment})")),

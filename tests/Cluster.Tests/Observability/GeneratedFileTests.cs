@@ -78,7 +78,8 @@ public sealed partial class GeneratedFileTests
         var packages = await DebianPackages.WithAsync("/usr/bin/promtool", "prometheus");
         var folder = Path.Combine(Repository.Root, "deploy", "prometheus");
         await packages.RunAsync("/usr/bin/promtool", "check", "rules", Path.Combine(Repository.Root, GeneratedFiles.RecordingsFile), Path.Combine(Repository.Root, GeneratedFiles.AlertsFile));
-        await packages.RunAsync("/usr/bin/promtool", "check", "config", Path.Combine(folder, "prometheus.yml"));
+        // The token and the authority that it names are not in the repository.
+        await packages.RunAsync("/usr/bin/promtool", "check", "config", "--syntax-only", Path.Combine(folder, "prometheus.yml"));
         await packages.RunAsync("/usr/bin/promtool", "test", "rules", Path.Combine(Repository.Root, GeneratedFiles.AlertTestsFile));
         var tests = await File.ReadAllTextAsync(Path.Combine(Repository.Root, GeneratedFiles.AlertTestsFile), TestContext.Current.CancellationToken);
         Assert.All(Rules.Alerts, alert => Assert.Equal(2, Regex.Count(tests, $@"name: {alert.Name} ")));

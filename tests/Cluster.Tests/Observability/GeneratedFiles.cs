@@ -136,6 +136,13 @@ internal static class GeneratedFiles
                 // How many alerts there are of the name, and in which state: labels and words are not repeated here.
                 text.Append("    promql_expr_test:\n      - expr: count(ALERTS{alertname=\"").Append(alert.Name).Append("\",alertstate=\"firing\"}) or vector(0)\n        eval_time: 1h\n        exp_samples: [{labels: \"{}\", value: ").Append(fires ? 1 : 0).Append("}]\n");
             }
+        foreach (var (name, leased, waiting, work) in Rules.Scaling)
+        {
+            text.Append("  - name: ").Append(name).Append("\n    interval: 1m\n    input_series:\n");
+            foreach (var (series, value) in new[] { (AdjointDpmMetrics.Leases.PrometheusName + "{instance=\"a\"}", leased), (AdjointDpmMetrics.Leases.PrometheusName + "{instance=\"b\"}", 0), (AdjointDpmMetrics.QueueDepth.PrometheusName + "{instance=\"a\",queue=\"shards\"}", waiting), (AdjointDpmMetrics.QueueDepth.PrometheusName + "{instance=\"a\",queue=\"trials\"}", 9) })
+                text.Append("      - {series: ").Append(Quoted(series)).Append(", values: '").Append(value).Append("x120'}\n");
+            text.Append("    promql_expr_test:\n      - expr: ").Append(Rules.WorkShards).Append("\n        eval_time: 1h\n        exp_samples: [{labels: '").Append(Rules.WorkShards).Append("', value: ").Append(work).Append("}]\n");
+        }
         return text.ToString();
     }
 

@@ -23,6 +23,17 @@ internal sealed record Alert(string Name, string Severity, string For, string Ex
 /// <summary>The rules of deploy/prometheus.</summary>
 internal static class Rules
 {
+    /// <summary>What autoscalers go by.</summary>
+    public const string WorkShards = "adjointdpm:work:shards";
+
+    /// <summary>Shards that workers hold and shards that wait, and the workers that an autoscaler is to keep for them: one for each.</summary>
+    public static IReadOnlyList<(string Name, int Leased, int Waiting, int Work)> Scaling { get; } =
+    [
+        ("four busy workers, nothing waits: none is taken away", 4, 0, 4),
+        ("two busy workers, six shards wait: more are worth it", 2, 6, 8),
+        ("nothing to do", 0, 0, 0),
+    ];
+
     private const string StepSeconds = "adjointdpm:step_seconds:mean30m";
 
     public static IReadOnlyList<Recording> Recordings { get; } =
@@ -31,6 +42,8 @@ internal static class Rules
         new("adjointdpm:steps:rate5m", $"sum(rate({Of(Steps)}[5m]))"),
         new("adjointdpm:samples:rate5m", $"sum(rate({Of(Samples)}{{work=\"gradient\"}}[5m]))"),
         new("adjointdpm:queue:depth", $"sum by (queue) ({Of(QueueDepth)})"),
+        // What waits and what is held: what autoscalers go by, so that busy workers are not taken for idle ones.
+        new(WorkShards, $"sum({Of(QueueDepth)}{{queue=\"shards\"}}) + sum({Of(Leases)})"),
         new("adjointdpm:shard_queue_seconds:p95_10m", $"histogram_quantile(0.95, sum by (le) (rate({Of(ShardDuration)}_bucket{{phase=\"queue\"}}[10m])))"),
         new("adjointdpm:commit_seconds:p95_10m", $"histogram_quantile(0.95, sum by (le) (rate({Of(StepDuration)}_bucket{{phase=\"commit\"}}[10m])))"),
     ];
@@ -95,6 +108,12 @@ internal static class Rules
         new("AdjointDpmGpuHot", "warning", "10m", $"{Of(DeviceTemperature)} > 88",
             "GPU {{ $labels.gpu }} of {{ $labels.instance }} is at {{ $value }} °C and slows itself down.",
             [(Of(DeviceTemperature) + "{instance=\"a\",gpu=\"0\"}", "92x120")], [(Of(DeviceTemperature) + "{instance=\"a\",gpu=\"0\"}", "70x120")]),
+        new("AdjointDpmRefusals", "warning", "0m", $"sum by (reason) (increase({Of(Refusals)}[10m])) > 20",
+            "{{ $value | humanize }} refusals in 10 minutes ({{ $labels.reason }}): somebody tries doors, or a credential has run out.",
+            [(Of(Refusals) + "{instance=\"a\",reason=\"token\"}", "0x50 5+5x70")], [(Of(Refusals) + "{instance=\"a\",reason=\"token\"}", "0x30 2x90"), (Of(Refusals) + "{instance=\"a\",reason=\"certificate\"}", "100x120")]),
+        new("AdjointDpmCertificateEnds", "critical", "10m", $"{Of(CertificateExpiry)} - time() < 7 * 86400",
+            "The certificate of {{ $labels.instance }} runs out in {{ $value | humanizeDuration }}, and nobody speaks with it then.",
+            [(Of(CertificateExpiry) + "{instance=\"a\"}", "500000x120")], [(Of(CertificateExpiry) + "{instance=\"a\"}", "7000000x120")]),
         new("AdjointDpmVersionsMixed", "warning", "30m", $"count(count by (version) ({Of(Build)})) > 1",
             "{{ $value }} versions have run side by side for longer than an upgrade takes.",
             [(Of(Build) + "{instance=\"a\",version=\"1\"}", "1x120"), (Of(Build) + "{instance=\"b\",version=\"2\"}", "1x120")], [(Of(Build) + "{instance=\"a\",version=\"1\"}", "1x120"), (Of(Build) + "{instance=\"b\",version=\"1\"}", "1x120")]),

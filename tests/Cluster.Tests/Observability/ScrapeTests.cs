@@ -9,7 +9,7 @@ namespace AdjointDpm.Cluster.Tests.Observability;
 
 /// <summary>Two silos, a sweep, and a Prometheus that scrapes them: what boards and rules ask for is there.</summary>
 [Collection(RealCluster.OneAtATime)]
-public sealed partial class ScrapeTests
+public sealed partial class ScrapeTests(ITestOutputHelper output)
 {
     /// <summary>Series of Orleans that are there from the first such event on.</summary>
     private static readonly string[] AfterTheFirst = ["orleans_app_requests_timedout_total"];
@@ -24,11 +24,11 @@ public sealed partial class ScrapeTests
         await RealCluster.RetryAsync(async () => Assert.Equal(cluster.Silos.Count, (await prometheus.RangeAsync("up == 1", from)).Count));
         var spec = DigitsSpecs.Small with
         {
-            Parameters = new Dictionary<string, ParameterSpec> { ["optimizer.learningRate"] = new() { Values = ["0.001", "0.002"] } },
-            Training = DigitsSpecs.Small.Training with { Steps = 12 },
+            Parameters = new Dictionary<string, ParameterSpec> { ["optimizer.learningRate"] = new() { Values = BoardPicture.Written ? ["0.0005", "0.001", "0.002", "0.004", "0.008", "0.016"] : ["0.001", "0.002"] } },
+            Training = DigitsSpecs.Small.Training with { Steps = BoardPicture.Written ? 40 : 12 },
             HeldOut = DigitsSpecs.Small.HeldOut! with { Every = 3 },
             Objective = new ObjectiveSpec { Metric = "heldOut.loss.after" },
-            MaxConcurrentTrials = 1,
+            MaxConcurrentTrials = BoardPicture.Written ? 2 : 1,
         };
         var snapshot = await cluster.RunAsync("sweep", spec);
         Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
@@ -40,12 +40,60 @@ public sealed partial class ScrapeTests
         // On a busy machine an answer can take longer than the second that Prometheus waits.
         Assert.Empty((await prometheus.RangeAsync("avg_over_time(up[10m]) < 0.8", TimeProvider.System.GetUtcNow())).Select(series => series!.ToJsonString()));
         await RealCluster.RetryAsync(async () => Assert.Empty(await EmptyAsync(prometheus, from)));
+        foreach (var board in Boards.All)
+            BoardPicture.Save(board, await BoardPicture.DrawAsync(prometheus, board, from));
         var evaluated = (await prometheus.AskAsync("/api/v1/rules"))["groups"]!.AsArray().SelectMany(group => group!["rules"]!.AsArray()).ToList();
         Assert.Equal(Rules.Alerts.Count + Rules.Recordings.Count, evaluated.Count);
         Assert.All(evaluated, rule => Assert.Equal("ok", (string?)rule!["health"]));
 
         foreach (var silo in cluster.Silos)
             AssertIsDescribed(await silo.GetAsync("/metrics"));
+    }
+
+    /// <summary>What a Prometheus has to keep does not grow with what has been: <c>ADJOINTDPM_TRIALS</c> says how many trials that is shown by.</summary>
+    [Fact]
+    public async Task MoreTrials_LeaveNoMoreSeries_OnBothSilos()
+    {
+        const int AtOnce = 2;
+        var trials = int.TryParse(Environment.GetEnvironmentVariable("ADJOINTDPM_TRIALS"), NumberStyles.None, CultureInfo.InvariantCulture, out var given) ? given : 16;
+        await using var cluster = await RealCluster.StartAsync(2);
+        var few = await SeriesAfterAsync("few", Math.Max(2, trials / 8));
+        var many = await SeriesAfterAsync("many", trials);
+        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{few.Sum()} series after {Math.Max(2, trials / 8)} trials, {many.Sum()} after {trials} more, of {cluster.Silos.Count} silos"));
+        Assert.All(few.Zip(many), counts => Assert.InRange(counts.Second, 1, counts.First + 12));
+        Assert.All(many, count => Assert.InRange(count, 1, 1500));
+
+        async Task<List<int>> SeriesAfterAsync(string name, int count)
+        {
+            await cluster.SubmitAsync(name, DigitsSpecs.Small with
+            {
+                Parameters = new Dictionary<string, ParameterSpec> { ["training.seed"] = new() { Values = [.. Enumerable.Range(1, count).Select(seed => seed.ToString(CultureInfo.InvariantCulture))] } },
+                Gradient = new GradientSpec { Check = new ProofSpec { Mode = ProofMode.Off } },
+                Training = new TrainingSpec { Steps = 1, Shards = 1, SamplesPerShard = 1 },
+                HeldOut = null,
+                MaxConcurrentTrials = AtOnce,
+            });
+            var perTrial = AdjointDpmMetrics.OfLiveTrials.Count() + 8;
+            var snapshot = await cluster.WaitAsync(name, snapshot => snapshot.Trials.Any(trial => trial.State == RunState.Running) || snapshot.Summary.EndedAt is not null);
+            while (snapshot.Summary.EndedAt is null)
+            {
+                foreach (var silo in cluster.Silos)
+                    Assert.InRange((await LinesAsync(silo)).Count(line => line.Contains("trial=\"", StringComparison.Ordinal)), 0, perTrial * AtOnce);
+                (snapshot, _) = await cluster.WaitForAsync(name, snapshot => snapshot.Summary.EndedAt is not null, TimeSpan.FromSeconds(1));
+            }
+            Assert.True(snapshot!.Summary.State == RunState.Succeeded, snapshot.Reason);
+            var counts = new List<int>();
+            foreach (var silo in cluster.Silos)
+                await RealCluster.RetryAsync(async () =>
+                {
+                    var lines = await LinesAsync(silo);
+                    Assert.DoesNotContain(lines, line => line.Contains("trial=\"", StringComparison.Ordinal) || line.Contains("experiment=\"", StringComparison.Ordinal));
+                    counts.Add(lines.Count);
+                });
+            return counts;
+        }
+
+        static async Task<List<string>> LinesAsync(SiloProcess silo) => [.. (await silo.GetAsync("/metrics")).Split('\n').Where(line => line.Length > 0 && line[0] != '#')];
     }
 
     /// <summary>What boards and rules ask for and has no data.</summary>
@@ -82,7 +130,7 @@ public sealed partial class ScrapeTests
             Assert.Contains($"# TYPE {metric.PrometheusName} {(metric.Kind == MetricKind.Counter ? "counter" : "gauge")}\n", scrape, StringComparison.Ordinal);
     }
 
-    private static string Filled(string expression) => expression.Replace("$__rate_interval", "20s", StringComparison.Ordinal).Replace("$experiment", ".*", StringComparison.Ordinal);
+    internal static string Filled(string expression) => expression.Replace("$__rate_interval", "20s", StringComparison.Ordinal).Replace("$experiment", ".*", StringComparison.Ordinal);
 
     [GeneratedRegex(@"\b(adjointdpm|orleans|dotnet)_\w+|\bup\b")]
     private static partial Regex Series();

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Globalization;
 using System.Net;
+using System.Net.Security;
 using System.Net.Sockets;
 using System.Text;
 using AdjointDpm.Grains.Experiments;
@@ -9,6 +10,7 @@ using AdjointDpm.Grains.Specs;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 
 namespace AdjointDpm.Cluster.Tests.Security;
 
@@ -79,8 +81,11 @@ public sealed class AbuseTests(ITestOutputHelper output) : IDisposable
             // And they are not waited for without end.
             var end = new byte[16];
             foreach (var socket in held)
-                while (await ReceivedAsync(socket, end, TimeSpan.FromMinutes(3)) > 0)
+            {
+                await using var stream = new NetworkStream(socket);
+                while (await ReceivedAsync(stream, end, TimeSpan.FromMinutes(3)) > 0)
                     continue;
+            }
         }
         finally
         {
@@ -117,26 +122,89 @@ public sealed class AbuseTests(ITestOutputHelper output) : IDisposable
         output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{Clients} clients, {experiments} experiments: {TimeProvider.System.GetElapsedTime(began).TotalSeconds:f1} s, {seen.Sum(sequences => sequences.Count)} events, memory {memory >> 20} to {silo.Memory >> 20} MiB"));
     }
 
+    /// <summary>Who has a certificate and a token may still send anything: wrong frames, lengths that nothing has, words of other protocols.</summary>
     [Fact]
-    public async Task OneExperimentAfterTheOther_LeavesNothingBehind()
+    public async Task Garbage_BehindAValidCertificateAndToken_IsEndured_AndAnswersNothingThatHelps()
     {
-        await using var cluster = await RealCluster.StartAsync(1);
-        var silo = cluster.Silos[0];
+        await using var silo = await SiloProcess.StartAsync("silo-0", Path.Combine(_folder.FullName, "data"), null, Secured());
+        var (ofSilo, ofClient) = (Open("silo"), Open("client"));
+        var token = (await File.ReadAllTextAsync(Path.Combine(_folder.FullName, "token"), TestContext.Current.CancellationToken)).Trim();
         var (handles, threads, memory) = (0, 0, 0L);
-        var count = All ? 200 : 8;
-        var warm = count / 2;
-        for (var i = 0; i < count; i++)
-        {
-            if (i == warm)
-                (handles, threads, memory) = (silo.Handles, silo.Threads, silo.Memory);
-            var snapshot = await cluster.RunAsync(FormattableString.Invariant($"soak-{i}"), DigitsSpecs.Small with { HeldOut = null, Training = DigitsSpecs.Small.Training with { Steps = 1, Shards = 2 } });
-            Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
-        }
-        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{count} experiments; from the {warm}th on: handles {handles} to {silo.Handles}, threads {threads} to {silo.Threads}, memory {memory >> 20} to {silo.Memory >> 20} MiB"));
-        Assert.True(silo.Handles < handles + 30, $"{handles} handles became {silo.Handles}.");
-        Assert.True(silo.Threads < threads + 30, $"{threads} threads became {silo.Threads}.");
-        Assert.True(silo.Memory < memory + (256L << 20), $"{memory >> 20} MiB became {silo.Memory >> 20} MiB.");
+        foreach (var round in new[] { 64, All ? 10_000 : 500 })
+            foreach (var port in Ports(silo))
+            {
+                if (round > 64 && port.Name == "silo")
+                    (handles, threads, memory) = (silo.Handles, silo.Threads, silo.Memory);
+                var began = TimeProvider.System.GetTimestamp();
+                var answers = await ThrowAsync(port, round, Seed + 2, async plain =>
+                {
+                    var secured = new SslStream(plain);
+                    await secured.AuthenticateAsClientAsync((port.Name is "silo" or "tensor" ? ofSilo : ofClient).ClientOptions(_ => { }), TestContext.Current.CancellationToken);
+                    if (port.Name == "gateway")
+                        await Greeting.SayAsync(secured, token, TestContext.Current.CancellationToken);
+                    return secured;
+                });
+                output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{port.Name}: {round} inputs in {TimeProvider.System.GetElapsedTime(began).TotalSeconds:f1} s, {answers.Count(answer => answer.Length > 0)} answered"));
+                foreach (var answer in answers)
+                    Assert.DoesNotContain(Telling, telling => answer.Contains(telling, StringComparison.Ordinal));
+            }
+        while (silo.Handles > handles + 20)
+            await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System, TestContext.Current.CancellationToken);
+        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"handles {handles} to {silo.Handles}, threads {threads} to {silo.Threads}, memory {memory >> 20} to {silo.Memory >> 20} MiB"));
+        Assert.True(silo.Threads < threads + 60, $"{threads} threads became {silo.Threads}.");
+        Assert.True(silo.Memory < memory + (512L << 20), $"{memory >> 20} MiB became {silo.Memory >> 20} MiB.");
+        await WorksAsync(silo, secured: true);
     }
+
+    /// <summary>Users who ask for much and take nothing of it hold what their connection's buffers hold, and nobody up.</summary>
+    [Fact]
+    public async Task UsersWhoReadNothing_HoldLittle_AndNobodyUp()
+    {
+        const int Readers = 60;
+        var cancellation = TestContext.Current.CancellationToken;
+        await using var silo = await SiloProcess.StartAsync("silo-0", Path.Combine(_folder.FullName, "data"), null, Secured());
+        using var host = await ClientAsync(silo, secured: true);
+        var experiment = host.Services.GetRequiredService<IGrainFactory>().GetGrain<IExperimentGrain>("watched");
+        var json = ExperimentSpecJson.Serialize(DigitsSpecs.Small with { HeldOut = null, Training = DigitsSpecs.Small.Training with { Steps = 20 } });
+        await RealCluster.RetryAsync(async () => await experiment.SubmitAsync(new ExperimentSubmission(json, ExperimentSpecJson.Sha256(json), "watched"), cancellation));
+        var token = (await File.ReadAllTextAsync(Path.Combine(_folder.FullName, "token"), cancellation)).Trim();
+        var (memory, threads) = (silo.Memory, silo.Threads);
+        var held = new List<IAsyncDisposable>();
+        try
+        {
+            for (var i = 0; i < Readers; i++)
+            {
+                var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { ReceiveBufferSize = 4096 };
+                await socket.ConnectAsync(IPAddress.Loopback, silo.Ready.HttpPort, cancellation);
+                var stream = new SslStream(new NetworkStream(socket, ownsSocket: true));
+                held.Add(stream);
+                await stream.AuthenticateAsClientAsync(Open("client").ClientOptions(_ => { }), cancellation);
+                // A hundred answers are asked for at once, or updates without end.
+                var path = i % 2 == 0 ? "/metrics" : "/live/experiments/watched";
+                var request = $"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n";
+                await stream.WriteAsync(Encoding.ASCII.GetBytes(string.Concat(Enumerable.Repeat(request, i % 2 == 0 ? 100 : 1))), cancellation);
+                // And events of which the first is read and no other.
+                var watching = experiment.WatchAsync(0, cancellation).GetAsyncEnumerator(cancellation);
+                held.Add(watching);
+                Assert.True(await watching.MoveNextAsync());
+            }
+            await WorksAsync(silo, secured: true);
+            while ((await experiment.GetSnapshotAsync(cancellation))!.Summary.EndedAt is null)
+                await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System, cancellation);
+            Assert.Equal(RunState.Succeeded, (await experiment.GetSnapshotAsync(cancellation))!.Summary.State);
+            output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{Readers} readers of each kind: memory {memory >> 20} to {silo.Memory >> 20} MiB, threads {threads} to {silo.Threads}"));
+            Assert.True(silo.Memory < memory + (384L << 20), $"{memory >> 20} MiB became {silo.Memory >> 20} MiB.");
+            Assert.True(silo.Threads < threads + 60, $"{threads} threads became {silo.Threads}.");
+        }
+        finally
+        {
+            foreach (var reader in held)
+                await reader.DisposeAsync();
+        }
+        await host.StopAsync(cancellation);
+    }
+
+    private TlsFolder Open(string role) => TlsFolder.Open(Path.Combine(_folder.FullName, role), needsOwn: true, TimeProvider.System, NullLogger.Instance);
 
     private string[] Secured()
     {
@@ -175,7 +243,11 @@ public sealed class AbuseTests(ITestOutputHelper output) : IDisposable
         [("silo", silo.Ready.SiloPort), ("gateway", silo.Ready.GatewayPort), ("tensor", silo.Ready.TensorPort), ("HTTP", silo.Ready.HttpPort)];
 
     /// <summary>Opens a connection for each input, a few at a time, and says what came back.</summary>
-    private static async Task<string[]> ThrowAsync((string Name, int Port) at, int count, int seed)
+    /// <param name="at">Port.</param>
+    /// <param name="count">How many.</param>
+    /// <param name="seed">Decides what is thrown.</param>
+    /// <param name="enter">What comes before it: certificates and tokens.</param>
+    private static async Task<string[]> ThrowAsync((string Name, int Port) at, int count, int seed, Func<Stream, Task<Stream>>? enter = null)
     {
         using var few = new SemaphoreSlim(32);
         return await Task.WhenAll(Enumerable.Range(0, count).Select(async i =>
@@ -185,15 +257,20 @@ public sealed class AbuseTests(ITestOutputHelper output) : IDisposable
             {
                 using var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
                 await socket.ConnectAsync(IPAddress.Loopback, at.Port, TestContext.Current.CancellationToken);
-                await socket.SendAsync(Garbage(new Random(HashCode.Combine(seed, i)), i), TestContext.Current.CancellationToken);
+                var plain = new NetworkStream(socket);
+                await using var stream = enter is null ? plain : await enter(plain);
+                await stream.WriteAsync(Garbage(new Random(seed * 1_000_003 + i), i), TestContext.Current.CancellationToken);
+                await stream.FlushAsync(TestContext.Current.CancellationToken);
+                if (stream is SslStream secured)
+                    await secured.ShutdownAsync();
                 socket.Shutdown(SocketShutdown.Send);
                 var answer = new byte[4096];
                 var length = 0;
-                while (length < answer.Length && await ReceivedAsync(socket, answer.AsMemory(length), TimeSpan.FromSeconds(1)) is > 0 and var got)
+                while (length < answer.Length && await ReceivedAsync(stream, answer.AsMemory(length), TimeSpan.FromSeconds(1)) is > 0 and var got)
                     length += got;
                 return Encoding.Latin1.GetString(answer, 0, length);
             }
-            catch (SocketException)
+            catch (Exception e) when (e is SocketException or IOException)
             {
                 // Cut off in the middle of it.
                 return "";
@@ -205,15 +282,15 @@ public sealed class AbuseTests(ITestOutputHelper output) : IDisposable
         }));
     }
 
-    private static async Task<int> ReceivedAsync(Socket socket, Memory<byte> into, TimeSpan patience)
+    private static async Task<int> ReceivedAsync(Stream stream, Memory<byte> into, TimeSpan patience)
     {
         using var timeout = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
         timeout.CancelAfter(patience);
         try
         {
-            return await socket.ReceiveAsync(into, timeout.Token);
+            return await stream.ReadAsync(into, timeout.Token);
         }
-        catch (Exception e) when (e is SocketException || (e is OperationCanceledException && !TestContext.Current.CancellationToken.IsCancellationRequested))
+        catch (Exception e) when (e is SocketException or IOException || (e is OperationCanceledException && !TestContext.Current.CancellationToken.IsCancellationRequested))
         {
             return 0;
         }
@@ -224,7 +301,7 @@ public sealed class AbuseTests(ITestOutputHelper output) : IDisposable
     {
         var noise = new byte[random.Next(1, 2000)];
         random.NextBytes(noise);
-        return (kind % 12) switch
+        return (kind % 14) switch
         {
             0 => noise,
             1 => [],
@@ -232,6 +309,9 @@ public sealed class AbuseTests(ITestOutputHelper output) : IDisposable
             3 => [.. Int(random.Next()), .. Int(random.Next()), .. noise],
             4 => [.. Int(-1), .. Int(int.MinValue), .. noise],
             5 => [.. Int(64), .. Int(0), .. noise],
+            // Frames of Orleans as long as they may be, and longer.
+            12 => [.. Int(1 << 20), .. Int(random.Next(2) == 0 ? 32 << 20 : int.MaxValue), .. noise],
+            13 => [.. Int(random.Next(1, noise.Length + 1)), .. Int(random.Next(0, 64)), .. noise],
             6 => [.. "ADG1"u8, .. Length(random.Next(1 << 16)), .. noise],
             7 => [.. "ADT1"u8, .. noise],
             8 => Encoding.ASCII.GetBytes($"GET /{new string('.', random.Next(1, 40))}/../../etc/passwd HTTP/1.1\r\nHost: {Convert.ToHexString(noise.AsSpan(0, Math.Min(40, noise.Length)))}\r\n\r\n"),

@@ -31,7 +31,7 @@ public sealed class AccessTests : IDisposable
     {
         var cancellation = TestContext.Current.CancellationToken;
         await using var silo = await StartAsync();
-        var spec = DigitsSpecs.Small;
+        var spec = DigitsSpecs.Small with { Training = DigitsSpecs.Small.Training with { Steps = 12 } };
 
         // At the door: a wrong token, and one that was added while the silo ran.
         await File.WriteAllTextAsync(Token("wrong"), UsersFile.NewToken(), cancellation);
@@ -74,6 +74,16 @@ public sealed class AccessTests : IDisposable
         Assert.Single(await vic.ListAsync(0, 10, cancellation));
         Assert.Single(await root.ListAsync(0, 10, cancellation));
 
+        // Machines are everybody's, what they compute is not.
+        await RealCluster.RetryAsync(async () =>
+        {
+            var (own, others) = (await vic.ListWorkersAsync(cancellation), await bob.ListWorkersAsync(cancellation));
+            Assert.Contains(own.Single().Work, work => work.Run == "first/0");
+            Assert.All(others.Single().Work, work => Assert.Equal((WorkInHand.Foreign, "", 0, 0), (work.Run, work.Kind, work.Step, work.Shard)));
+            Assert.NotEmpty(others.Single().Work);
+            Assert.Contains((await root.ListWorkersAsync(cancellation)).Single().Work, work => work.Run == "first/0");
+        });
+
         // It runs to its end while its watcher looks on.
         await foreach (var happened in vic.WatchAsync("first", 0, cancellation))
             if (happened.Kind == EventKind.ExperimentEnded)
@@ -113,18 +123,26 @@ public sealed class AccessTests : IDisposable
         }
         Assert.Equal(MostFailures, answers.Count(answer => answer == HttpStatusCode.Unauthorized));
         Assert.Equal(200 - MostFailures, answers.Count(answer => answer == HttpStatusCode.TooManyRequests));
-        // The right token does not tell itself apart meanwhile, at the other port neither.
-        Assert.Equal("Too many wrong tokens came from this address. Try again in a minute.", (await Assert.ThrowsAsync<UnauthorizedAccessException>(() => OpenAsync(silo, "ana"))).Message);
+        // Wrong ones are not listened to at the other port neither.
+        await File.WriteAllTextAsync(Token("wrong"), UsersFile.NewToken(), cancellation);
+        Assert.Equal("Too many wrong tokens came from this address. Try again in a minute.", (await Assert.ThrowsAsync<UnauthorizedAccessException>(() => OpenAsync(silo, "wrong"))).Message);
+        // Right ones pass meanwhile: behind a port-forward or an ingress all have one address.
+        await using (var ana = await OpenAsync(silo, "ana"))
+            Assert.Empty(await ana.ListAsync(0, 10, cancellation));
+        Assert.Equal(HttpStatusCode.OK, await StatusAsync(http, "ana", "/"));
+        Assert.Matches("(?m)^adjointdpm_refusals_total\\{[^}]*reason=\"token\"[^}]*\\} 201", await MetricsAsync(http));
         Assert.Equal("live\n", await http.GetStringAsync(new Uri("/health/live", UriKind.Relative), cancellation));
         Assert.Contains("\"action\":\"guess tokens\"", await File.ReadAllTextAsync(Path.Combine(_folder.FullName, "data", "audit", "silo-0.jsonl"), cancellation), StringComparison.Ordinal);
     }
 
-    [Fact]
-    public async Task TokensOfAnIssuer_AreTakenAtTheHttpPort_WhenSignedForThisClusterAndInTime()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task TokensOfAnIssuer_AreTakenAtTheHttpPort_WhenSignedForThisClusterAndInTime(bool allProjects)
     {
         var cancellation = TestContext.Current.CancellationToken;
         await using var issuer = await Issuer.StartAsync();
-        await using var silo = await StartAsync($"--Security:OidcAuthority={issuer.Address}", "--Security:OidcAudience=adjointdpm");
+        await using var silo = await StartAsync($"--Security:OidcAuthority={issuer.Address}", "--Security:OidcAudience=adjointdpm", $"--Security:OidcAllProjects={allProjects}");
         using var http = Http(silo);
         var good = new JsonObject { ["sub"] = "eve", ["adjointdpm_project"] = "vision", ["adjointdpm_role"] = "view" };
         foreach (var (claims, forged, status) in new (JsonObject, bool, HttpStatusCode)[]
@@ -135,9 +153,11 @@ public sealed class AccessTests : IDisposable
             (With(good, ("iss", "https://elsewhere.example")), false, HttpStatusCode.Unauthorized),
             (With(good, ("exp", 1_000_000_000)), false, HttpStatusCode.Unauthorized),
             (With(good, ("adjointdpm_role", "2")), false, HttpStatusCode.Unauthorized),
+            // All projects are no issuer's to give, unless that was said.
+            (With(good, ("adjointdpm_project", "*")), false, allProjects ? HttpStatusCode.OK : HttpStatusCode.Unauthorized),
         })
         {
-            using var request = new HttpRequestMessage(HttpMethod.Get, "/metrics") { Headers = { Authorization = new("Bearer", issuer.Sign(claims, forged)) } };
+            using var request = new HttpRequestMessage(HttpMethod.Get, "/") { Headers = { Authorization = new("Bearer", issuer.Sign(claims, forged)) } };
             using var answer = await http.SendAsync(request, cancellation);
             Assert.Equal(status, answer.StatusCode);
         }
@@ -220,10 +240,14 @@ public sealed class AccessTests : IDisposable
             (new("Basic", Convert.ToBase64String(Encoding.UTF8.GetBytes($"vic:{token}"))), HttpStatusCode.OK),
         })
         {
-            using var request = new HttpRequestMessage(HttpMethod.Get, "/metrics") { Headers = { Authorization = authorization } };
+            using var request = new HttpRequestMessage(HttpMethod.Get, "/") { Headers = { Authorization = authorization } };
             using var answer = await http.SendAsync(request, cancellation);
             Assert.Equal(status, answer.StatusCode);
         }
+        // Metrics name the experiments of all projects, with their losses.
+        Assert.Equal(HttpStatusCode.Forbidden, await StatusAsync(http, "vic", "/metrics"));
+        Assert.Equal(HttpStatusCode.Forbidden, await StatusAsync(http, "bob", "/metrics"));
+        Assert.Contains("adjointdpm_steps_total", await MetricsAsync(http), StringComparison.Ordinal);
         // Pages show what the grains would: bob's project has no such experiment.
         var other = (await File.ReadAllTextAsync(Token("bob"), cancellation)).Trim();
         foreach (var (who, path, status) in new[]
@@ -277,6 +301,21 @@ public sealed class AccessTests : IDisposable
 
     private Task<IClusterConnection> OpenAsync(SiloProcess silo, string? user) =>
         OrleansConnection.OpenAsync(ClusterTarget.Resolve([FormattableString.Invariant($"127.0.0.1:{silo.Ready.GatewayPort}")], null, null!) with { TokenFile = user is null ? null : Token(user) }, TestContext.Current.CancellationToken);
+
+    private async Task<HttpStatusCode> StatusAsync(HttpClient http, string user, string path)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Get, path) { Headers = { Authorization = new("Bearer", (await File.ReadAllTextAsync(Token(user), TestContext.Current.CancellationToken)).Trim()) } };
+        using var answer = await http.SendAsync(request, TestContext.Current.CancellationToken);
+        return answer.StatusCode;
+    }
+
+    /// <summary>As somebody sees them who may.</summary>
+    private async Task<string> MetricsAsync(HttpClient http)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Get, "/metrics") { Headers = { Authorization = new("Bearer", (await File.ReadAllTextAsync(Token("root"), TestContext.Current.CancellationToken)).Trim()) } };
+        using var answer = await http.SendAsync(request, TestContext.Current.CancellationToken);
+        return await answer.EnsureSuccessStatusCode().Content.ReadAsStringAsync(TestContext.Current.CancellationToken);
+    }
 
     private static HttpClient Http(SiloProcess silo) => new() { BaseAddress = new Uri(FormattableString.Invariant($"http://127.0.0.1:{silo.Ready.HttpPort}")) };
 

@@ -15,6 +15,14 @@ internal sealed class PostgresServer : StorageServer
 
     public string ConnectionString => $"Host=127.0.0.1;Port={PortText};Database=postgres;Username=adjointdpm;Timeout=3";
 
+    public override string[] BackupArguments => ["postgres", Named];
+
+    public override (string[] Arguments, bool Running)? Restoring => (["postgres", Named], true);
+
+    public override (string Folder, Dictionary<string, string> Variables) Tools => (Path.GetDirectoryName(_packages.PathOf(Programs + "pg_dump"))!, _packages.Variables);
+
+    private string Named => $"host=127.0.0.1 port={PortText} dbname=postgres user=adjointdpm";
+
     private string Data => Path.Combine(Folder, "data");
 
     public static async Task<PostgresServer> CreateAsync()

@@ -19,16 +19,19 @@ internal sealed class PrometheusServer : StorageServer
 
     public override string[] SiloSettings => [];
 
-    public static async Task<PrometheusServer> StartAsync(IEnumerable<int> ports)
-    {
-        var server = new PrometheusServer(await DebianPackages.WithAsync(Program, "prometheus"));
-        await File.WriteAllTextAsync(Path.Combine(server.Folder, "prometheus.yml"), string.Create(CultureInfo.InvariantCulture, $$"""
+    public static Task<PrometheusServer> StartAsync(IEnumerable<int> ports) => StartByAsync(string.Create(CultureInfo.InvariantCulture, $$"""
             global: {scrape_interval: 1s, evaluation_interval: 1s}
             rule_files: ["{{Path.Combine(Repository.Root, "deploy", "prometheus", "rules")}}/*.yml"]
             scrape_configs:
               - job_name: adjointdpm
                 static_configs: [{targets: [{{string.Join(", ", ports.Select(port => $"'127.0.0.1:{port}'"))}}]}]
-            """), TestContext.Current.CancellationToken);
+            """));
+
+    /// <summary>Starts it with a configuration of one's own.</summary>
+    public static async Task<PrometheusServer> StartByAsync(string configuration)
+    {
+        var server = new PrometheusServer(await DebianPackages.WithAsync(Program, "prometheus"));
+        await File.WriteAllTextAsync(Path.Combine(server.Folder, "prometheus.yml"), configuration, TestContext.Current.CancellationToken);
         await server.StartAsync();
         return server;
     }

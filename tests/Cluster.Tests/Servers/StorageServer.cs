@@ -14,21 +14,33 @@ internal abstract class StorageServer : IAsyncDisposable
     /// <summary>Settings of silos that keep membership and state here.</summary>
     public abstract string[] SiloSettings { get; }
 
+    /// <summary>What deploy/backup.sh is told of it after the folders; null where nothing is to be saved.</summary>
+    public virtual string[]? BackupArguments => null;
+
+    /// <summary>The same for deploy/restore.sh, and whether the server must run for it.</summary>
+    public virtual (string[] Arguments, bool Running)? Restoring => null;
+
+    /// <summary>Folder with its tools, and what they need to find their libraries.</summary>
+    public virtual (string Folder, Dictionary<string, string> Variables) Tools => ("", []);
+
     protected string Folder { get; } = Directory.CreateTempSubdirectory("adjointdpm-server-").FullName;
 
     protected int Port { get; } = FreePort();
 
     public static async Task<StorageServer> StartAsync(string kind)
     {
-        StorageServer server = kind switch
-        {
-            "redis" => await RedisServer.CreateAsync(),
-            "postgres" => await PostgresServer.CreateAsync(),
-            _ => throw new ArgumentException($"No server is called '{kind}'."),
-        };
+        var server = await CreateAsync(kind);
         await server.StartAsync();
         return server;
     }
+
+    /// <summary>One that is not started yet.</summary>
+    public static async Task<StorageServer> CreateAsync(string kind) => kind switch
+    {
+        "redis" => await RedisServer.CreateAsync(),
+        "postgres" => await PostgresServer.CreateAsync(),
+        _ => throw new ArgumentException($"No server is called '{kind}'."),
+    };
 
     /// <summary>Starts the server, also after a kill, and returns once it answers.</summary>
     public async Task StartAsync()

@@ -34,6 +34,27 @@ public sealed class RewardSidecarTests
         Assert.Single(server.Asked);
     }
 
+    /// <summary>An address that specs may name must not lead a silo to one that they may not.</summary>
+    [Fact]
+    public async Task Ask_RedirectedElsewhere_DoesNotGoThere_AndSaysSo()
+    {
+        var forbidden = 0;
+        using var inner = new HttpListenerOn(context =>
+        {
+            Interlocked.Increment(ref forbidden);
+            context.Response.Close();
+        });
+        using var outer = new HttpListenerOn(context =>
+        {
+            (context.Response.StatusCode, context.Response.RedirectLocation) = (307, inner.Address + "latest/meta-data");
+            context.Response.Close();
+        });
+        using var http = RewardSidecar.NewClient();
+        var sidecar = new RewardSidecar(http, [new Uri(outer.Address)], new RewardSidecarOptions { Attempts = 2 }, TimeProvider.System);
+        Assert.Contains("it answers 307", (await Assert.ThrowsAsync<InvalidDataException>(() => sidecar.AskAsync([1], true, 10, Cancellation))).Message, StringComparison.Ordinal);
+        Assert.Equal(0, forbidden);
+    }
+
     [Fact]
     public async Task Ask_FailingAddresses_GoesRoundAndWaitsLonger()
     {
@@ -307,6 +328,41 @@ public sealed class RewardSidecarTests
                 await context.Response.OutputStream.WriteAsync(answer);
                 context.Response.Close();
             }
+        }
+    }
+
+    /// <summary>A real port of this machine: redirections are followed below of what a handler of tests sees.</summary>
+    private sealed class HttpListenerOn : IDisposable
+    {
+        private readonly HttpListener _listener = new();
+
+        public HttpListenerOn(Action<HttpListenerContext> answer)
+        {
+            using (var free = new System.Net.Sockets.TcpListener(IPAddress.Loopback, 0))
+            {
+                free.Start();
+                Address = FormattableString.Invariant($"http://127.0.0.1:{((IPEndPoint)free.LocalEndpoint).Port}/");
+            }
+            _listener.Prefixes.Add(Address);
+            _listener.Start();
+            _ = AnswerAsync(answer);
+        }
+
+        public string Address { get; }
+
+        public void Dispose() => _listener.Close();
+
+        private async Task AnswerAsync(Action<HttpListenerContext> answer)
+        {
+            while (_listener.IsListening)
+                try
+                {
+                    answer(await _listener.GetContextAsync());
+                }
+                catch (Exception e) when (e is HttpListenerException or ObjectDisposedException)
+                {
+                    return;
+                }
         }
     }
 }

@@ -26,7 +26,7 @@ public static class RewardChecks
         var range = request.Symmetric ? PixelRange.Symmetric : PixelRange.Unit;
         if (request.Address is { } address)
         {
-            using var http = new HttpClient { Timeout = Timeout.InfiniteTimeSpan };
+            using var http = RewardSidecar.NewClient();
             var sidecar = new RewardSidecar(http, [new Uri(address)], new RewardSidecarOptions { Range = range }, TimeProvider.System);
             return [Of(address, sidecar.AsLoss(cancellationToken), Pictures(request, ScalarType.Float32))];
         }

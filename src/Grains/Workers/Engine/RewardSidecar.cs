@@ -43,6 +43,9 @@ internal sealed class RewardSidecar
     private readonly TimeProvider _time;
     private int _next;
 
+    /// <summary>What sidecars are asked by. It follows no redirection: an address that may be called must not lead to one that may not.</summary>
+    public static HttpClient NewClient() => new(new SocketsHttpHandler { AllowAutoRedirect = false }) { Timeout = Timeout.InfiniteTimeSpan };
+
     /// <param name="http">Not owned; its own time-out should be infinite.</param>
     /// <param name="addresses">Where copies of the reward listen, such as http://127.0.0.1:8900.</param>
     /// <param name="options">How they are asked.</param>

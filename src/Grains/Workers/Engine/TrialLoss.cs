@@ -152,7 +152,7 @@ internal sealed class TrialLoss : IDisposable
 /// <summary>Makes the losses of a batch. What several of them need of the frozen model is drawn once.</summary>
 internal sealed class LossParts(LossBatch batch) : IDisposable
 {
-    private static readonly HttpClient Http = new() { Timeout = Timeout.InfiniteTimeSpan };
+    private static readonly HttpClient Http = RewardSidecar.NewClient();
 
     private Tensor? _frozenPictures;
 
