@@ -17,7 +17,7 @@ internal static class CertificatesCommand
         {
             var place = Path.GetFullPath(Path.Combine(context.CurrentDirectory, parsed.GetRequiredValue(folder)));
             foreach (var file in ClusterCertificates.Make(place, TimeSpan.FromDays(parsed.GetValue(days)), context.Time.GetUtcNow()))
-                context.Terminal.WriteRaw(context.Short(file) + "\n");
+                context.Terminal.WriteRaw(context.Short(file));
             return ExitCodes.Ok;
         });
         return command;

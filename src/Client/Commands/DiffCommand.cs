@@ -38,7 +38,8 @@ internal static class DiffCommand
                     return ExitCodes.Ok;
                 }
 
-                Show(context, sides, spec, metrics);
+                var once = MetricNames.Once(sides[0].Trial.Metrics, sides[1].Trial.Metrics).ToHashSet();
+                Show(context, sides, spec, [.. metrics.Where(metric => once.Contains(metric.Name))]);
                 return ExitCodes.Ok;
             }
         });

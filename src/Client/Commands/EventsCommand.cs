@@ -1,5 +1,6 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Client.Connection;
 using AdjointDpm.Client.Json;
 using AdjointDpm.Client.Progress;
 using AdjointDpm.Client.Rendering;
@@ -24,7 +25,7 @@ internal static class EventsCommand
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var (text, trial) = TrialName.Parse(parsed.GetRequiredValue(id));
-            var (cluster, _) = await target.ConnectAsync(parsed, context, cancellationToken);
+            var (cluster, where) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {
                 var experiment = await ExperimentLookup.FindAsync(cluster, text, cancellationToken);
@@ -43,6 +44,10 @@ internal static class EventsCommand
                 catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
                 {
                     return ExitCodes.Interrupted;
+                }
+                catch (ClusterUnreachableException e)
+                {
+                    throw WatchCommand.Away(e, experiment.Summary.Id, where);
                 }
             }
         });

@@ -123,6 +123,7 @@ internal sealed class LocalRun(ClientContext context)
 
     private void Results(ExperimentSnapshot ended, TimeSpan took, ILocalCluster silos)
     {
+        Page(ended);
         if (Json)
         {
             context.Terminal.WriteRaw(ClientJson.Text(ExperimentDocumentJson.Of(ended)));
@@ -131,7 +132,6 @@ internal sealed class LocalRun(ClientContext context)
         {
             ExperimentView.Show(context.Terminal, ended, context.Time);
             context.Terminal.Line();
-            Page(ended);
             ArtifactList.Show(context, ended);
             context.Terminal.Line($"Wall time {Words.Span(took)}");
         }

@@ -12,7 +12,7 @@ internal static class ReportCommand
     {
         var command = new Command("report", "Write what an experiment gave as one page for the browser, with pictures, charts, the gradient's proof and all that is needed to repeat it. Several are compared.");
         var ids = new Argument<string[]>("ID") { Description = "Id of an ended experiment, the beginning of one, or the folder of its results.", Arity = ArgumentArity.OneOrMore };
-        var output = new Option<string?>("--output", "-o") { Description = "File to write; the numbers go to a .json beside it. Default: report.html in the experiment's folder.", HelpName = "file" };
+        var output = new Option<string?>("--output", "-o") { Description = "File to write; the numbers go to a .verdict.json beside it. Default: report.html in the experiment's folder.", HelpName = "file" };
         command.Arguments.Add(ids);
         command.Options.Add(output);
         var target = new TargetOptions(command);

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Json;
+using Spectre.Console;
 
 namespace AdjointDpm.Client.Commands;
 
@@ -40,8 +41,9 @@ internal static class SubmitCommand
                 if (parsed.GetValue(watch)) return await WatchCommand.FollowAsync(context, cluster, receipt.ExperimentId, where, parsed.GetValue(json), cancellationToken);
                 if (!parsed.GetValue(json))
                 {
-                    context.Terminal.WriteRaw("Next:");
-                    foreach (var verb in Verbs) context.Terminal.WriteRaw($"  adpm {verb} {receipt.ExperimentId}{where.Options}");
+                    // Advice is not the result: what a script reads is the one line above.
+                    context.Terminal.Note("Next:");
+                    foreach (var verb in Verbs) context.Terminal.Note(Markup.Escape($"  adpm {verb} {receipt.ExperimentId}{where.Options}"));
                 }
 
                 return ExitCodes.Ok;

@@ -23,7 +23,7 @@ internal static class TopCommand
             var (cluster, where) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {
-                if (!context.Terminal.Live)
+                if (!context.Terminal.Out.IsTerminal)
                 {
                     context.Terminal.Write(await LookAsync(context, cluster, cancellationToken));
                     return ExitCodes.Ok;
@@ -31,7 +31,7 @@ internal static class TopCommand
 
                 try
                 {
-                    await context.Terminal.Error.Console.Live(new Text("")).StartAsync(async live =>
+                    await context.Terminal.Out.Console.Live(new Text("")).StartAsync(async live =>
                     {
                         using var timer = new PeriodicTimer(TimeSpan.FromSeconds(parsed.GetValue(interval)), context.Time);
                         do live.UpdateTarget(await TryLookAsync(context, cluster, where, cancellationToken));

@@ -32,7 +32,7 @@ internal static class UsersCommand
             var place = Path.GetFullPath(Path.Combine(context.CurrentDirectory, parsed.GetRequiredValue(token)));
             UsersFile.Put(Path.GetFullPath(Path.Combine(context.CurrentDirectory, parsed.GetRequiredValue(users))), parsed.GetRequiredValue(name), parsed.GetRequiredValue(project), parsed.GetRequiredValue(role), secret);
             SecretFile.Write(place, secret + "\n");
-            context.Terminal.WriteRaw($"{context.Short(place)}\n");
+            context.Terminal.WriteRaw(context.Short(place));
             return ExitCodes.Ok;
         });
         return command;

@@ -47,11 +47,19 @@ internal static class WatchCommand
             context.Terminal.Note($"The experiment goes on. Follow it again with: adpm watch {id}{Markup.Escape(where.Options)}");
             return ExitCodes.Interrupted;
         }
+        catch (ClusterUnreachableException e)
+        {
+            throw Away(e, id, where);
+        }
 
         if (json) context.Terminal.WriteRaw(ClientJson.Line(ExperimentDocumentJson.Of(ended)));
         else ExperimentView.Show(context.Terminal, ended, context.Time);
         return ended.Summary.State == RunState.Succeeded ? ExitCodes.Ok : ExitCodes.Failed;
     }
+
+    /// <summary>A cluster that is away says nothing about the experiment, which goes on when its silos do.</summary>
+    public static CommandFailure Away(ClusterUnreachableException e, string id, ClusterTarget where) =>
+        new(ExitCodes.Unreachable, e.Message, $"What was committed is kept, and the experiment goes on with its silos. Pick it up again with: adpm watch {id}{where.Options}", e);
 
     private static IProgressReport Report(ClientContext context, bool json) =>
         json ? new JsonProgress(context.Terminal)

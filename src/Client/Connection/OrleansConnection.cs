@@ -31,12 +31,12 @@ internal sealed class OrleansConnection : IClusterConnection
     public static async Task<IClusterConnection> OpenAsync(ClusterTarget target, CancellationToken cancellationToken)
     {
         var credentials = ClientCredentials.Open(target.TlsFolder, target.TokenFile, TimeProvider.System, NullLogger.Instance);
-        var gateways = await ReachableAsync(target, credentials, cancellationToken);
+        await DemandReachableAsync(target, credentials, cancellationToken);
         var deadline = DateTimeOffset.MaxValue;
         var builder = new HostBuilder().UseOrleansClient(client =>
         {
             if (target.DataFolder is { } folder) client.UseAdjointDpmDataFolder(folder);
-            else client.UseAdjointDpmGateways(gateways);
+            else client.UseAdjointDpmGateways(target.Gateways);
             client.UseAdjointDpmCredentials(target.TlsFolder, target.TokenFile);
             client.UseConnectionRetryFilter(async (_, token) =>
             {
@@ -138,16 +138,15 @@ internal sealed class OrleansConnection : IClusterConnection
     }
 
     /// <summary>Says within seconds when nobody listens; Orleans alone would go on trying for longer than a person waits.</summary>
-    private static async Task<IReadOnlyList<IPEndPoint>> ReachableAsync(ClusterTarget target, ClientCredentials credentials, CancellationToken cancellationToken)
+    private static async Task DemandReachableAsync(ClusterTarget target, ClientCredentials credentials, CancellationToken cancellationToken)
     {
         if (target.DataFolder is { } folder)
         {
             var file = new FileGatewayListProvider(new MembershipFile(folder, AdjointDpmCluster.ClusterId, TimeProvider.System));
-            return (await file.GetGateways()).Count > 0 ? []
-                : throw new ClusterUnreachableException($"No silo is running on the data folder '{folder}'.");
+            if ((await file.GetGateways()).Count == 0) throw new ClusterUnreachableException($"No silo is running on the data folder '{folder}'.");
+            return;
         }
 
-        var open = new List<IPEndPoint>();
         var reasons = new List<string>();
         foreach (var (host, port) in target.Gateways)
         {
@@ -162,7 +161,7 @@ internal sealed class OrleansConnection : IClusterConnection
                     {
                         await socket.ConnectAsync(new IPEndPoint(address, port), timeout.Token);
                         await credentials.TryAsync(socket, timeout.Token);
-                        open.Add(new IPEndPoint(address, port));
+                        return;
                     }
                     catch (Exception e) when (e is SocketException or IOException or AuthenticationException || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
                     {
@@ -176,6 +175,6 @@ internal sealed class OrleansConnection : IClusterConnection
             }
         }
 
-        return open.Count > 0 ? open : throw new ClusterUnreachableException($"No cluster answers. {string.Join("; ", reasons)}.");
+        throw new ClusterUnreachableException($"No cluster answers. {string.Join("; ", reasons)}.");
     }
 }

@@ -40,8 +40,26 @@ internal sealed class RecordedExperiment
 
     /// <summary>Metrics of all objectives, the first first.</summary>
     public IReadOnlyList<string> Objectives => Report.Spec["objectives"] is JsonArray { Count: > 0 } several
-        ? [.. several.Select(objective => objective?["metric"]?.GetValueKind() == JsonValueKind.String ? (string)objective["metric"]! : "").Where(metric => metric.Length > 0)]
+        ? [.. several.Select(objective => Text(objective?["metric"])).OfType<string>()]
         : [Report.Objective.Metric];
+
+    /// <summary>Whether a metric is to grow, by its name without before and after; null where nobody has said. A name alone says nothing: that an attack succeeds more often, or that noise moves further, is what an audit is for.</summary>
+    public bool? Grows(string name, RecordedTrial trial)
+    {
+        if (name + ".after" == Report.Objective.Metric || name == Report.Objective.Metric)
+            return !Minimizes;
+        foreach (var objective in Report.Spec["objectives"] as JsonArray ?? [])
+            if (Text(objective?["metric"]) is { } metric && (metric == name + ".after" || metric == name))
+                return Text(objective?["goal"]) == "maximize";
+        return name switch
+        {
+            "loss" or "heldOut.loss" => false, // what training makes small
+            "heldOut.accuracy" when !trial.Metrics.Keys.Any(key => key.StartsWith("audit.", StringComparison.Ordinal)) => true, // the share that is taken for what was asked for
+            _ => null,
+        };
+    }
+
+    private static string? Text(JsonNode? node) => node?.GetValueKind() == JsonValueKind.String ? (string)node! : null;
 
     /// <summary>Whether a smaller objective is better.</summary>
     public bool Minimizes => Report.Objective.Goal != "maximize";

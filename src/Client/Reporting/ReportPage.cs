@@ -37,7 +37,7 @@ internal static class ReportPage
                     experiments.Select((experiment, i) => experiments.Count == 1
                         ? (object)Sections(experiment, "", ref room)
                         : new XElement("details", i == 0 ? new XAttribute("open", "open") : null, new XElement("summary", experiment.Recorded.Id), Sections(experiment, $"{i}-", ref room)))),
-                new XElement("footer", $"Written {written.UtcDateTime.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture)} UTC by adpm report. The numbers are in the JSON file beside it."),
+                new XElement("footer", $"Written {written.UtcDateTime.ToString("yyyy-MM-dd HH:mm", CultureInfo.InvariantCulture)} UTC by adpm report. The numbers are in the .verdict.json file beside it."),
                 new XElement("script", Script)));
         return Html.Text(page);
     }
@@ -114,8 +114,8 @@ internal static class ReportPage
             Chart.Lines("Training loss by step, and held-out loss before and after", "step", lines, dots),
             new XElement("p", new XAttribute("class", "note"), $"Lines: training loss. Dots: loss on held-out noise before and after. The best trial is coloured.{(experiment.Report.Trials.Count(trial => trial.LossHistory.Count > 0) > trials.Count ? $" The first {trials.Count} trials by objective are drawn." : "")}"),
         };
-        if (experiment.Best is { } best && Verdict.Changes(best).ToList() is { Count: > 0 } changes)
-            content.Add(Html.Table([$"Trial {best.Index}", "before", "after", "change"], changes.Select(change => new object[] { change.Name, Words.Number(change.Before), Words.Number(change.After), Verdict.Percent(change.Before, change.After).Trim(' ', '(', ')') + (change.IsWorse(experiment) ? " worse" : "") })));
+        if (experiment.Best is { } best && Verdict.Changes(experiment, best).ToList() is { Count: > 0 } changes)
+            content.Add(Html.Table([$"Trial {best.Index}", "before", "after", "change"], changes.Select(change => new object[] { change.Name, Words.Number(change.Before), Words.Number(change.After), Verdict.Percent(change.Before, change.After).Trim(' ', '(', ')') + (change.IsBetter switch { true => " better", false => " worse", null => "" }) })));
         return [.. content];
     }
 

@@ -31,8 +31,10 @@ internal static class ReportWriter
             return new ReportedExperiment(recorded, audits, Verdict.Of(recorded, audits));
         }).ToList();
         var path = page ?? Path.Combine(folders[0], experiments.Count == 1 ? "report.html" : "comparison.html");
-        // report.json is the record that this was made from.
-        var numbers = Path.ChangeExtension(path, page is null ? ".verdict.json" : ".json");
+        // The record that this was made from is called report.json, often beside report.html: no name that the page may have leads to it.
+        var numbers = Path.ChangeExtension(path, ".verdict.json");
+        if (Path.GetExtension(path).Equals(".json", StringComparison.OrdinalIgnoreCase))
+            throw new CommandFailure(ExitCodes.Invalid, $"--output: '{path}' is the name of a JSON file, and what is written is a page.", $"Name it like {Path.GetFileNameWithoutExtension(path)}.html; the numbers go to {Path.GetFileName(numbers)} beside it.");
         var document = JsonSerializer.Serialize(new ReportDocument([.. experiments.Select(experiment => experiment.Verdict)]), RecordedJson.Reading.ReportDocument);
         WriteText(path, ReportPage.Of(experiments, time.GetUtcNow()));
         WriteText(numbers, document + "\n");

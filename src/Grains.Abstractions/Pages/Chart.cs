@@ -75,24 +75,35 @@ internal static class Chart
                 new XAttribute("points", string.Join(' ', row.Values.Select((value, i) => $"{N(X(i))},{N(Y(i, value))}"))), Tip(row.Name))));
     }
 
-    /// <summary>Numbers by row and column as cells that are the fuller the larger, by a logarithmic scale where that is more even.</summary>
+    /// <summary>Numbers by row and column as cells that are the fuller the larger, from zero; by a logarithmic scale from the smallest where that is more even. A legend says which.</summary>
     /// <param name="title">For those who cannot see it.</param>
     /// <param name="x">What the columns are.</param>
     /// <param name="columns">Name of each, and its numbers from the top down.</param>
     /// <param name="rows">Name of each row.</param>
     public static XElement Heat(string title, string x, IReadOnlyList<(string Name, IReadOnlyList<double> Values)> columns, IReadOnlyList<string> rows)
     {
-        var scale = Axis.Of(columns.SelectMany(column => column.Values).Where(value => value > 0), log: null);
+        const int Shades = 5;
+        var positive = columns.SelectMany(column => column.Values).Where(value => value > 0 && double.IsFinite(value)).ToList();
+        var (least, most) = positive.Count == 0 ? (0, 1) : (positive.Min(), positive.Max());
+        var log = least > 0 && most / least > Axis.Wide;
+        // A pale cell must be a small number: from the smallest up, numbers that are nearly equal would look like all and nothing.
+        double Fullness(double value) => !(value > 0) || !double.IsFinite(value) ? 0 : log ? 0.08 + (0.92 * Math.Log(value / least) / Math.Log(most / least)) : value / most;
+        double Shade(int i) => log ? least * Math.Pow(most / least, i / (Shades - 1.0)) : most * i / (Shades - 1);
+        XElement Cell(double x, double y, double width, double height, double value, string tip) => new("rect", new XAttribute("class", "heat"),
+            new XAttribute("x", N(x)), new XAttribute("y", N(y)), new XAttribute("width", N(width)), new XAttribute("height", N(height)),
+            new XAttribute("fill-opacity", Math.Clamp(Fullness(value), 0, 1).ToString("0.00", CultureInfo.InvariantCulture)), Tip(tip));
         var (wide, high) = ((Width - Left - Right) / Math.Max(1, columns.Count), (Height - Bottom - Top) / Math.Max(1, rows.Count));
         var (everyRow, everyColumn) = (Math.Max(1, (rows.Count + 11) / 12), Math.Max(1, (columns.Count + 11) / 12));
         return Svg(title,
             rows.Select((row, i) => i % everyRow == 0 || i == rows.Count - 1 ? Text(Left - 6, Top + (i + 0.5) * high + 4, "end", row, "tick") : null),
             columns.Select((column, i) => i % everyColumn == 0 ? Text(Left + (i + 0.5) * wide, Height - Bottom + 16, "middle", column.Name, "tick") : null),
-            Text((Left + Width - Right) / 2, Height - 4, "middle", x),
-            columns.Select((column, i) => column.Values.Select((value, k) => new XElement("rect", new XAttribute("class", "heat"),
-                new XAttribute("x", N(Left + i * wide)), new XAttribute("y", N(Top + k * high)), new XAttribute("width", N(wide + 0.3)), new XAttribute("height", N(high + 0.3)),
-                new XAttribute("fill-opacity", (value > 0 && double.IsFinite(value) ? 0.04 + 0.96 * Math.Clamp(scale.At(value), 0, 1) : 0).ToString("0.00", CultureInfo.InvariantCulture)),
-                Tip($"{x} {column.Name}, {rows[k]}: {Words.Number(value)}")))));
+            Text(Left, Height - 4, "start", x),
+            columns.Select((column, i) => column.Values.Select((value, k) => Cell(Left + i * wide, Top + k * high, wide + 0.3, high + 0.3, value, $"{x} {column.Name}, {rows[k]}: {Words.Number(value)}"))),
+            new XElement("g", new XAttribute("class", "legend"),
+                Text(Width - Right - 150 - (Shades * 16), Height - 4, "end", log ? "logarithmic " : "from zero "),
+                Text(Width - Right - 96 - (Shades * 16), Height - 4, "end", Words.Number(Shade(0)), "tick"),
+                Enumerable.Range(0, Shades).Select(i => Cell(Width - Right - 90 + ((i - Shades) * 16), Height - 14, 16, 11, Shade(i), Words.Number(Shade(i)))),
+                Text(Width - Right - 84, Height - 4, "start", Words.Number(most), "tick")));
     }
 
     /// <summary>A bar for each row, of parts after one another.</summary>
@@ -167,7 +178,7 @@ internal static class Chart
     private sealed record Axis(Func<double, double> At, IReadOnlyList<(double At, string Label)> Ticks)
     {
         /// <summary>Above this ratio of largest to smallest a scale is logarithmic.</summary>
-        private const double Wide = 50;
+        public const double Wide = 50;
 
         public static Axis Of(IEnumerable<double> all, bool? log)
         {

@@ -19,6 +19,8 @@ internal static class Html
         .scroll { overflow-x: auto; margin: .8rem 0; } table { border-collapse: collapse; font-size: .9rem; } th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; font-variant-numeric: tabular-nums; } thead th { color: var(--soft); font-weight: 600; } tbody th { font-weight: 500; }
         svg { display: block; width: 100%; max-width: 52rem; height: auto; font: 12px system-ui, sans-serif; } svg text { fill: var(--soft); } .grid, .axis { stroke: var(--rule); fill: none; } .line { stroke: var(--soft); stroke-opacity: .45; stroke-width: 1.3; fill: none; stroke-linejoin: round; } .line.best { stroke: var(--accent); stroke-opacity: 1; stroke-width: 2.4; } .dot { fill: var(--soft); fill-opacity: .6; } .dot.best { fill: var(--accent); fill-opacity: 1; } .heat { fill: var(--accent); } .part0 { fill: var(--accent); } .part1 { fill: var(--good); } .part2 { fill: #bf8700; } .part3 { fill: var(--bad); } .part4 { fill: #8250df; } .part5 { fill: var(--soft); }
         .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1rem; }
+        .pair { display: flex; flex-wrap: wrap; gap: .6rem; align-items: flex-start; } .pair > * { flex: 1 1 16rem; min-width: 0; max-width: 100%; } .pair img { width: 100%; height: auto; image-rendering: pixelated; border: 1px solid var(--rule); display: block; } .pair.over { display: grid; } .pair.over > * { grid-area: 1 / 1; }
+        .slide { display: flex; flex-wrap: wrap; gap: .6rem; align-items: center; font-size: .9rem; margin-top: .3rem; } .slide[hidden] { display: none; } .slide label { display: flex; gap: .6rem; align-items: center; flex: 1 1 14rem; } .slide input { flex: 1; min-width: 6rem; }
         pre { background: var(--panel); padding: .8rem; overflow-x: auto; font-size: .85rem; } summary { cursor: pointer; margin: .6rem 0; } code { font-family: ui-monospace, monospace; }
         """;
 
@@ -45,6 +47,19 @@ internal static class Html
     public static XElement Table(IReadOnlyList<object> titles, IEnumerable<object?[]> rows) => new("div", new XAttribute("class", "scroll"), new XElement("table",
         new XElement("thead", new XElement("tr", titles.Select(title => new XElement("th", new XAttribute("scope", "col"), title)))),
         new XElement("tbody", rows.Select(row => new XElement("tr", row.Select((cell, i) => i == 0 ? new XElement("th", new XAttribute("scope", "row"), Cell(cell)) : new XElement("td", Cell(cell))))))));
+
+    /// <summary>Two pictures beside each other, and a slider that lays one over the other: at the left end the first is seen, at the right end the second, which fades in at its place. Without scripts they stay beside each other.</summary>
+    /// <param name="first">Picture.</param>
+    /// <param name="second">Picture of the same size.</param>
+    /// <param name="from">What the first is.</param>
+    /// <param name="to">What the second is.</param>
+    public static object[] Pair(XElement first, XElement second, string from, string to) =>
+    [
+        new XElement("div", new XAttribute("class", "pair"), first, second),
+        new XElement("div", new XAttribute("class", "slide"), new XAttribute("hidden", "hidden"),
+            new XElement("label", from + " ", new XElement("input", new XAttribute("type", "range"), new XAttribute("min", "0"), new XAttribute("max", "100"), new XAttribute("value", "50"), new XAttribute("aria-label", $"From {from} to {to}, laid over each other")), " " + to),
+            new XElement("button", new XAttribute("type", "button"), new XAttribute("hidden", "hidden"), "beside each other")),
+    ];
 
     private static object? Cell(object? cell) => cell is XObject or IEnumerable<object> ? cell : Convert.ToString(cell, CultureInfo.InvariantCulture);
 

@@ -31,7 +31,7 @@ internal sealed partial class ExperimentRun
         };
         var written = _journal!.AppendAsync(line, durable);
         Apply(line);
-        _events.Add(line.Event);
+        Add(line.Event);
         _telling = TellAsync(_telling, written, _events.Count);
     }
 

@@ -272,7 +272,7 @@ internal sealed partial class ExperimentRun(
         foreach (var line in await _journal.ReadAsync())
         {
             Apply(line);
-            _events.Add(line.Event);
+            Add(line.Event);
         }
         _told = _events.Count;
         // What all trials have in common, without the search, which may be a thousand times as long.

@@ -26,7 +26,7 @@ internal sealed class ExperimentPage(ExperimentSnapshot experiment, TimeProvider
     public IResult Of(TrialListing listing, TrialPage page, string? wrong, IReadOnlyList<TrialSnapshot> valued, int size)
     {
         var ended = Words.Ended(Summary.State);
-        return WebPage.Of(Summary.Name, ended ? null : string.Create(CultureInfo.InvariantCulture, $"/live{Path}?after={experiment.Sequence}"),
+        return WebPage.Of(Summary.Name, WebPage.Live(experiment),
             WebPage.Crumbs(WebPage.Link("/", "Experiments"), WebPage.Link(Path, Summary.Id)),
             new XElement("h1", Summary.Name.Length > 0 ? Summary.Name : Summary.Id),
             WebPage.Part("state", State(ended)),

@@ -7,7 +7,9 @@ namespace AdjointDpm.Silo.Web;
 /// <summary>The list of experiments.</summary>
 internal static class ExperimentsPage
 {
-    public static IResult Of(IReadOnlyList<ExperimentSummary> experiments, int skip, int size, bool more, string? find, string? state, TimeProvider time) => WebPage.Of("Experiments", "/live/experiments",
+    public static IResult Of(IReadOnlyList<ExperimentSummary> experiments, int skip, int size, bool more, string? find, string? state, TimeProvider time) => WebPage.Of("Experiments",
+        // Of a filtered list everything is watched that was looked through.
+        string.IsNullOrEmpty(find) && string.IsNullOrEmpty(state) ? WebPage.Address("/live/experiments", ("skip", skip > 0 ? skip.ToString(CultureInfo.InvariantCulture) : null)) : "/live/experiments?all=true",
         new XElement("h1", "Experiments"),
         new XElement("form", new XAttribute("method", "get"), new XAttribute("action", "/"), new XAttribute("role", "search"),
             new XElement("label", "Name or id", new XElement("input", new XAttribute("name", "find"), new XAttribute("type", "search"), new XAttribute("value", find ?? ""))),

@@ -12,7 +12,7 @@ internal static class RecordPages
     public static IResult Events(ExperimentSnapshot experiment, IReadOnlyList<ExperimentEvent> events, int? trial, int skip, int size, bool more)
     {
         var (id, path) = (experiment.Summary.Id, WebPage.AddressOf(experiment.Summary.Id) + "/events");
-        return WebPage.Of($"Events of {id}", Live(experiment),
+        return WebPage.Of($"Events of {id}", WebPage.Live(experiment),
             WebPage.Crumbs(WebPage.Link("/", "Experiments"), WebPage.Link(WebPage.AddressOf(id), id), WebPage.Link(path, "events")),
             new XElement("h1", trial is null ? "Events" : $"Events of trial {trial}"),
             WebPage.Part("events",
@@ -28,7 +28,7 @@ internal static class RecordPages
     {
         var (id, path) = (experiment.Summary.Id, WebPage.AddressOf(experiment.Summary.Id) + "/audit");
         var broken = audits.Count(audit => !audit.Holds);
-        return WebPage.Of($"Audit of {id}", Live(experiment),
+        return WebPage.Of($"Audit of {id}", WebPage.Live(experiment),
             WebPage.Crumbs(WebPage.Link("/", "Experiments"), WebPage.Link(WebPage.AddressOf(id), id), WebPage.Link(path, "audit")),
             new XElement("h1", "Audit"),
             new XElement("p", "From the ledger of each trial: whether every shard of every step counted exactly once, and nothing was changed afterwards. Without this page: ", new XElement("code", $"adpm audit {id}"), "."),
@@ -63,7 +63,4 @@ internal static class RecordPages
     }
 
     private static int IndexOf(TrialAudit audit) => int.Parse(audit.Run[(audit.Run.LastIndexOf('/') + 1)..], CultureInfo.InvariantCulture);
-
-    private static string? Live(ExperimentSnapshot experiment) =>
-        Words.Ended(experiment.Summary.State) ? null : string.Create(CultureInfo.InvariantCulture, $"/live{WebPage.AddressOf(experiment.Summary.Id)}?after={experiment.Sequence}");
 }

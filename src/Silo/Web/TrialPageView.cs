@@ -15,7 +15,7 @@ internal static class TrialPageView
         var id = experiment.Summary.Id;
         var ended = Words.Ended(trial.State);
         var path = WebPage.AddressOf(id, trial.Index);
-        return WebPage.Of($"Trial {trial.Index} of {id}", Words.Ended(experiment.Summary.State) ? null : string.Create(CultureInfo.InvariantCulture, $"/live{WebPage.AddressOf(id)}?after={experiment.Sequence}"),
+        return WebPage.Of($"Trial {trial.Index} of {id}", WebPage.Live(experiment),
             WebPage.Crumbs(WebPage.Link("/", "Experiments"), WebPage.Link(WebPage.AddressOf(id), id), WebPage.Link(path, $"trial {trial.Index}")),
             new XElement("h1", $"Trial {trial.Index}"),
             WebPage.Part("state", Facts(trial, ended, time)),
@@ -109,8 +109,7 @@ internal static class TrialPageView
         if (Named("before.png") is not { } before || Named("after.png") is not { } after)
             return null;
         return new XElement("figure",
-            new XElement("div", WebPage.Class("pair"), Picture(before, "Samples before training"), Picture(after, "Samples after training, of the same noise")),
-            new XElement("label", WebPage.Class("slide"), new XAttribute("hidden", "hidden"), "before ", new XElement("input", new XAttribute("type", "range"), new XAttribute("min", "0"), new XAttribute("max", "100"), new XAttribute("value", "50"), new XAttribute("aria-label", "How much of the samples after training is shown")), " after"),
+            Html.Pair(Picture(before, "Samples before training"), Picture(after, "Samples after training, of the same noise"), "before", "after"),
             new XElement("figcaption", "The same noise before and after, by fixed seeds: the first samples of each class, not chosen."));
     }
 
@@ -125,7 +124,7 @@ internal static class TrialPageView
         files.Count == 0 ? "" : new XElement("details", new XElement("summary", Words.Count(files.Count, "file")),
             WebPage.Table("Files", ["file", "size", "SHA-256"], files.Select(file => new object?[] { WebPage.Link($"{path}/files/{file.Sha256}", file.Path), Words.Size(file.Length), new XElement("code", file.Sha256[..Math.Min(16, file.Sha256.Length)]) }))),
         trial.Metrics.Count == 0 ? "" : new XElement("details", new XElement("summary", "All metrics"),
-            WebPage.Table("Metrics", ["metric", "newest"], trial.Metrics.OrderBy(metric => metric.Key, StringComparer.Ordinal).Select(metric => new object?[] { metric.Key, Words.Number(metric.Value) }))),
+            WebPage.Table("Metrics", ["metric", "newest"], MetricNames.Once(trial.Metrics).Select(name => new object?[] { name, Words.Number(trial.Metrics[name]) }))),
     ];
 
     private static IReadOnlyList<(double X, double Y)> Points(List<TrialStep> steps, string name) => Chart.Thin([.. steps.Where(step => step.Metrics.ContainsKey(name)).Select(step => ((double)step.Step, step.Metrics[name]))], MostPoints);

@@ -1,9 +1,11 @@
 using System.Globalization;
 using System.Security.Cryptography;
+using System.Text.RegularExpressions;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Storage;
 using AdjointDpm.Grains.Workers;
+using Microsoft.AspNetCore.Mvc;
 using Microsoft.Net.Http.Headers;
 
 namespace AdjointDpm.Silo.Web;
@@ -108,10 +110,11 @@ internal static class WebEndpoints
         web.MapGet("/workers", async (IGrainFactory grains, CancellationToken cancellationToken) =>
             RecordPages.Workers(await grains.GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key).DescribeAsync(cancellationToken)));
 
-        web.MapGet("/live/experiments/{id}", (string id, long? after, IGrainFactory grains, TimeProvider time, CancellationToken cancellationToken) =>
-            TypedResults.ServerSentEvents(LiveUpdates.OfExperiment(Experiment(grains, id), after ?? 0, time, cancellationToken)));
-        web.MapGet("/live/experiments", (IGrainFactory grains, TimeProvider time, CancellationToken cancellationToken) =>
-            TypedResults.ServerSentEvents(LiveUpdates.OfList(grains.GetGrain<IExperimentDirectoryGrain>(IExperimentDirectoryGrain.Key), time, cancellationToken)));
+        // A browser that asks again says which event it heard of last.
+        web.MapGet("/live/experiments/{id}", (string id, long? after, [FromHeader(Name = "Last-Event-ID")] long? heard, IGrainFactory grains, TimeProvider time, CancellationToken cancellationToken) =>
+            TypedResults.ServerSentEvents(LiveUpdates.OfExperiment(Experiment(grains, id), heard ?? after ?? 0, time, cancellationToken)));
+        web.MapGet("/live/experiments", (int? skip, bool? all, IGrainFactory grains, TimeProvider time, CancellationToken cancellationToken) =>
+            TypedResults.ServerSentEvents(LiveUpdates.OfList(grains.GetGrain<IExperimentDirectoryGrain>(IExperimentDirectoryGrain.Key), Math.Max(0, skip ?? 0), all == true ? MostSearched : MostExperiments + 1, time, cancellationToken)));
         web.MapGet("/live/workers", (IGrainFactory grains, TimeProvider time, CancellationToken cancellationToken) =>
             TypedResults.ServerSentEvents(LiveUpdates.OfWorkers(grains.GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key), time, cancellationToken)));
     }
@@ -161,7 +164,7 @@ internal static class WebEndpoints
 }
 
 /// <summary>Which trials of an experiment a page shows, as its address says.</summary>
-internal sealed class TrialListing
+internal sealed partial class TrialListing
 {
     /// <summary>Conditions, with spaces or commas between them.</summary>
     public string? Where { get; set; }
@@ -177,12 +180,16 @@ internal sealed class TrialListing
     /// <exception cref="ArgumentException">A condition is none.</exception>
     public TrialQuery Query(int take) => new()
     {
-        Where = [.. (Where ?? "").Split([' ', ','], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(TrialCondition.Parse)],
+        Where = [.. AroundSigns().Replace(Where ?? "", "$1").Split([' ', ',', ';'], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(TrialCondition.Parse)],
         Sort = string.IsNullOrWhiteSpace(Sort) ? null : Sort.Trim(),
         Descending = Desc ?? false,
         Skip = From,
         Take = take,
     };
+
+    /// <summary>People write spaces around a sign, or none.</summary>
+    [GeneratedRegex(@"\s*(<=|>=|!=|[<>=])\s*")]
+    private static partial Regex AroundSigns();
 
     /// <summary>The address of the same page with other choices.</summary>
     public string Address(string path, int? skip = null, string? sort = null, bool? descending = null) => WebPage.Address(path,

@@ -53,6 +53,9 @@ internal static class WebPage
     public static string Address(string path, params (string Name, string? Value)[] query) =>
         path + QueryString.Create(query.Where(one => !string.IsNullOrEmpty(one.Value)).Select(one => new KeyValuePair<string, string?>(one.Name, one.Value)));
 
+    /// <summary>Where a browser hears of an experiment's news; also of one that has ended, which may be tried again.</summary>
+    public static string Live(ExperimentSnapshot experiment) => string.Create(CultureInfo.InvariantCulture, $"/live{AddressOf(experiment.Summary.Id)}?after={experiment.Sequence}");
+
     public static string AddressOf(string experiment) => $"/experiments/{experiment}";
 
     public static string AddressOf(string experiment, int trial) => string.Create(CultureInfo.InvariantCulture, $"/experiments/{experiment}/trials/{trial}");

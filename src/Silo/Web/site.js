@@ -2,27 +2,62 @@
 (function () {
   'use strict';
 
-  function slides() {
-    document.querySelectorAll('.slide[hidden]').forEach(function (slide) {
-      var pair = slide.previousElementSibling, input = slide.querySelector('input'), after = pair.lastElementChild;
-      function cut() { after.style.clipPath = 'inset(0 0 0 ' + (100 - input.value) + '%)'; }
-      pair.classList.add('over');
+  // Two pictures stand beside each other until somebody moves the slider: then one fades into the other, sample by sample in its place.
+  function slides(root) {
+    root.querySelectorAll('.slide[hidden]').forEach(function (slide) {
+      var pair = slide.previousElementSibling, input = slide.querySelector('input'), apart = slide.querySelector('button'), after = pair.lastElementChild;
       slide.hidden = false;
-      input.addEventListener('input', cut);
-      cut();
+      input.addEventListener('input', function () {
+        pair.classList.add('over');
+        after.style.opacity = input.value / 100;
+        apart.hidden = false;
+      });
+      apart.addEventListener('click', function () {
+        pair.classList.remove('over');
+        after.style.opacity = '';
+        apart.hidden = true;
+        input.focus();
+      });
     });
   }
 
   var shown = {}, loading = false, again = false;
   function parts(root) { return root.querySelectorAll('[data-part]'); }
   parts(document).forEach(function (part) { shown[part.id] = part.outerHTML; });
-  slides();
+  slides(document);
 
   function mark(on, text) {
     var status = document.querySelector('.live');
     if (!status) return;
     status.className = 'live ' + (on ? 'on' : 'off');
     status.textContent = text;
+  }
+
+  // Where an element stands in a part, to find the one that takes its place.
+  function wayTo(element, part) {
+    var way = [];
+    for (var at = element; at !== part; at = at.parentElement) way.unshift(Array.prototype.indexOf.call(at.parentElement.children, at));
+    return way;
+  }
+
+  function follow(part, way, like) {
+    var link = like.getAttribute('href') && part.querySelector('a[href="' + CSS.escape(like.getAttribute('href')) + '"]');
+    if (link) return link;
+    var at = part;
+    way.forEach(function (index) { at = at && at.children[index]; });
+    return at && at.tagName === like.tagName ? at : null;
+  }
+
+  function put(here, part) {
+    var active = here.contains(document.activeElement) ? document.activeElement : null, way = active && wayTo(active, here);
+    var open = Array.prototype.map.call(here.querySelectorAll('details'), function (d) { return d.open; });
+    var scrolled = Array.prototype.map.call(here.querySelectorAll('.scroll, pre'), function (s) { return [s.scrollLeft, s.scrollTop]; });
+    here.replaceWith(document.adoptNode(part));
+    part.querySelectorAll('details').forEach(function (d, i) { if (i < open.length) d.open = open[i]; });
+    part.querySelectorAll('.scroll, pre').forEach(function (s, i) { if (i < scrolled.length) { s.scrollLeft = scrolled[i][0]; s.scrollTop = scrolled[i][1]; } });
+    var again = active && follow(part, way, active);
+    // Where the keyboard is must not move the page under the eye.
+    if (again) again.focus({ preventScroll: true });
   }
 
   function refresh() {
@@ -38,16 +73,9 @@
         // What somebody is writing in stays.
         if (!here || shown[part.id] === part.outerHTML || (here.contains(document.activeElement) && /INPUT|SELECT/.test(document.activeElement.tagName))) return;
         shown[part.id] = part.outerHTML;
-        var focused = here.contains(document.activeElement) && document.activeElement.getAttribute('href');
-        var open = Array.prototype.map.call(here.querySelectorAll('details'), function (d) { return d.open; });
-        here.replaceWith(document.adoptNode(part));
-        part.querySelectorAll('details').forEach(function (d, i) { if (i < open.length) d.open = open[i]; });
-        if (focused) {
-          var link = part.querySelector('a[href="' + CSS.escape(focused) + '"]');
-          if (link) link.focus();
-        }
+        put(here, part);
       });
-      slides();
+      slides(document);
     }).catch(function () {
       mark(false, 'the silo does not answer');
     }).finally(function () {
@@ -58,13 +86,22 @@
 
   var address = document.body.dataset.live;
   if (!address || !window.EventSource) return;
-  var source = new EventSource(address), lost = false;
+  // After the end the silo closes, and the browser asks again now and then by itself.
+  var source = new EventSource(address), lost = false, over = false, told = false;
   source.onopen = function () {
-    mark(true, 'live');
+    if (!over) mark(true, 'live');
     if (lost) refresh();
     lost = false;
   };
-  source.addEventListener('changed', refresh);
-  source.addEventListener('ended', function () { refresh(); source.close(); mark(false, 'ended'); });
-  source.onerror = function () { lost = true; mark(false, 'connecting again'); };
+  source.addEventListener('changed', function () { over = false; told = true; mark(true, 'live'); refresh(); });
+  source.addEventListener('ended', function () {
+    if (told) refresh();
+    over = true; told = false;
+    mark(false, 'ended');
+  });
+  source.onerror = function () {
+    if (over) return;
+    lost = true;
+    mark(false, 'connecting again');
+  };
 })();

@@ -68,7 +68,6 @@ public sealed class LookingCommandTests : IDisposable
             if (happened.Sequence == 5 && !lost)
             {
                 lost = true;
-                _adpm.Time.AutoAdvanceAmount = TimeSpan.FromSeconds(1);
                 throw new ClusterUnreachableException("The cluster at x stopped to answer.");
             }
             if (happened.Kind == EventKind.ExperimentEnded) _adpm.Cluster.Experiments[Id] = Samples.Ended();
@@ -77,10 +76,11 @@ public sealed class LookingCommandTests : IDisposable
         var all = _adpm.Cluster.Events.ToList();
         _adpm.Cluster.Happened = 2;
         var running = _adpm.RunAsync("events stylize --follow");
+        // Too slowly for patience to run out, however long the follower is kept waiting.
         while (!running.IsCompleted)
         {
-            _adpm.Time.Advance(TimeSpan.FromSeconds(1));
-            await Task.Yield();
+            _adpm.Time.Advance(TimeSpan.FromMilliseconds(20));
+            await Task.Delay(TimeSpan.FromMilliseconds(1), TimeProvider.System, TestContext.Current.CancellationToken);
         }
         Assert.Equal(0, await running);
         Assert.Equal(all.Count, _adpm.Out.ToString().Split('\n', StringSplitOptions.RemoveEmptyEntries).Length);

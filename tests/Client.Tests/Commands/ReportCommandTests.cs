@@ -72,6 +72,41 @@ public sealed class ReportCommandTests : IDisposable
     }
 
     [Theory]
+    [InlineData("-o experiments/kept-1/report.html", 0), InlineData("-o experiments/kept-1/report.htm", 0), InlineData("-o experiments/kept-1/report", 0)]
+    [InlineData("-o experiments/kept-1/report.json", ExitCodes.Invalid), InlineData("-o experiments/kept-1/REPORT.JSON", ExitCodes.Invalid)]
+    public async Task NoNameOfThePage_CostsTheRecord(string output, int exitCode)
+    {
+        Write("kept-1", Report("kept", 2));
+        var record = Path.Combine(_adpm.Folder, "experiments/kept-1/report.json");
+        var before = File.ReadAllText(record);
+        Assert.Equal(exitCode, await _adpm.RunAsync("report kept-1 --data . " + output));
+        Assert.Equal(before, File.ReadAllText(record));
+        Assert.Equal(exitCode == 0, File.Exists(Path.Combine(_adpm.Folder, "experiments/kept-1/report.verdict.json")));
+    }
+
+    [Fact]
+    public async Task WhatGotWorse_IsJudgedByTheGoals_AndNotByNames()
+    {
+        // An audit: that attacks succeed, and that noise moves for it, is what was wanted.
+        var report = Report("audit", 2);
+        report["objective"]!["metric"] = "audit.rate.after";
+        report["objective"]!["goal"] = "maximize";
+        report["spec"]!["objectives"] = new JsonArray(new JsonObject { ["metric"] = "audit.rate.after", ["goal"] = "maximize" }, new JsonObject { ["metric"] = "heldOut.style.after", ["goal"] = "minimize" });
+        foreach (var (name, before, after) in new[] { ("audit.rate", 0.1, 0.9), ("heldOut.audit.success", 1, 9), ("heldOut.noise.l2", 0, 3.5), ("heldOut.accuracy", 1, 0.2), ("heldOut.rewardScore", 2, 1), ("heldOut.style", 0.5, 0.7), ("loss", 1.9, 0.5) })
+            foreach (var trial in report["trials"]!.AsArray())
+                (trial!["metrics"]![name + ".before"], trial["metrics"]![name + ".after"]) = (before, after);
+        Write("audit-1", report);
+        Assert.Equal(0, await _adpm.RunAsync("report audit-1 --data . --json"));
+        var verdict = JsonNode.Parse(_adpm.Out.ToString())!["experiments"]![0]!;
+        Assert.Equal(["heldOut.style"], verdict["gotWorse"]!.AsArray().Select(change => (string?)change!["name"]));
+        // The loss is noted under two names, and told once.
+        var rows = Page("experiments/audit-1/report.html").Descendants("tr").Select(row => row.Elements().Select(cell => cell.Value).ToArray()).Where(row => row.Length == 4).ToList();
+        Assert.Single(rows, row => row[0].EndsWith("loss", StringComparison.Ordinal));
+        Assert.Contains(rows, row => row[0] == "audit.rate" && row[3] == "+800 % better");
+        Assert.Contains(rows, row => row[0] == "heldOut.noise.l2" && row[3] == "");
+    }
+
+    [Theory]
     [InlineData(1, 0), InlineData(2, 2), InlineData(7, 3)]
     public async Task AnyNumberOfTrials_AlsoNoneThatSucceeded_GivesAPage(int trials, int failed)
     {
@@ -106,7 +141,7 @@ public sealed class ReportCommandTests : IDisposable
         Assert.Contains(page.Descendants("tr"), row => row.Elements().Select(cell => cell.Value).SequenceEqual(["training.steps", "20", "40"]));
         Assert.Equal(2, page.Descendants("details").Count(details => details.Element("summary")!.Value is "a-1" or "b-1"));
         Assert.Equal(page.Descendants().Attributes("id").Count(), page.Descendants().Attributes("id").Select(id => id.Value).Distinct().Count());
-        Assert.True(File.Exists(Path.Combine(_adpm.Folder, "compared.json")));
+        Assert.True(File.Exists(Path.Combine(_adpm.Folder, "compared.verdict.json")));
     }
 
     [Theory]

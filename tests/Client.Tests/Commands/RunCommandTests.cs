@@ -52,6 +52,16 @@ public sealed class RunCommandTests : IDisposable
         Assert.Equal("succeeded", json.RootElement.GetProperty("experiment").GetProperty("state").GetString());
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData(" --json")]
+    public async Task Run_WritesThePage_WhateverItPrints(string json)
+    {
+        End(record: Path.Combine(AppContext.BaseDirectory, "..", "..", "..", "..", "tests", "Client.Tests", "Commands", "report.json"));
+        Assert.Equal(0, await _adpm.RunAsync($"run {_spec} --output out{json}"));
+        Assert.True(File.Exists(Path.Combine(_adpm.Folder, "out", "experiments", _id, "report.html")));
+    }
+
     [Fact]
     public async Task Run_Again_ReturnsTheFinishedResult()
     {

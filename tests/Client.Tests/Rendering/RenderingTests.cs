@@ -64,6 +64,41 @@ public sealed class RenderingTests
     }
 
     [Fact]
+    public void Progress_OfTrialsThatEndEarly_ReachesTheEnd()
+    {
+        var running = Samples.Running();
+        var progress = new ExperimentProgress(_time);
+        progress.Refresh(running with { Trials = [Samples.Trial(0, RunState.Succeeded, 0.1), Samples.Trial(1, RunState.Stopped, 0.1, 4), Samples.Trial(2, RunState.Failed, 0.1, 6), Samples.Trial(3, RunState.Stopped, 0.1, 0)] });
+        Assert.Equal((30, 30), (progress.StepsDone, progress.StepsPlanned));
+    }
+
+    [Fact]
+    public void Progress_CountsTheTrialsThatASnapshotLeavesOut()
+    {
+        var progress = new ExperimentProgress(_time);
+        var running = Samples.Running();
+        progress.Refresh(running with { Summary = running.Summary with { Trials = 5000, TrialsEnded = 2001 } });
+        // One of the three that are told has ended, and 2,000 of the 4,997 others.
+        Assert.Equal((27 + (2000 * 20), 5000 * 20), (progress.StepsDone, progress.StepsPlanned));
+    }
+
+    [Fact]
+    public void Progress_Remaining_LeavesOutWhatComesBeforeTheFirstStep()
+    {
+        var progress = new ExperimentProgress(_time);
+        var alone = Samples.Running() with { Trials = [Samples.Trial(0, RunState.Running, 0.1, 0) with { Phase = "proving" }] };
+        alone = alone with { Summary = alone.Summary with { Trials = 1, TrialsEnded = 0 } };
+        progress.Refresh(alone);
+        _time.Advance(TimeSpan.FromMinutes(10));
+        var step = new ExperimentEvent { Sequence = 5, Time = Samples.Noon, Kind = EventKind.StepCommitted, Trial = 0, Step = 1, Message = "" };
+        progress.Happened(step);
+        Assert.Null(progress.Remaining);
+        _time.Advance(TimeSpan.FromSeconds(3));
+        progress.Happened(step with { Step = 2 });
+        Assert.Equal(TimeSpan.FromSeconds(3 * 18), progress.Remaining);
+    }
+
+    [Fact]
     public void Progress_ManyTrials_AreCutShort()
     {
         var running = Samples.Running();
