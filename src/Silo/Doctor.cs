@@ -21,7 +21,7 @@ internal static class Doctor
         {
             var native = NativeTorch.EnsureLoaded();
             string[] devices = ["cpu:0", .. Enumerable.Range(0, torch.cuda.is_available() ? torch.cuda.device_count() : 0).Select(i => $"cuda:{i}")];
-            answer = new DoctorAnswer(native.Folder, native.Shim, native.Note, null, torch.get_num_threads(), devices, artifacts, problem);
+            answer = new DoctorAnswer(native.Folder, native.Shim, native.Notes.Any() ? string.Join(" ", native.Notes) : null, null, torch.get_num_threads(), devices, artifacts, problem);
         }
         catch (NativeLoadException e)
         {

@@ -52,7 +52,7 @@ try
     app.UseSecurity();
     app.MapEndpoints();
     app.MapWeb();
-    if (native.Note is { } note)
+    foreach (var note in native.Notes)
         LogNative(app.Logger, note);
     await app.StartAsync();
 

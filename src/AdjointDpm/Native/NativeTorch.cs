@@ -47,11 +47,9 @@ public static class NativeTorch
             {
                 _report = OperatingSystem.IsLinux() ? LoadOnLinux() : new NativeLoadReport(null, null, null);
                 torch.InitializeDeviceType(DeviceType.CPU);
-                if (OperatingSystem.IsLinux())
-                {
-                    LibtorchSettings.AvoidNnpack();
-                    _report = _report with { ZeroFills = LibtorchSettings.ZeroFill() };
-                }
+                // It serves some processors only, and on the others every convolution that might use it writes a warning.
+                LibtorchSettings.UseNnpack(false);
+                _report = _report with { Convolutions = ConvolutionCheck.Ensure() };
             }
             catch (NativeLoadException e)
             {
@@ -172,6 +170,9 @@ public static class NativeTorch
 /// <param name="Note">One line for the log when something other than the packaged files was loaded; else null.</param>
 public sealed record NativeLoadReport(string? Folder, string? Shim, string? Note)
 {
-    /// <summary>Whether CPU tensors begin as zeros, which keeps convolutions of few channels from reading what lay in memory before.</summary>
-    public bool ZeroFills { get; init; }
+    /// <summary>One line for the log when oneDNN's convolutions are wrong on this machine and libtorch's own are used; else null.</summary>
+    public string? Convolutions { get; init; }
+
+    /// <summary>All that a log should say, a line each.</summary>
+    public IEnumerable<string> Notes => new[] { Note, Convolutions }.OfType<string>();
 }

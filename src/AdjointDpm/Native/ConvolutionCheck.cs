@@ -1,0 +1,81 @@
+using AdjointDpm.Gradients;
+using AdjointDpm.Models;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace AdjointDpm.Native;
+
+/// <summary>Compares this machine's float32 convolutions and their gradients with float64, once, before anything is computed with them.</summary>
+/// <remarks>
+/// oneDNN writes its kernels for the processor that it believes to see. On a virtual machine that hides parts of its processor they were seen to be wrong, without a word:
+/// docs/decisions/0003-convolutions-are-checked.md. Proofs of gradients do not notice, since they are in float64, which oneDNN does not compute.
+/// </remarks>
+internal static class ConvolutionCheck
+{
+    /// <summary>Rounding is some 1e-6; a kernel that is wrong is wrong by tens of per cent.</summary>
+    public const double Tolerance = 1e-3;
+
+    // Channels that fill blocks of 8 and 16 and such that do not; what UNets, decoders and classifiers begin and end with.
+    private static readonly (int Batch, int In, int Out, int Size, int Kernel, int Stride)[] Cases =
+    [
+        (2, 32, 1, 8, 3, 1), (2, 1, 24, 12, 3, 1), (2, 24, 24, 8, 3, 1), (2, 32, 32, 8, 3, 1), (2, 24, 40, 8, 3, 2), (2, 32, 3, 8, 3, 1), (16, 24, 40, 8, 1, 1), (1, 4, 32, 80, 3, 1), (2, 3, 8, 9, 5, 1),
+    ];
+
+    /// <summary>Makes convolutions right: by oneDNN where it is, else without it.</summary>
+    /// <returns>A sentence for the log when oneDNN was switched off; else null.</returns>
+    /// <exception cref="NativeLoadException">They are wrong without it as well.</exception>
+    public static string? Ensure()
+    {
+        if (Worst() is not { } wrong)
+            return null;
+        if (!LibtorchSettings.UseOneDnn(false))
+            throw new NativeLoadException($"libtorch computes wrong convolutions on this machine ({wrong}), and has no switch for oneDNN, which computes them. Use another machine, or set ONEDNN_MAX_CPU_ISA=SSE41 in the environment of the process.");
+        if (Worst() is { } still)
+            throw new NativeLoadException($"libtorch computes wrong convolutions on this machine, without oneDNN as well ({still}). Nothing that is computed here can be trusted: use another machine.");
+        return $"oneDNN computes wrong convolutions on this machine ({wrong}): it is switched off, and libtorch's own are used, which take about half as long again.";
+    }
+
+    /// <summary>The worst of all cases when it is beyond rounding; else null.</summary>
+    public static string? Worst()
+    {
+        using var scope = NewDisposeScope();
+        using var grad = enable_grad();
+        var (worst, said) = (Tolerance, (string?)null);
+        foreach (var (batch, channels, outputs, size, kernel, stride) in Cases)
+        {
+            var wide = Run(ScalarType.Float64);
+            foreach (var (what, single) in Run(ScalarType.Float32))
+            {
+                var error = RelativeError(single, wide[what]);
+                if (error <= worst)
+                    continue;
+                (worst, said) = (error, FormattableString.Invariant($"{channels} to {outputs} channels, {size}x{size}, kernel {kernel}, {what}: {(double.IsFinite(error) ? $"{100 * error:f0} % off" : "not finite")}"));
+            }
+
+            Dictionary<string, Tensor> Run(ScalarType dtype)
+            {
+                // Numbers without a generator: nobody's seed is used up.
+                var (x, w, b) = (Wave([batch, channels, size, size], 0.7), Wave([outputs, channels, kernel, kernel], 1.3), Wave([outputs], 2.1));
+                Tensor[] inputs = [.. new[] { x, w, b }.Select(tensor => tensor.to(dtype).detach().requires_grad_())];
+                var y = nn.functional.conv2d(inputs[0], inputs[1], inputs[2], [stride, stride], [kernel / 2, kernel / 2]);
+                Vjp.Accumulate(y, Wave(y.shape, 0.9).to(dtype), inputs);
+                return new() { ["output"] = y.detach(), ["gradient of the input"] = inputs[0].grad!, ["gradient of the weights"] = inputs[1].grad!, ["gradient of the bias"] = inputs[2].grad! };
+            }
+        }
+        return said;
+    }
+
+    private static double RelativeError(Tensor single, Tensor wide)
+    {
+        var (difference, scale) = (single.to(ScalarType.Float64).Plus(wide.neg()).abs().max().ToDouble(), wide.abs().max().ToDouble());
+        return difference / scale is var error && double.IsNaN(error) ? double.PositiveInfinity : error;
+    }
+
+    private static Tensor Wave(long[] shape, double frequency)
+    {
+        var values = new double[shape.Aggregate(1L, (a, b) => a * b)];
+        for (var i = 0; i < values.Length; i++)
+            values[i] = Math.Sin(frequency * (i + 1));
+        return tensor(values, dtype: ScalarType.Float64).reshape(shape);
+    }
+}
