@@ -13,14 +13,14 @@ internal static class SpecFile
         var result = ExperimentDocument.Load(file);
         if (result.Document is not { } document) throw new SpecFailure(result.Problems, Lines(file));
         ProblemView.Show(context.Terminal.Error, result.Problems, Lines(file));
-        if (sets.Count == 0) return (document.Id, new(document.SpecJson, document.SpecSha256, document.Name), document.Spec);
+        if (sets.Count == 0) return (document.Id, new(document.SpecJson, document.SpecSha256, document.Name) { Labels = document.Labels }, document.Spec);
 
         var json = sets.Aggregate(document.SpecJson, Apply);
         try
         {
             var spec = ExperimentSpecJson.Deserialize(json);
             var sha = ExperimentSpecJson.Sha256(json);
-            return (ExperimentDocument.IdOf(document.Name, sha), new(json, sha, document.Name), spec);
+            return (ExperimentDocument.IdOf(document.Name, sha), new(json, sha, document.Name) { Labels = document.Labels }, spec);
         }
         catch (SpecException e)
         {

@@ -13,7 +13,7 @@ internal static class EventsCommand
     public static Command Create(ClientContext context)
     {
         var command = new Command("events", "Print what happened in an experiment or in one of its trials, the newest last; with --follow on and on, to its end.");
-        var id = TrialName.Argument();
+        var id = TrialName.Argument(context);
         var limit = new Option<int>("--limit") { Description = "At most this many, the newest.", DefaultValueFactory = _ => 50, HelpName = "n" }.Within(0, ExperimentSnapshot.MostTrials);
         var follow = new Option<bool>("--follow", "-f") { Description = "Then go on with what happens, until the experiment ends. Ctrl-C stops the following only." };
         var json = new Option<bool>("--json") { Description = "Print every event as a line of JSON." };

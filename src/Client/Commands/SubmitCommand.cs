@@ -27,7 +27,7 @@ internal static class SubmitCommand
             var (cluster, where) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {
-                var receipt = await cluster.SubmitAsync(id, submission, cancellationToken);
+                var receipt = await cluster.SubmitAsync(id, submission with { Command = ShellWords.Command(parsed.Tokens.Select(token => token.Value)) }, cancellationToken);
                 if (parsed.GetValue(json))
                 {
                     var document = new ReceiptDocument(receipt.ExperimentId, receipt.Existed, receipt.Trials, submission.SpecSha256);

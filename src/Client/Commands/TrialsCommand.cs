@@ -12,7 +12,7 @@ internal static class TrialsCommand
     public static Command Create(ClientContext context)
     {
         var command = new Command("trials", "List the trials of an experiment that meet conditions, in the order that you want.");
-        var id = SharedOptions.ExperimentId();
+        var id = SharedOptions.ExperimentId(context);
         var where = Where();
         var sort = new Option<string?>("--sort") { Description = "Sort by a name as in --where. Default: the index.", HelpName = "name" };
         var descending = new Option<bool>("--descending") { Description = "The largest first." };

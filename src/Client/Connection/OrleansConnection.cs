@@ -78,6 +78,15 @@ internal sealed class OrleansConnection : IClusterConnection
     public Task<IReadOnlyList<ExperimentEvent>> GetEventsAsync(string id, int? trial, int skip, int take, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetEventsAsync(trial, skip, take, cancellationToken));
 
+    public Task<IReadOnlyList<ResultFile>> GetFilesAsync(string id, int trial, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetFilesAsync(trial, cancellationToken));
+
+    public Task<ResultPart?> GetFileAsync(string id, int trial, string sha256, long offset, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetFileAsync(trial, sha256, offset, cancellationToken));
+
+    public Task<ResultPart?> GetReportAsync(string id, long offset, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetReportAsync(offset, cancellationToken));
+
     public Task<ControlReceipt> ControlAsync(string id, ExperimentControl control, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentGrain>(id).ControlAsync(control, cancellationToken));
 
@@ -95,6 +104,9 @@ internal sealed class OrleansConnection : IClusterConnection
 
     public Task<IReadOnlyList<WorkerDescription>> ListWorkersAsync(CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key).DescribeAsync(cancellationToken));
+
+    public Task<IReadOnlyList<SiloMessage>> GetLogsAsync(IReadOnlyDictionary<string, long> after, int most, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key).GetLogsAsync(new Dictionary<string, long>(after), most, cancellationToken));
 
     public Task<IReadOnlyList<string>> CordonAsync(IReadOnlyList<string> workers, bool cordoned, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key).CordonAsync([.. workers], cordoned, cancellationToken));

@@ -55,6 +55,23 @@ public interface IExperimentGrain : IGrainWithStringKey
     [Alias("GetGradientProof")]
     Task<GradientProofReport?> GetGradientProofAsync(int trial, CancellationToken cancellationToken = default);
 
+    /// <summary>Files of a trial's results; empty while it is not complete, or when there is no such trial.</summary>
+    [Alias("GetFiles")]
+    Task<IReadOnlyList<ResultFile>> GetFilesAsync(int trial, CancellationToken cancellationToken = default);
+
+    /// <summary>A part of a file of a trial's results; null when the trial lists no such file, or it is gone.</summary>
+    /// <param name="trial">Index.</param>
+    /// <param name="sha256">The file's SHA-256, as <see cref="GetFilesAsync"/> says it.</param>
+    /// <param name="offset">Where the part begins.</param>
+    /// <param name="cancellationToken">Gives up waiting.</param>
+    /// <exception cref="ArgumentException">The file cannot be handed out in parts; the message says what can be done.</exception>
+    [Alias("GetFile")]
+    Task<ResultPart?> GetFileAsync(int trial, string sha256, long offset, CancellationToken cancellationToken = default);
+
+    /// <summary>A part of the experiment's <c>report.json</c>; null before it is written.</summary>
+    [Alias("GetReport")]
+    Task<ResultPart?> GetReportAsync(long offset, CancellationToken cancellationToken = default);
+
     /// <summary>Events after a sequence number: first those that happened, then as they happen, until the experiment ends. To follow from the start pass 0.</summary>
     [Alias("Watch")]
     IAsyncEnumerable<ExperimentEvent> WatchAsync(long afterSequence, CancellationToken cancellationToken = default);
@@ -81,7 +98,20 @@ public interface IExperimentDirectoryGrain : IGrainWithStringKey
 /// <param name="SpecSha256">SHA-256 of <paramref name="SpecJson"/> in lower-case hex.</param>
 /// <param name="Name">metadata.name of the spec.</param>
 [GenerateSerializer, Immutable, Alias("adjointdpm.ExperimentSubmission")]
-public sealed record ExperimentSubmission([property: Id(0)] string SpecJson, [property: Id(1)] string SpecSha256, [property: Id(2)] string Name);
+public sealed record ExperimentSubmission([property: Id(0)] string SpecJson, [property: Id(1)] string SpecSha256, [property: Id(2)] string Name)
+{
+    /// <summary>Most labels, and most characters of a label's name or value.</summary>
+    public const int MostLabels = 32, MostOfLabel = 100;
+
+    // A client that knows nothing of them sends none.
+    private static readonly Dictionary<string, string> NoLabels = [];
+
+    /// <summary>metadata.labels of the spec, for people; no part of what is computed.</summary>
+    [Id(3)] public IReadOnlyDictionary<string, string> Labels { get => field ?? NoLabels; init; }
+
+    /// <summary>The command that it was started by, for people; null when it was not a command.</summary>
+    [Id(4)] public string? Command { get; init; }
+}
 
 /// <summary>Answer to a submission.</summary>
 /// <param name="ExperimentId">Its id.</param>
@@ -184,6 +214,9 @@ public sealed record ExperimentSummary
 
     /// <summary>Most trials that run at once.</summary>
     [Id(8)] public int? Concurrent { get; init; }
+
+    /// <summary>metadata.labels; null where there are none.</summary>
+    [Id(9)] public IReadOnlyDictionary<string, string>? Labels { get; init; }
 }
 
 /// <summary>An experiment in full.</summary>
@@ -278,6 +311,9 @@ public sealed record TrialSnapshot
 
     /// <summary>Trial whose trained parameters it began with; null: the model's own.</summary>
     [Id(23)] public int? BegunWith { get; init; }
+
+    /// <summary>What it has cost; null before it said.</summary>
+    [Id(24)] public TrialTotals? Totals { get; init; }
 }
 
 /// <summary>Kinds of events.</summary>

@@ -12,6 +12,14 @@ internal sealed record ChartLine(string Name, IReadOnlyList<(double X, double Y)
 /// <summary>A dot of a chart.</summary>
 internal sealed record ChartDot(string Name, double X, double Y, bool Best);
 
+/// <summary>The mean of what lies in a part of a parameter's range.</summary>
+/// <param name="From">Its smallest value.</param>
+/// <param name="To">Its largest.</param>
+/// <param name="Mean">Mean.</param>
+/// <param name="Error">Standard error of the mean; 0 of one alone.</param>
+/// <param name="Count">How many there are.</param>
+internal sealed record ChartMean(double From, double To, double Mean, double Error, int Count);
+
 /// <summary>Charts as SVG inside the page. Their colours are the page's, so that they follow light, dark and paper; plotting packages write colours of their own.</summary>
 internal static class Chart
 {
@@ -26,6 +34,54 @@ internal static class Chart
             Frame(horizontal, vertical, x),
             lines.OrderBy(line => line.Best).Select(line => new XElement("polyline", new XAttribute("class", line.Best ? "line best" : "line"), new XAttribute("points", Points(line.Points.Where(IsFinite), horizontal, vertical)), Tip(line.Name))),
             dots.Where(dot => IsFinite((dot.X, dot.Y))).Select(dot => Dot(dot, horizontal, vertical)));
+    }
+
+    /// <summary>A way through the plane: from a ring to a full dot.</summary>
+    /// <param name="title">For those who cannot see it.</param>
+    /// <param name="x">What lies to the right.</param>
+    /// <param name="y">What lies upwards.</param>
+    /// <param name="points">Points in order, each with its name.</param>
+    public static XElement Way(string title, string x, string y, IReadOnlyList<(string Name, double X, double Y)> points)
+    {
+        var (horizontal, vertical) = (Axis.Of(points.Select(point => point.X), log: null), Axis.Of(points.Select(point => point.Y), log: null));
+        return Svg(title,
+            Frame(horizontal, vertical, x),
+            new XElement("polyline", new XAttribute("class", "line"), new XAttribute("points", Points(points.Select(point => (point.X, point.Y)), horizontal, vertical))),
+            points.Select((point, i) =>
+            {
+                var dot = Dot(new ChartDot(point.Name, point.X, point.Y, Best: i == points.Count - 1), horizontal, vertical);
+                if (i == 0)
+                    dot.SetAttributeValue("class", "dot ring");
+                return dot;
+            }),
+            Text(Left + 4, Top + 2, "start", y));
+    }
+
+    /// <summary>A number by a parameter: the mean of each part of its range with its standard error and how many there are, over pale dots.</summary>
+    /// <param name="title">For those who cannot see it.</param>
+    /// <param name="x">Parameter.</param>
+    /// <param name="dots">Dots; perhaps not all that the means are of.</param>
+    /// <param name="parts">Parts from left to right.</param>
+    /// <param name="categories">Names of values, of which a dot's place is the index; null for a scale.</param>
+    public static XElement Means(string title, string x, IReadOnlyList<ChartDot> dots, IReadOnlyList<ChartMean> parts, IReadOnlyList<string>? categories)
+    {
+        var vertical = Axis.Of(dots.Select(dot => dot.Y).Concat(parts.SelectMany(part => new[] { part.Mean - part.Error, part.Mean + part.Error })), log: null);
+        var horizontal = categories is null ? Axis.Of(dots.Select(dot => dot.X).Concat(parts.SelectMany(part => new[] { part.From, part.To })), log: null) : Axis.Categories(categories);
+        double X(double value) => Left + horizontal.At(value) * (Width - Left - Right);
+        double Y(double value) => Height - Bottom - vertical.At(value) * (Height - Bottom - Top);
+        return Svg(title,
+            Frame(horizontal, vertical, x),
+            dots.OrderBy(dot => dot.Best).Select(dot => Dot(dot, horizontal, vertical)),
+            parts.Select(part =>
+            {
+                // Of one value a stroke as long as a word.
+                var (from, to) = X(part.To) - X(part.From) < 16 ? ((X(part.From) + X(part.To)) / 2 - 14, (X(part.From) + X(part.To)) / 2 + 14) : (X(part.From), X(part.To));
+                var middle = (from + to) / 2;
+                return new XElement("g",
+                    new XElement("path", new XAttribute("class", "line best"), new XAttribute("d", $"M{N(from)} {N(Y(part.Mean))}H{N(to)}"), Tip($"mean {Words.Number(part.Mean)} ± {Words.Number(part.Error)}, n = {part.Count}")),
+                    part.Error > 0 ? new XElement("path", new XAttribute("class", "line best"), new XAttribute("d", $"M{N(middle)} {N(Y(part.Mean - part.Error))}V{N(Y(part.Mean + part.Error))}")) : null,
+                    Text(middle, Top + 2, "middle", string.Create(CultureInfo.InvariantCulture, $"n {part.Count}"), "tick"));
+            }));
     }
 
     /// <summary>Dots over a parameter, by a logarithmic scale where that is more even.</summary>
@@ -113,21 +169,23 @@ internal static class Chart
     /// <param name="rows">Name of each row, and its parts.</param>
     public static XElement Bars(string title, string x, IReadOnlyList<string> parts, IReadOnlyList<(string Name, IReadOnlyList<double> Parts)> rows)
     {
-        const double Names = 150, Bar = 22, Head = 26;
-        var (height, most) = (Head + rows.Count * Bar + 30, rows.Count == 0 ? 1 : Math.Max(1e-9, rows.Max(row => row.Parts.Sum())));
+        const double Names = 150, Bar = 22;
+        const int LegendsInALine = 5;
+        var head = 8 + 18 * ((parts.Count + LegendsInALine - 1) / LegendsInALine);
+        var (height, most) = (head + rows.Count * Bar + 30, rows.Count == 0 ? 1 : Math.Max(1e-9, rows.Max(row => row.Parts.Sum())));
         double At(double value) => Names + value / most * (Width - Names - Right - 72);
         var legend = parts.Select((part, i) => new object[]
         {
-            new XElement("rect", new XAttribute("class", $"part{i}"), new XAttribute("x", N(Names + i * 95)), new XAttribute("y", "4"), new XAttribute("width", "12"), new XAttribute("height", "12")),
-            Text(Names + i * 95 + 16, 14, "start", part),
+            new XElement("rect", new XAttribute("class", $"part{i}"), new XAttribute("x", N(Names + i % LegendsInALine * 95)), new XAttribute("y", N(4 + i / LegendsInALine * 18)), new XAttribute("width", "12"), new XAttribute("height", "12")),
+            Text(Names + i % LegendsInALine * 95 + 16, 14 + i / LegendsInALine * 18, "start", part),
         });
         return new XElement("svg", new XAttribute("viewBox", $"0 0 {Width} {N(height)}"), new XAttribute("role", "img"), new XAttribute("aria-label", title), legend,
             rows.Select((row, k) => new object[]
             {
-                Text(Names - 6, Head + k * Bar + 14, "end", row.Name.Length > 22 ? "…" + row.Name[^21..] : row.Name, "tick"),
-                row.Parts.Select((part, i) => new XElement("rect", new XAttribute("class", $"part{i}"), new XAttribute("x", N(At(row.Parts.Take(i).Sum()))), new XAttribute("y", N(Head + k * Bar + 3)),
+                Text(Names - 6, head + k * Bar + 14, "end", row.Name.Length > 22 ? "…" + row.Name[^21..] : row.Name, "tick"),
+                row.Parts.Select((part, i) => new XElement("rect", new XAttribute("class", $"part{i}"), new XAttribute("x", N(At(row.Parts.Take(i).Sum()))), new XAttribute("y", N(head + k * Bar + 3)),
                     new XAttribute("width", N(At(part) - At(0))), new XAttribute("height", N(Bar - 6)), Tip($"{row.Name}, {parts[i]}: {Words.Number(part)} {x}"))),
-                Text(At(row.Parts.Sum()) + 5, Head + k * Bar + 14, "start", $"{Words.Number(row.Parts.Sum())} {x}", "tick"),
+                Text(At(row.Parts.Sum()) + 5, head + k * Bar + 14, "start", $"{Words.Number(row.Parts.Sum())} {x}", "tick"),
             }));
     }
 

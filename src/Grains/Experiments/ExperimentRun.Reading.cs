@@ -34,14 +34,30 @@ internal sealed partial class ExperimentRun
             if (_events[i] is { Kind: EventKind.StepCommitted, Step: { } step, Metrics: { } told })
                 metrics[step] = told;
         var profiles = await ProfilesOf(trial).ReadAsync();
+        var pictures = (await StepPictures.ListAsync(disk, folders.TrialWork(Id, trial))).DistinctBy(picture => picture.Step).ToDictionary(picture => picture.Step, picture => picture.Sha256);
         // A step that was recorded and not yet told of, or never committed, is not here.
-        var steps = metrics.Keys.Prepend(0).Where(step => step > 0 || profiles.ContainsKey(0)).ToList();
+        var steps = metrics.Keys.Prepend(0).Where(step => step > 0 || profiles.ContainsKey(0) || pictures.ContainsKey(0)).ToList();
         var shown = Chart.Thin(steps, ExperimentSnapshot.MostTrials);
-        return [.. shown.Select((step, i) => new TrialStep(step, metrics.GetValueOrDefault(step) ?? NoMetrics, Shown(profiles.GetValueOrDefault(step), isNew: i >= shown.Count - WithShards)))];
+        return [.. shown.Select((step, i) => new TrialStep(step, metrics.GetValueOrDefault(step) ?? NoMetrics, Shown(step, profiles.GetValueOrDefault(step), pictures.GetValueOrDefault(step), isNew: i >= shown.Count - WithShards)))];
+    }
+
+    /// <summary>The same, or less when the disk does not give what was observed: no experiment stays unfinished for that.</summary>
+    private async Task<IReadOnlyList<TrialStep>> ObservedAsync(int trial)
+    {
+        try
+        {
+            return await StepsAsync(trial);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            LogNotObserved(logger, Id, trial, e.Message);
+            return [];
+        }
     }
 
     /// <summary>Shard by shard nobody looks at more than the newest steps.</summary>
-    private static StepProfile? Shown(StepProfile? profile, bool isNew) => isNew || profile?.Shards is null ? profile : profile with { Shards = null };
+    private static StepProfile? Shown(int step, StepProfile? profile, string? picture, bool isNew) => profile is null && picture is null ? null
+        : (profile ?? new StepProfile { Step = step }) with { Shards = isNew ? profile?.Shards : null, Picture = picture };
 
     /// <summary>How many of a trial's events are told: those up to the newest that is.</summary>
     private int Told(List<int> of)

@@ -39,7 +39,6 @@ internal sealed class ProfileLog(IDisk disk, string folder)
         Shards = step.Shards ?? known.Shards,
         HeldOut = step.HeldOut ?? known.HeldOut,
         PeakBytes = step.PeakBytes ?? known.PeakBytes,
-        Picture = step.Picture ?? known.Picture,
     };
 
     private static StepProfile? Parse(string line)

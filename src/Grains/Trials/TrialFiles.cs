@@ -103,6 +103,9 @@ internal sealed partial class TrialFiles(IDisk disk, Background background, stri
     public Task AppendProfilesAsync(IEnumerable<StepProfile> steps) =>
         disk.AppendAsync(Path.Combine(folder, ProfileFolder, FormattableString.Invariant($"{Epoch:d8}.jsonl")), steps.SelectMany(step => Line(JsonSerializer.Serialize(step, FileGrainStorage.Json))).ToArray(), Durability.Seen);
 
+    /// <summary>Keeps a picture of samples after a step.</summary>
+    public Task WritePictureAsync(int step, byte[] png) => StepPictures.WriteAsync(disk, folder, step, png);
+
     /// <summary>The proof of the gradient, for people and for the results.</summary>
     public Task WriteProofAsync(byte[] json) => disk.WriteAsync(Path.Combine(folder, ProofFile), json);
 

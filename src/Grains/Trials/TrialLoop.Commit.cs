@@ -33,6 +33,7 @@ internal sealed partial class TrialLoop
         WorkKind.Prepare => State.Phase > TrialPhase.Preparing,
         WorkKind.Prove => State.Phase > TrialPhase.Proving,
         WorkKind.EvaluateBefore => State.Phase > TrialPhase.EvaluatingBefore,
+        WorkKind.Draw => State.Phase > TrialPhase.Training || work.Step < State.Step || work.Step <= State.PicturedStep,
         WorkKind.Gradient => State.Phase > TrialPhase.Training || work.Step < State.Step,
         WorkKind.EvaluateAfter => State.Phase > TrialPhase.EvaluatingAfter,
         _ => false,

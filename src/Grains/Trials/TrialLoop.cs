@@ -101,19 +101,22 @@ internal sealed partial class TrialLoop(
         switch (State.Phase)
         {
             case TrialPhase.Preparing:
-                await PrepareAsync();
+                await TimedAsync(PrepareAsync, (times, seconds) => times with { Load = times.Load + seconds });
                 break;
             case TrialPhase.Proving:
-                await ProveAsync();
+                await TimedAsync(ProveAsync, (times, seconds) => times with { Prove = times.Prove + seconds });
                 break;
             case TrialPhase.EvaluatingBefore:
-                await EvaluateAsync(WorkKind.EvaluateBefore, "before", TrialPhase.Training);
+                await TimedAsync(() => EvaluateAsync(WorkKind.EvaluateBefore, "before", TrialPhase.Training), Evaluated);
+                break;
+            case TrialPhase.Training when IsPictureDue():
+                await TimedAsync(DrawAsync, (times, seconds) => times with { Draw = times.Draw + seconds });
                 break;
             case TrialPhase.Training when IsLookDue():
-                await GuardAsync();
+                await TimedAsync(GuardAsync, Evaluated);
                 break;
             case TrialPhase.Training when IsAtLook():
-                await LookAsync();
+                await TimedAsync(LookAsync, Evaluated);
                 break;
             case TrialPhase.Training when State.Step < _spec.Training.Steps && _spec.Train.Target != TrainTarget.None:
                 await StepAsync();
@@ -123,10 +126,11 @@ internal sealed partial class TrialLoop(
                 State.Phase = TrialPhase.EvaluatingAfter;
                 break;
             case TrialPhase.EvaluatingAfter:
-                await EvaluateAsync(WorkKind.EvaluateAfter, "after", TrialPhase.Saving);
+                await TimedAsync(() => EvaluateAsync(WorkKind.EvaluateAfter, "after", TrialPhase.Saving), Evaluated);
                 break;
             case TrialPhase.Saving:
-                await SaveAsync();
+                await TimedAsync(SaveAsync, (times, seconds) => times with { Save = times.Save + seconds });
+                await EndAsync(RunState.Succeeded, null);
                 break;
         }
     }
@@ -218,6 +222,7 @@ internal sealed partial class TrialLoop(
         }
         _trained = ranged is not null ? ranged : Whole(parameters!, []);
         sha ??= await files.WriteAsync(parameters!, Durability.BeforeTheNext);
+        Count([prepared!]);
         (State.ModelSha256, State.InitialSha256, State.ParametersSha256) = (prepared!.ModelSha256!, sha, sha);
         State.Phase = TrialPhase.Proving;
         var (training, assignment) = (_spec.Training, State.Assignment!);
@@ -300,6 +305,7 @@ internal sealed partial class TrialLoop(
         // The step is committed: from here on nothing needs the version before it, except for replays, and the very first for the pictures.
         var seconds = new StepSeconds(waited, reduced, optimized, clock.Lap());
         instruments.StepCommitted(seconds);
+        Spend(times => times with { Shards = times.Shards + seconds.Shards, Reduce = times.Reduce + seconds.Reduce, Optimize = times.Optimize + seconds.Optimize, Commit = times.Commit + seconds.Commit });
         _profiles.Step(step, shards, seconds);
         await _profiles.WriteAsync(now: step == _spec.Training.Steps);
         reporter.Step(StepRecord.Of(record));
@@ -341,7 +347,6 @@ internal sealed partial class TrialLoop(
                 token => Assignment(token) with { Parameters = final, InitialParameters = initial, ArtifactFolder = artifactFolder, MetricsFile = metricsFile },
                 (_, _, _) => { }),
             stopping);
-        await EndAsync(RunState.Succeeded, null);
     }
 
     private WorkRound Round(WorkKind kind, int shards, Func<ShardToken, WorkAssignment> assign, Action<int, WorkResult, byte[]?> accept) => new()
@@ -379,8 +384,20 @@ internal sealed partial class TrialLoop(
     private void Count(IEnumerable<WorkResult> parts)
     {
         foreach (var part in parts)
-            State.Totals = State.Totals.Plus(part.Statistics);
+            State.Totals = part.Statistics.AddedTo(State.Totals);
     }
+
+    /// <summary>Notes how long a phase took; committed with what comes next.</summary>
+    private async Task TimedAsync(Func<Task> phase, Func<TrialTimes, double, TrialTimes> add)
+    {
+        var clock = new Stopwatch(time);
+        await phase();
+        Spend(times => add(times, clock.Lap()));
+    }
+
+    private void Spend(Func<TrialTimes, TrialTimes> add) => State.Totals = State.Totals with { Times = add(State.Totals.Times) };
+
+    private static TrialTimes Evaluated(TrialTimes times, double seconds) => times with { Evaluate = times.Evaluate + seconds };
 
     /// <summary>Laps of a monotonic clock, in seconds.</summary>
     private sealed class Stopwatch(TimeProvider time)

@@ -15,8 +15,9 @@ namespace AdjointDpm.Silo.Tools;
 /// <summary>Draws pictures from texts, one after the other, each with its parameters in the file.</summary>
 internal static class Drawing
 {
-    public static ToolAnswer Run(DrawRequest request)
+    public static ToolAnswer Run(DrawRequest request, IProgress<ToolProgress> telling)
     {
+        telling.Report(new("loading the model", 0, 0));
         NativeTorch.EnsureLoaded();
         List<Prompt> prompts = [.. request.Prompts.Select(text => new Prompt(text)), .. request.PromptsFile is { } list ? PromptFile.Read(list) : []];
         if (prompts.Count == 0)
@@ -42,7 +43,15 @@ internal static class Drawing
         }
 
         var config = StableDiffusionConfig.Of(model);
-        return new ToolAnswer { Files = [.. prompts.Select((prompt, n) => Draw(model, request, Filled(prompt), n, prompts.Count, shard: prompt.Seed is null ? n : 0))], Message = $"{prompts.Count} {(prompts.Count == 1 ? "picture" : "pictures")}." };
+        var filled = prompts.Select(Filled).ToList();
+        var (drawn, total) = (0, filled.Sum(prompt => prompt.Steps!.Value));
+        return new ToolAnswer { Files = [.. filled.Select((prompt, n) =>
+        {
+            telling.Report(new("drawing, steps", drawn, total));
+            var before = drawn;
+            drawn += prompt.Steps!.Value;
+            return Draw(model, request, prompt, n, prompts.Count, shard: prompts[n].Seed is null ? n : 0, new Steps(step => telling.Report(new("drawing, steps", before + step, total))));
+        })], Message = $"{prompts.Count} {(prompts.Count == 1 ? "picture" : "pictures")}." };
 
         Prompt Filled(Prompt prompt)
         {
@@ -59,7 +68,7 @@ internal static class Drawing
         }
     }
 
-    private static string Draw(StableDiffusionModel model, DrawRequest request, Prompt prompt, int number, int count, int shard)
+    private static string Draw(StableDiffusionModel model, DrawRequest request, Prompt prompt, int number, int count, int shard, IProgress<SolveProgress> progress)
     {
         using var scope = NewDisposeScope();
         var (steps, guidance, seed, height, width) = (prompt.Steps!.Value, prompt.Guidance!.Value, prompt.Seed!.Value, prompt.Height!.Value, prompt.Width!.Value);
@@ -68,7 +77,7 @@ internal static class Drawing
         // A prompt with a seed of its own gives the same picture wherever it stands in its file.
         var key = new NoiseKey((ulong)seed, Shard: (ushort)shard);
         var noise = model.Noise(1, height, width, key);
-        var prepared = model.Request(model.Field(states, negative, guidance, new PictureSize(height, width)), noise, steps) with { Key = key };
+        var prepared = model.Request(model.Field(states, negative, guidance, new PictureSize(height, width)), noise, steps) with { Key = key, Progress = progress };
         if (request.Sampler is { } name)
             prepared = prepared with { Sampler = Sampler.Named(name) };
         using var drawn = Sampling.Sample(prepared);
@@ -88,6 +97,12 @@ internal static class Drawing
             new("adjointdpm", own),
         ]);
         return path;
+    }
+
+    /// <summary>Steps of one picture.</summary>
+    private sealed class Steps(Action<int> done) : IProgress<SolveProgress>
+    {
+        public void Report(SolveProgress value) => done(value.Done);
     }
 
     private static void Merge(StableDiffusionModel model, string given)

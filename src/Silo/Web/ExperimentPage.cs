@@ -29,6 +29,7 @@ internal sealed class ExperimentPage(ExperimentSnapshot experiment, TimeProvider
         return WebPage.Of(Summary.Name, WebPage.Live(experiment),
             WebPage.Crumbs(WebPage.Link("/", "Experiments"), WebPage.Link(Path, Summary.Id)),
             new XElement("h1", Summary.Name.Length > 0 ? Summary.Name : Summary.Id),
+            WebPage.Labels(Summary),
             WebPage.Part("state", State(ended)),
             WebPage.Part("best", Best(), Charts(valued)),
             new XElement("h2", "Trials"),

@@ -51,7 +51,10 @@ internal static class LiveUpdates
     /// <param name="time">Clock.</param>
     /// <param name="cancellationToken">The browser is gone.</param>
     public static IAsyncEnumerable<SseItem<string>> OfList(IExperimentDirectoryGrain directory, int skip, int take, TimeProvider time, CancellationToken cancellationToken) =>
-        Looking(() => directory.ListAsync(skip, take, cancellationToken), static (a, b) => a.SequenceEqual(b), time, cancellationToken);
+        Looking(() => directory.ListAsync(skip, take, cancellationToken), static (a, b) => a.Select(Seen).SequenceEqual(b.Select(Seen)), time, cancellationToken);
+
+    /// <summary>What can change of an experiment; labels never do, and are another object at every look.</summary>
+    private static ExperimentSummary Seen(ExperimentSummary experiment) => experiment with { Labels = null };
 
     /// <summary>An item whenever a worker does something else.</summary>
     public static IAsyncEnumerable<SseItem<string>> OfWorkers(IWorkerDirectoryGrain directory, TimeProvider time, CancellationToken cancellationToken) =>

@@ -3,6 +3,7 @@ using System.Xml.Linq;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Workers;
+using AdjointDpm.Silo.Security;
 
 namespace AdjointDpm.Silo.Web;
 
@@ -44,7 +45,7 @@ internal static class RecordPages
                 WebPage.Pages(skip, audits.Count, size, skip + audits.Count < experiment.Summary.Trials, experiment.Summary.Trials, "trial", from => string.Create(CultureInfo.InvariantCulture, $"{path}?skip={from}"))));
     }
 
-    public static IResult Workers(IReadOnlyList<WorkerDescription> workers) => WebPage.Of("Workers", "/live/workers",
+    public static IResult Workers(IReadOnlyList<WorkerDescription> workers, bool dashboard) => WebPage.Of("Workers", "/live/workers",
         new XElement("h1", "Workers"),
         WebPage.Part("workers",
             workers.Count == 0 ? new XElement("p", "None.") : WebPage.Table("Workers", ["worker", "state", "done", "work", "last failure"], workers.Select(worker => new object?[]
@@ -53,7 +54,8 @@ internal static class RecordPages
                 worker.Work.Take(4).SelectMany((work, i) => new object[] { i == 0 ? "" : ", ", Work(work) }).Concat(worker.Work.Count > 4 ? [$", {worker.Work.Count - 4} more"] : []).ToArray(),
                 worker.LastFailure is { } failure ? new object[] { worker.LastFailureAt is { } at ? WebPage.Time(at) : "", " " + failure } : "",
             }))),
-        new XElement("p", "One is taken out of use by ", new XElement("code", "adpm workers cordon NAME"), ". Numbers over time: ", WebPage.Link("/metrics", "metrics"), " for Prometheus."));
+        new XElement("p", "One is taken out of use by ", new XElement("code", "adpm workers cordon NAME"), ". Numbers over time: ", WebPage.Link("/metrics", "metrics"), " for Prometheus.",
+            dashboard ? new object[] { " Silos and grains, for operators: ", WebPage.Link(HttpAccess.Dashboard + "/", "Orleans' dashboard"), "." } : null));
 
     private static object Work(WorkInHand work)
     {

@@ -2,25 +2,6 @@
 (function () {
   'use strict';
 
-  // Two pictures stand beside each other until somebody moves the slider: then one fades into the other, sample by sample in its place.
-  function slides(root) {
-    root.querySelectorAll('.slide[hidden]').forEach(function (slide) {
-      var pair = slide.previousElementSibling, input = slide.querySelector('input'), apart = slide.querySelector('button'), after = pair.lastElementChild;
-      slide.hidden = false;
-      input.addEventListener('input', function () {
-        pair.classList.add('over');
-        after.style.opacity = input.value / 100;
-        apart.hidden = false;
-      });
-      apart.addEventListener('click', function () {
-        pair.classList.remove('over');
-        after.style.opacity = '';
-        apart.hidden = true;
-        input.focus();
-      });
-    });
-  }
-
   var shown = {}, loading = false, again = false;
   function parts(root) { return root.querySelectorAll('[data-part]'); }
   parts(document).forEach(function (part) { shown[part.id] = part.outerHTML; });
@@ -52,7 +33,19 @@
     var active = here.contains(document.activeElement) ? document.activeElement : null, way = active && wayTo(active, here);
     var open = Array.prototype.map.call(here.querySelectorAll('details'), function (d) { return d.open; });
     var scrolled = Array.prototype.map.call(here.querySelectorAll('.scroll, pre'), function (s) { return [s.scrollLeft, s.scrollTop]; });
+    var sliders = Array.prototype.map.call(here.querySelectorAll('.slide input'), function (i) { return { value: i.value, last: i.value === i.max, mode: i.closest('.slide').previousElementSibling.className, steps: !!i.closest('.step') }; });
     here.replaceWith(document.adoptNode(part));
+    slides(part);
+    // Who looks at the newest picture goes on doing so; another one stays the one that it was.
+    part.querySelectorAll('.slide input').forEach(function (input, i) {
+      var was = sliders[i];
+      if (!was) return;
+      if (was.steps ? !was.last : /over/.test(was.mode)) {
+        input.value = was.value;
+        input.dispatchEvent(new Event('input'));
+      }
+      if (was.steps && !/one/.test(was.mode)) input.closest('.slide').querySelector('button').click();
+    });
     part.querySelectorAll('details').forEach(function (d, i) { if (i < open.length) d.open = open[i]; });
     part.querySelectorAll('.scroll, pre').forEach(function (s, i) { if (i < scrolled.length) { s.scrollLeft = scrolled[i][0]; s.scrollTop = scrolled[i][1]; } });
     var again = active && follow(part, way, active);
@@ -71,11 +64,10 @@
       parts(news).forEach(function (part) {
         var here = document.getElementById(part.id);
         // What somebody is writing in stays.
-        if (!here || shown[part.id] === part.outerHTML || (here.contains(document.activeElement) && /INPUT|SELECT/.test(document.activeElement.tagName))) return;
+        if (!here || shown[part.id] === part.outerHTML || (here.contains(document.activeElement) && /INPUT|SELECT/.test(document.activeElement.tagName) && document.activeElement.type !== 'range')) return;
         shown[part.id] = part.outerHTML;
         put(here, part);
       });
-      slides(document);
     }).catch(function () {
       mark(false, 'the silo does not answer');
     }).finally(function () {

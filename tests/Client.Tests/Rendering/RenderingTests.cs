@@ -142,6 +142,52 @@ public sealed class RenderingTests
         Verified.Equal(string.Join('\n', console.Lines.Select(line => line.TrimEnd())), "problem-window");
     }
 
+    [Theory]
+    [InlineData("", "xterm-256color", true)]
+    [InlineData("1", "xterm-256color", false)]
+    [InlineData("", "dumb", false)]
+    public void Colours_AreLeftOut_WhereNoColorOrTheTerminalSaysSo(string noColor, string term, bool colored)
+    {
+        var (output, error) = (new StringWriter { NewLine = "\n" }, new StringWriter { NewLine = "\n" });
+        var terminal = Terminal.Of(name => name switch { "NO_COLOR" => noColor, "TERM" => term, _ => null }, (output, false), (error, false), null!);
+        ExperimentView.Show(terminal, Samples.Ended(), _time);
+        terminal.Note("[red]error:[/] something");
+        foreach (var text in new[] { output.ToString(), error.ToString() })
+        {
+            Assert.Equal(colored, text.Contains("\e[38;5;", StringComparison.Ordinal) || text.Contains("\e[31m", StringComparison.Ordinal) || text.Contains("\e[91m", StringComparison.Ordinal) || text.Contains("\e[9", StringComparison.Ordinal));
+            Assert.Equal(term != "dumb", text.Contains('\e', StringComparison.Ordinal) || noColor.Length > 0);
+        }
+
+        Assert.Equal(colored, terminal.Out.ShowsPictures);
+        Assert.Equal(term != "dumb", terminal.Live);
+    }
+
+    [Fact]
+    public void Redirected_StreamsAreWhatTheyAre_EachForItself()
+    {
+        var terminal = Terminal.Of(_ => null, (new StringWriter(), true), (new StringWriter(), false), null!);
+        Assert.Equal((false, true, true), (terminal.Out.IsTerminal, terminal.Error.IsTerminal, terminal.Live));
+    }
+
+    [Fact]
+    public async Task WorkBar_TellsTheTimeThatIsLeft_FromTheFirstThatIsDone()
+    {
+        var error = new StringWriter { NewLine = "\n" };
+        var terminal = new Terminal(Outlet.Open(TextWriter.Null, false, false), Outlet.Open(error, false, false), Live: false);
+        await using var bar = new WorkBar(terminal, _time, "loading [the model]");
+        _time.Advance(TimeSpan.FromMinutes(3));
+        Assert.Equal("loading [[the model]]  [grey]3m00s[/]", bar.Text());
+        bar.Report("drawing", 2, 10);
+        Assert.EndsWith("20%  drawing, 2 of 10", bar.Text(), StringComparison.Ordinal);
+        _time.Advance(TimeSpan.FromSeconds(4));
+        bar.Report("drawing", 4, 10);
+        Assert.EndsWith("40%  drawing, 4 of 10  eta 12s", bar.Text(), StringComparison.Ordinal);
+        _time.Advance(TimeSpan.FromSeconds(7));
+        bar.Report("drawing", 5, 10);
+        // In a log a line every ten seconds, not one for each.
+        Assert.Equal("drawing, 2 of 10\ndrawing, 5 of 10, eta 18s\n", error.ToString());
+    }
+
     [Fact]
     public void Terminal_EveryLineEnds()
     {

@@ -35,6 +35,14 @@ internal static class SampleSheet
         Save(both, Path.Combine(folder, "before-after.png"));
     }
 
+    /// <summary>Samples on the way, as <c>after.png</c> shows those at the end.</summary>
+    public static byte[] Row(SheetPixels samples, int columns)
+    {
+        using var sheet = Draw(samples, columns, AfterLine);
+        using var data = sheet.Encode(SKEncodedImageFormat.Png, 100);
+        return data.ToArray();
+    }
+
     /// <summary>Only what is too small to be seen is enlarged.</summary>
     private static int Scale(SheetPixels samples) => Math.Max(1, (int)Math.Round((double)Side / Math.Max(samples.Height, samples.Width)));
 

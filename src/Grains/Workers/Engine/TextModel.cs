@@ -1,5 +1,6 @@
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Models;
+using AdjointDpm.Models.Memory;
 using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Models.Vae;
@@ -132,6 +133,34 @@ internal sealed class TextModel : SampledModel
         foreach (var prompt in _prompts.Values)
             prompt.Dispose();
         _model.Dispose();
+    }
+
+    public override long? PlannedBytes(ExperimentSpec spec)
+    {
+        // What these hold follows from draws, or from more networks than the sampler's.
+        if (spec.Gradient.Method is GradientName.AlignProp or GradientName.ReFL or GradientName.LowVariance or GradientName.AdjointMatching)
+            return null;
+        var (height, width) = Size();
+        var memory = new StableDiffusionMemory
+        {
+            Config = StableDiffusionConfig.Of(_model),
+            Height = height,
+            Width = width,
+            Steps = spec.Sample.Steps,
+            Batch = spec.Training.SamplesPerShard,
+            Dtype = LoadedModel.DtypeOf(spec),
+            Guided = spec.Sample.Guidance != 1,
+            Trained = spec.Train.Target is TrainTarget.Weights or TrainTarget.Lora ? spec.Train.Include : [],
+            Rank = spec.Train.Target == TrainTarget.Lora ? spec.Train.Rank : null,
+        };
+        var way = new MemoryWay(
+            Unrolled: spec.Gradient.Method == GradientName.StoreAll,
+            Checkpointing: spec.Model.Checkpointing ?? false,
+            Slicing: spec.Model.DecoderSlices ?? false,
+            Tile: spec.Model.DecoderTiles,
+            Fused: spec.Model.FusedAttention ?? false,
+            Offloaded: spec.Gradient.Method == GradientName.Offloaded);
+        return memory.Estimate(way, memory.Weights()).PeakBytes;
     }
 
     private (int Height, int Width) Size()
