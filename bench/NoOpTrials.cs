@@ -101,22 +101,28 @@ internal static class NoOpTrials
         return clock.Elapsed.TotalMilliseconds / 100;
     }
 
-    internal sealed class Engines : IGradientEngineFactory
+    internal sealed class Engines(IReadOnlyDictionary<string, double> sums) : IGradientEngineFactory
     {
-        public IGradientEngine Create(string device) => new NoOp();
+        public Engines()
+            : this(new Dictionary<string, double> { ["loss"] = 1 })
+        {
+        }
+
+        public IGradientEngine Create(string device) => new NoOp(sums);
     }
 
-    private sealed class NoOp : IGradientEngine
+    private sealed class NoOp(IReadOnlyDictionary<string, double> sums) : IGradientEngine
     {
-        private static readonly Dictionary<string, double> Sums = new() { ["loss"] = 1 };
 
         public PreparedTrial Prepare(TrialPlan plan, CancellationToken cancellationToken) => new(new byte[16], new string('0', 64));
 
         public GradientProofReport Prove(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken) => throw new NotSupportedException("Nothing is proven here.");
 
-        public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken) => new(new byte[16], 1, Sums, new WorkStatistics());
+        public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken) => new(new byte[16], 1, sums, new WorkStatistics { Worker = "bench/cpu:0", AdjointNorms = [1, 2, 3, 4, 5, 6, 7, 8, 9], PeakLiveBytes = 1_000_000 });
 
-        public Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken) => new(samples, Sums, new WorkStatistics());
+        public Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken) => new(samples, sums, new WorkStatistics());
+
+        public byte[] Draw(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken) => [];
 
         public void Save(TrialPlan plan, ParameterVersion before, ParameterVersion after, string metricsFile, string folder, CancellationToken cancellationToken)
         {

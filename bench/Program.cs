@@ -10,6 +10,7 @@
 // dotnet run --project bench -c Release -- search [seeds [trials [names]]]          regret of the searches, beside Optuna where PYTHON has it; default: 21 100
 // dotnet run --project bench -c Release -- failover [rounds]                       how long a run stands still for when a silo is lost; default: 9
 // dotnet run --project bench -c Release -- metrics [trials]                        what metrics cost a step, and what a scrape takes with so many trials running; default: 1000
+// dotnet run --project bench -c Release -- client [trials] [demo]                  first output of commands, pages of an experiment of many trials, the cost of a live page, the demo; default: 10000. Build src/Client first
 using System.Globalization;
 using AdjointDpm.Bench;
 using AdjointDpm.Native;
@@ -21,6 +22,12 @@ if (args is ["trials", ..])
     Console.WriteLine("| trials | at once | a second | p50 ms | p99 ms | p99 ms, second half | processor ms a trial | KB a trial | flushes a trial | one flush, ms |");
     Console.WriteLine("|---|---|---|---|---|---|---|---|---|---|");
     await NoOpTrials.RunAsync(args.Length > 1 ? int.Parse(args[1]) : 10_000, args.Length > 2 ? int.Parse(args[2]) : 8);
+    return;
+}
+
+if (args is ["client", ..])
+{
+    await ClientBench.RunAsync(args.Skip(1).Select(word => int.TryParse(word, out var trials) ? trials : 0).FirstOrDefault(trials => trials > 0, 10_000), args.Contains("demo"));
     return;
 }
 

@@ -166,6 +166,8 @@ internal static class TransportSilo
 
         public Evaluation Evaluate(TrialPlan plan, ParameterVersion version, int firstSample, int samples, CancellationToken cancellationToken) => new(samples, Sums, new WorkStatistics());
 
+        public byte[] Draw(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken) => [];
+
         public void Save(TrialPlan plan, ParameterVersion before, ParameterVersion after, string metricsFile, string folder, CancellationToken cancellationToken)
         {
         }

@@ -3,6 +3,7 @@ using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Storage;
 using Npgsql;
 using Orleans.Configuration;
+using Orleans.Dashboard;
 using StackExchange.Redis;
 
 namespace AdjointDpm.Silo;
@@ -43,6 +44,8 @@ internal static class OrleansHosting
                     break;
             }
             orleans.AddActivityPropagation();
+            if (silo.Dashboard)
+                orleans.AddDashboard();
         });
 
     private static void UseRedis(this ISiloBuilder orleans, ConfigurationOptions connection)

@@ -12,6 +12,7 @@ using AdjointDpm.Silo.Web;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http.Features;
+using Orleans.Dashboard;
 
 if (args.Contains(Doctor.Argument))
     return await Doctor.RunAsync(args, Console.Out);
@@ -48,12 +49,14 @@ try
     builder.AddSecurity(security, silo);
     builder.AddSilo(silo, cluster, workers, bucket is null ? null : (bucket, new BucketOptions(artifacts.StagingFolder, TimeSpan.FromSeconds(artifacts.RetrySeconds))));
     if (silo.ParentProcessId is { } parent)
-        builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<ParentWatch>(services, parent));
+        builder.Services.AddHostedService(services => ActivatorUtilities.CreateInstance<ParentWatch>(services, parent, silo.FinishWithoutParent));
 
     await using var app = builder.Build();
     app.UseSecurity();
     app.MapEndpoints();
-    app.MapWeb();
+    app.MapWeb(silo);
+    if (silo.Dashboard)
+        app.MapOrleansDashboard(HttpAccess.Dashboard);
     foreach (var note in native.Notes)
         LogNative(app.Logger, note);
     await app.StartAsync();

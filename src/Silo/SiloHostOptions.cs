@@ -41,6 +41,12 @@ public sealed class SiloHostOptions : IValidatableObject
     [Range(1, int.MaxValue)]
     public int? ParentProcessId { get; set; }
 
+    /// <summary>When that process ends, the silo first finishes the experiments that are under way. Default: false.</summary>
+    public bool FinishWithoutParent { get; set; }
+
+    /// <summary>Whether Orleans' own dashboard is served below <c>/dashboard</c>, for operators. It counts every grain call, so it costs a little. Default: false.</summary>
+    public bool Dashboard { get; set; }
+
     internal IPAddress Address => IPAddress.Parse(AdvertisedAddress);
 
     internal IPAddress ListenAddress => IPAddress.IsLoopback(Address) ? Address : Address.AddressFamily == AddressFamily.InterNetworkV6 ? IPAddress.IPv6Any : IPAddress.Any;

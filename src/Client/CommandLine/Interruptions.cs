@@ -2,19 +2,22 @@ using System.Runtime.InteropServices;
 
 namespace AdjointDpm.Client.CommandLine;
 
-/// <summary>Ctrl-C and SIGTERM: the first asks politely, the second does not.</summary>
+/// <summary>Ctrl-C and SIGTERM: the first asks politely, the second does not. A terminal that closes asks for nothing.</summary>
 internal sealed class Interruptions : IDisposable
 {
     private readonly CancellationTokenSource _first = new();
     private readonly List<PosixSignalRegistration> _signals = [];
     private readonly Action<string> _say;
     private readonly Action<int> _exit;
-    private Action? _second;
+    private Action? _second, _leave;
     private int _count;
 
     public Interruptions(Action<string> say, Action<int> exit) => (_say, _exit) = (say, exit);
 
     public CancellationToken Token => _first.Token;
+
+    /// <summary>Whether it was the terminal that went, and not somebody who asked to stop.</summary>
+    public bool HungUp { get; private set; }
 
     /// <summary>Listens to the process's signals.</summary>
     public void Listen()
@@ -24,16 +27,32 @@ internal sealed class Interruptions : IDisposable
             _signals.Add(PosixSignalRegistration.Create(signal, context =>
             {
                 context.Cancel = true;
-                Interrupt();
+                if (context.Signal == PosixSignal.SIGHUP) HangUp();
+                else Interrupt();
             }));
         }
+    }
+
+    /// <summary>What goes on without us when the terminal closes.</summary>
+    public IDisposable OnHangUp(Action leave)
+    {
+        _leave = leave;
+        return new Registration(() => _leave = null);
+    }
+
+    /// <summary>The terminal is closed, or the connection to it lost: nobody is there to be told, and nobody has asked to stop.</summary>
+    public void HangUp()
+    {
+        HungUp = true;
+        _leave?.Invoke();
+        _first.Cancel();
     }
 
     /// <summary>What must not outlive us even when there is no time to stop it.</summary>
     public IDisposable OnSecond(Action kill)
     {
         _second = kill;
-        return new Registration(this);
+        return new Registration(() => _second = null);
     }
 
     public void Interrupt()
@@ -55,8 +74,8 @@ internal sealed class Interruptions : IDisposable
         _first.Dispose();
     }
 
-    private sealed class Registration(Interruptions owner) : IDisposable
+    private sealed class Registration(Action end) : IDisposable
     {
-        public void Dispose() => owner._second = null;
+        public void Dispose() => end();
     }
 }

@@ -8,7 +8,12 @@ internal static class SharedOptions
 {
     public static Argument<string> SpecFile() => new("FILE") { Description = "The experiment, a YAML file." };
 
-    public static Argument<string> ExperimentId() => new("ID") { Description = "Id of the experiment, its name, or the beginning of either when that is clear." };
+    public static Argument<string> ExperimentId(ClientContext context)
+    {
+        var id = new Argument<string>("ID") { Description = "Id of the experiment, its name, or the beginning of either when that is clear." };
+        id.CompletionSources.Add(completion => IdCompletions.Of(context, completion, trials: false));
+        return id;
+    }
 
     public static Option<bool> Json() => new("--json") { Description = "Print the result as JSON, with a versioned schema, on standard output." };
 

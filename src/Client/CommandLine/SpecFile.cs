@@ -15,14 +15,14 @@ internal static class SpecFile
         var result = ExperimentDocument.Load(file, pathsOfSilos);
         if (result.Document is not { } document) throw new SpecFailure(result.Problems, Lines(file));
         ProblemView.Show(context.Terminal.Error, result.Problems, Lines(file));
-        if (sets.Count == 0) return (document.Id, new(document.SpecJson, document.SpecSha256, document.Name) { PathsOfSilos = pathsOfSilos }, document.Spec);
+        if (sets.Count == 0) return (document.Id, new(document.SpecJson, document.SpecSha256, document.Name) { PathsOfSilos = pathsOfSilos, Labels = document.Labels }, document.Spec);
 
         var json = sets.Aggregate(document.SpecJson, Apply);
         try
         {
             var spec = ExperimentSpecJson.Deserialize(json);
             var sha = ExperimentSpecJson.Sha256(json);
-            return (ExperimentDocument.IdOf(document.Name, sha), new(json, sha, document.Name) { PathsOfSilos = pathsOfSilos }, spec);
+            return (ExperimentDocument.IdOf(document.Name, sha), new(json, sha, document.Name) { PathsOfSilos = pathsOfSilos, Labels = document.Labels }, spec);
         }
         catch (SpecException e)
         {
@@ -41,7 +41,7 @@ internal static class SpecFile
         var json = settings.Split('\n').Select(line => line.Split(": ")).Aggregate(read.Submission.SpecJson, (spec, setting) => SpecOverrides.Set(spec, setting[0], setting[1]));
         context.Terminal.Note(Spectre.Console.Markup.Escape($"gradient.method auto, in {read.Spec.Resources.Memory}: {settings.Replace("\n", ", ", StringComparison.Ordinal)}"));
         var sha = ExperimentSpecJson.Sha256(json);
-        return (ExperimentDocument.IdOf(read.Submission.Name, sha), new(json, sha, read.Submission.Name) { PathsOfSilos = pathsOfSilos }, ExperimentSpecJson.Deserialize(json));
+        return (ExperimentDocument.IdOf(read.Submission.Name, sha), read.Submission with { SpecJson = json, SpecSha256 = sha }, ExperimentSpecJson.Deserialize(json));
     }
 
     /// <summary>The experiment with its own values, without the search over others.</summary>

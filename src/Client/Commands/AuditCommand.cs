@@ -1,6 +1,7 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Json;
+using AdjointDpm.Client.Progress;
 using AdjointDpm.Client.Rendering;
 using AdjointDpm.Grains.Audit;
 
@@ -11,7 +12,7 @@ internal static class AuditCommand
     public static Command Create(ClientContext context)
     {
         var command = new Command("audit", "Prove from an experiment's ledger that every shard of every step counted exactly once. Reads the data folder when there is one, with no cluster running.");
-        var id = SharedOptions.ExperimentId();
+        var id = SharedOptions.ExperimentId(context);
         command.Arguments.Add(id);
         var target = new TargetOptions(command);
         var json = SharedOptions.Json();
@@ -20,7 +21,7 @@ internal static class AuditCommand
         {
             var where = target.Target(parsed, context);
             var (experiment, audits) = where.DataFolder is { } folder
-                ? await OfFolderAsync(folder, parsed.GetRequiredValue(id), cancellationToken)
+                ? await OfFolderAsync(context, folder, parsed.GetRequiredValue(id), cancellationToken)
                 : await OfClusterAsync(parsed, parsed.GetRequiredValue(id), cancellationToken);
             var document = AuditDocument.Of(experiment, audits);
             if (parsed.GetValue(json)) context.Terminal.WriteRaw(ClientJson.Text(document));
@@ -36,7 +37,8 @@ internal static class AuditCommand
             {
                 var experiment = await ExperimentLookup.FindAsync(cluster, text, cancellationToken);
                 var audits = new List<TrialAudit>();
-                for (var trial = 0; trial < experiment.Summary.Trials; trial++)
+                await using var bar = new WorkBar(context.Terminal, context.Time, "auditing trials");
+                for (var trial = 0; trial < experiment.Summary.Trials; bar.Report("auditing trials", ++trial, experiment.Summary.Trials))
                     if (await cluster.AuditAsync(experiment.Summary.Id, trial, cancellationToken) is { } audit)
                         audits.Add(audit);
                 return (experiment.Summary.Id, audits);
@@ -44,10 +46,18 @@ internal static class AuditCommand
         }
     }
 
-    private static async Task<(string, IReadOnlyList<TrialAudit>)> OfFolderAsync(string data, string text, CancellationToken cancellationToken)
+    private static async Task<(string, IReadOnlyList<TrialAudit>)> OfFolderAsync(ClientContext context, string data, string text, CancellationToken cancellationToken)
     {
         var folder = new RunFolder(data);
         var id = ExperimentLookup.Among(folder.Experiments(), text, $"The data folder '{data}' holds no trial of any experiment.");
-        return (id, await Task.Run<IReadOnlyList<TrialAudit>>(() => [.. folder.Trials(id).Select(trial => folder.Audit(id, trial))], cancellationToken));
+        var (trials, audits) = (folder.Trials(id).ToList(), new List<TrialAudit>());
+        await using var bar = new WorkBar(context.Terminal, context.Time, "auditing trials");
+        foreach (var trial in trials)
+        {
+            audits.Add(await Task.Run(() => folder.Audit(id, trial), cancellationToken));
+            bar.Report("auditing trials", audits.Count, trials.Count);
+        }
+
+        return (id, audits);
     }
 }

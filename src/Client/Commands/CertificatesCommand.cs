@@ -1,5 +1,6 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Client.Json;
 using AdjointDpm.Grains.Security;
 
 namespace AdjointDpm.Client.Commands;
@@ -13,11 +14,14 @@ internal static class CertificatesCommand
         var days = new Option<int>("--days") { Description = "How long the certificates hold.", HelpName = "days", DefaultValueFactory = _ => 90 }.Within(1, 3650);
         command.Arguments.Add(folder);
         command.Options.Add(days);
+        var json = SharedOptions.Json();
+        command.Options.Add(json);
         command.SetAction(parsed =>
         {
             var place = Path.GetFullPath(Path.Combine(context.CurrentDirectory, parsed.GetRequiredValue(folder)));
-            foreach (var file in ClusterCertificates.Make(place, TimeSpan.FromDays(parsed.GetValue(days)), context.Time.GetUtcNow()))
-                context.Terminal.WriteRaw(context.Short(file) + "\n");
+            var files = ClusterCertificates.Make(place, TimeSpan.FromDays(parsed.GetValue(days)), context.Time.GetUtcNow()).ToList();
+            if (parsed.GetValue(json)) context.Terminal.WriteRaw(ClientJson.Text(new FilesDocument(files, null)));
+            else foreach (var file in files) context.Terminal.WriteRaw(context.Short(file));
             return ExitCodes.Ok;
         });
         return command;

@@ -45,7 +45,7 @@ internal static class CompletionCommand
         command.Arguments.Add(shell);
         command.SetAction(parsed =>
         {
-            context.Terminal.WriteRaw(Scripts[parsed.GetRequiredValue(shell)] + "\n");
+            context.Terminal.WriteRaw(Scripts[parsed.GetRequiredValue(shell)]);
             return ExitCodes.Ok;
         });
         return command;

@@ -20,8 +20,8 @@ internal static class ConfigCommand
         {
             var (id, submission, _) = SpecFile.Read(parsed.GetRequiredValue(file), parsed.GetValue(set) ?? [], context);
             context.Terminal.WriteRaw(parsed.GetValue(json)
-                ? ExperimentYaml.Json(submission.Name, submission.SpecJson)
-                : ExperimentYaml.Write(submission.Name, submission.SpecJson));
+                ? ExperimentYaml.Json(submission.Name, submission.SpecJson, submission.Labels)
+                : ExperimentYaml.Write(submission.Name, submission.SpecJson, submission.Labels));
             context.Terminal.Note($"[grey]Its id is {Markup.Escape(id)}.[/]");
             return ExitCodes.Ok;
         });

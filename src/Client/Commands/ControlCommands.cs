@@ -33,8 +33,8 @@ internal static class ControlCommands
     {
         var command = new Command(name, description);
         var id = trials
-            ? TrialName.Argument()
-            : SharedOptions.ExperimentId();
+            ? TrialName.Argument(context)
+            : SharedOptions.ExperimentId(context);
         command.Arguments.Add(id);
         if (set is not null) command.Options.Add(set);
         var target = new TargetOptions(command);

@@ -5,6 +5,7 @@ using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Connection;
 using AdjointDpm.Client.Json;
 using AdjointDpm.Client.Rendering;
+using AdjointDpm.Client.Rendering.Pictures;
 using AdjointDpm.Client.Reporting;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
@@ -17,7 +18,7 @@ internal static class DiffCommand
     public static Command Create(ClientContext context)
     {
         var command = new Command("diff", "Compare two trials: what their specs differ in, what came out, and their pictures of the same noise. An experiment stands for its best trial.");
-        var (a, b) = (TrialName.Argument("A"), TrialName.Argument("B"));
+        var (a, b) = (TrialName.Argument(context, "A"), TrialName.Argument(context, "B"));
         command.Arguments.Add(a);
         command.Arguments.Add(b);
         var target = new TargetOptions(command);
@@ -38,7 +39,14 @@ internal static class DiffCommand
                     return ExitCodes.Ok;
                 }
 
-                Show(context, sides, spec, metrics);
+                var once = MetricNames.Once(sides[0].Trial.Metrics, sides[1].Trial.Metrics).ToHashSet();
+                Show(context, sides, spec, [.. metrics.Where(metric => once.Contains(metric.Name))]);
+                foreach (var side in sides)
+                {
+                    using var results = new Results(context, cluster, side.Experiment);
+                    if (await results.PathAsync(side.Trial.Index, "after.png", cancellationToken) is { } path) PictureView.Show(context, side.Name, path);
+                }
+
                 return ExitCodes.Ok;
             }
         });
@@ -58,8 +66,6 @@ internal static class DiffCommand
 
         context.Terminal.Line();
         context.Terminal.Line(sides[0].Trial.ParametersSha256 is { } sha && sha == sides[1].Trial.ParametersSha256 ? $"Both ended in the same parameters, {sha[..8]}." : "They ended in other parameters.");
-        foreach (var side in sides)
-            PictureView.Show(context, side.Name, Path.Combine(side.Experiment.ArtifactFolder, string.Create(CultureInfo.InvariantCulture, $"trial-{side.Trial.Index}"), "after.png"));
 
         static string Number(double? value) => value is { } number ? Words.Number(number) : "–";
     }

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Client.Connection;
 using AdjointDpm.Client.Json;
 using AdjointDpm.Client.Progress;
 using AdjointDpm.Client.Rendering;
@@ -12,7 +13,7 @@ internal static class EventsCommand
     public static Command Create(ClientContext context)
     {
         var command = new Command("events", "Print what happened in an experiment or in one of its trials, the newest last; with --follow on and on, to its end.");
-        var id = TrialName.Argument();
+        var id = TrialName.Argument(context);
         var limit = new Option<int>("--limit") { Description = "At most this many, the newest.", DefaultValueFactory = _ => 50, HelpName = "n" }.Within(0, ExperimentSnapshot.MostTrials);
         var follow = new Option<bool>("--follow", "-f") { Description = "Then go on with what happens, until the experiment ends. Ctrl-C stops the following only." };
         var json = new Option<bool>("--json") { Description = "Print every event as a line of JSON." };
@@ -24,7 +25,7 @@ internal static class EventsCommand
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var (text, trial) = TrialName.Parse(parsed.GetRequiredValue(id));
-            var (cluster, _) = await target.ConnectAsync(parsed, context, cancellationToken);
+            var (cluster, where) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {
                 var experiment = await ExperimentLookup.FindAsync(cluster, text, cancellationToken);
@@ -43,6 +44,10 @@ internal static class EventsCommand
                 catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
                 {
                     return ExitCodes.Interrupted;
+                }
+                catch (ClusterUnreachableException e)
+                {
+                    throw WatchCommand.Away(e, experiment.Summary.Id, where);
                 }
             }
         });

@@ -7,21 +7,30 @@ namespace AdjointDpm.Client.Commands;
 /// <summary>Finds the experiment that somebody means.</summary>
 internal static class ExperimentLookup
 {
-    private const int Most = 1000;
+    /// <summary>Experiments that are asked for at once.</summary>
+    private const int Page = 1000;
 
-    /// <summary>By id, else by the beginning of exactly one id.</summary>
+    /// <summary>By id, else by its whole name, else by the beginning of exactly one id.</summary>
     public static async Task<ExperimentSnapshot> FindAsync(IClusterConnection cluster, string text, CancellationToken cancellationToken)
     {
         if (await cluster.GetSnapshotAsync(text, cancellationToken) is { } exact) return exact;
-        var all = await cluster.ListAsync(0, Most, cancellationToken);
-        var id = Among([.. all.Select(experiment => experiment.Id)], text, "The cluster has none yet.");
+        var ids = new List<string>();
+        while (await cluster.ListAsync(ids.Count, Page, cancellationToken) is { Count: > 0 } page)
+        {
+            ids.AddRange(page.Select(experiment => experiment.Id));
+            if (page.Count < Page) break;
+        }
+
+        // A list that grows while it is read tells some twice.
+        var id = Among([.. ids.Distinct()], text, "The cluster has none yet.");
         return await cluster.GetSnapshotAsync(id, cancellationToken) ?? throw None(text, "List them with 'adpm ls'.");
     }
 
-    /// <summary>The id itself, else the only one that begins so.</summary>
+    /// <summary>The id itself, else the only one of that name, else the only one that begins so.</summary>
     public static string Among(IReadOnlyList<string> ids, string text, string whenEmpty)
     {
-        var matching = ids.Contains(text) ? [text] : ids.Where(id => id.StartsWith(text, StringComparison.Ordinal)).ToList();
+        List<string> matching = ids.Contains(text) ? [text] : [.. ids.Where(id => NameOf(id) == text)];
+        if (matching.Count == 0) matching = [.. ids.Where(id => id.StartsWith(text, StringComparison.Ordinal))];
         return matching.Count switch
         {
             1 => matching[0],
@@ -29,6 +38,9 @@ internal static class ExperimentLookup
             _ => throw new CommandFailure(ExitCodes.Failed, $"'{text}' could be any of {string.Join(", ", matching.Take(5))}{(matching.Count > 5 ? ", …" : "")}.", "Write more of the id."),
         };
     }
+
+    /// <summary>An id without the beginning of the spec's hash, which stands behind the name.</summary>
+    private static string NameOf(string id) => id.LastIndexOf('-') is > 0 and var dash ? id[..dash] : id;
 
     private static CommandFailure None(string text, string advice) => new(ExitCodes.Failed, $"There is no experiment '{text}'.", advice);
 }

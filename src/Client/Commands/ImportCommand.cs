@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Grains.Specs;
@@ -16,7 +17,9 @@ internal static class ImportCommand
         var map = new Option<string[]>("--map") { Description = "What a parameter or metric of the sweep is called here, such as lr=optimizer.learningRate. Repeatable.", HelpName = "name=path", Arity = ArgumentArity.OneOrMore };
         command.Arguments.Add(file);
         command.Options.Add(into);
+        var json = SharedOptions.Json();
         command.Options.Add(map);
+        command.Options.Add(json);
         command.SetAction(parsed =>
         {
             var name = parsed.GetRequiredValue(file);
@@ -25,13 +28,14 @@ internal static class ImportCommand
             var import = SweepImport.Read(text, name, names);
             if (import.Search is not { } search) throw new SpecFailure(import.Problems, text.Split('\n'));
             foreach (var note in import.Notes) context.Terminal.Note(Markup.Escape($"note: {note}"));
-            context.Terminal.WriteRaw(parsed.GetValue(into) is { } experiment ? Into(experiment, search, context) : ExperimentYaml.Part(search));
+            var asJson = parsed.GetValue(json);
+            context.Terminal.WriteRaw(parsed.GetValue(into) is { } experiment ? Into(experiment, search, asJson, context) : asJson ? search.ToJsonString(new JsonSerializerOptions(ExperimentSpecJson.Options) { WriteIndented = true, NewLine = "\n" }) : ExperimentYaml.Part(search));
             return ExitCodes.Ok;
         });
         return command;
     }
 
-    private static string Into(string experiment, JsonObject search, ClientContext context)
+    private static string Into(string experiment, JsonObject search, bool asJson, ClientContext context)
     {
         var (_, submission, _) = SpecFile.Read(experiment, [], context);
         var spec = JsonNode.Parse(submission.SpecJson)!.AsObject();
@@ -43,7 +47,8 @@ internal static class ImportCommand
 
         try
         {
-            return ExperimentYaml.Write(submission.Name, ExperimentSpecJson.Serialize(ExperimentSpecJson.Deserialize(spec.ToJsonString())));
+            var whole = ExperimentSpecJson.Serialize(ExperimentSpecJson.Deserialize(spec.ToJsonString()));
+            return asJson ? ExperimentYaml.Json(submission.Name, whole, submission.Labels) : ExperimentYaml.Write(submission.Name, whole, submission.Labels);
         }
         catch (SpecException e)
         {

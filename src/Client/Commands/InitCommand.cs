@@ -1,5 +1,6 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Client.Json;
 using Spectre.Console;
 
 namespace AdjointDpm.Client.Commands;
@@ -16,7 +17,9 @@ internal static class InitCommand
         var force = new Option<bool>("--force") { Description = "Write over a file that is there." };
         command.Arguments.Add(name);
         command.Arguments.Add(file);
+        var json = SharedOptions.Json();
         command.Options.Add(force);
+        command.Options.Add(json);
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var text = Recipes.Read(parsed.GetRequiredValue(name));
@@ -39,6 +42,7 @@ internal static class InitCommand
                 throw new CommandFailure(ExitCodes.Failed, $"'{given}' is there already.", "Name another file, or write over it with --force.", e);
             }
 
+            if (parsed.GetValue(json)) context.Terminal.WriteRaw(ClientJson.Text(new FilesDocument([path], null)));
             context.Terminal.Note(Markup.Escape($"Wrote {given}. Set its paths, which start from its folder; then: adpm run {given}"));
             return ExitCodes.Ok;
         });

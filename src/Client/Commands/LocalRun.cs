@@ -7,6 +7,7 @@ using AdjointDpm.Client.Progress;
 using AdjointDpm.Client.Rendering;
 using AdjointDpm.Client.Reporting;
 using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Hosting;
 using Spectre.Console;
 
 namespace AdjointDpm.Client.Commands;
@@ -35,12 +36,16 @@ internal sealed class LocalRun(ClientContext context)
 
     public required bool Json { get; init; }
 
+    /// <summary>Whether only the start is waited for.</summary>
+    public bool Detach { get; init; }
+
     public async Task<int> ToEndAsync(CancellationToken cancellationToken)
     {
         var began = context.Time.GetTimestamp();
-        context.Terminal.Note($"[bold]{Id}[/] on {Words.Count(Silos, "silo")}, output in {Markup.Escape(ShortFolder)}");
         var dataFolder = Path.GetFullPath(Path.Combine(context.CurrentDirectory, ShortFolder));
         using var folder = FolderLock.Take(dataFolder, ShortFolder);
+        if (await HasSilosAsync(dataFolder)) return await JoinAsync(dataFolder, cancellationToken);
+        context.Terminal.Note($"[bold]{Id}[/] on {Words.Count(Silos, "silo")}, output in {Markup.Escape(ShortFolder)}");
         IProgressReport? report = null;
         var silos = context.StartLocal(new LocalClusterOptions
         {
@@ -49,6 +54,7 @@ internal sealed class LocalRun(ClientContext context)
             DataFolder = dataFolder,
             Threads = Threads,
             Keep = Keep,
+            Finish = !Keep,
             Notice = text =>
             {
                 if (report is { } current) current.Notice(text);
@@ -56,48 +62,97 @@ internal sealed class LocalRun(ClientContext context)
             },
         });
         using var kill = context.Interruptions.OnSecond(silos.Kill);
+        using var leave = context.Interruptions.OnHangUp(silos.Leave);
         try
         {
             await using (silos)
             {
                 await silos.StartAsync(cancellationToken);
                 await using var cluster = await context.Connect(ClusterTarget.Folder(dataFolder, ShortFolder), cancellationToken);
-                var receipt = await cluster.SubmitAsync(Id, Submission, cancellationToken);
-                var before = await cluster.GetSnapshotAsync(receipt.ExperimentId, cancellationToken);
-                Resumed(receipt, before);
+                var (receipt, before) = await SubmitAsync(cluster, cancellationToken);
                 if (silos.HttpPort is { } port)
                     context.Terminal.Note(string.Create(CultureInfo.InvariantCulture, $"In a browser: http://127.0.0.1:{port}/experiments/{Id}"));
+                if (Detach)
+                {
+                    silos.Leave();
+                    Left(receipt);
+                    return ExitCodes.Ok;
+                }
+
                 await WorkersCommand.WarnAsync(context, cluster, cancellationToken);
                 ExperimentSnapshot ended;
                 await using (report = context.Terminal.Live ? new LiveProgress(context.Terminal, context.Time) : new LineProgress(context.Terminal, context.Time))
                     ended = await FollowAsync(cluster, silos, report, receipt.Existed ? before?.Sequence ?? 0 : 0, cancellationToken);
                 report = null;
-                Results(ended, context.Time.GetElapsedTime(began), silos);
+                Results(ended, context.Time.GetElapsedTime(began));
+                Kept(silos);
                 return ended.Summary.State == RunState.Succeeded ? ExitCodes.Ok : ExitCodes.Failed;
             }
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
             report = null;
+            // Nobody is there to read it.
+            if (context.Interruptions.HungUp) return ExitCodes.Interrupted;
             context.Terminal.Note(Keep
                 ? $"The silos go on. Follow the experiment again with: adpm watch {Id} --data {Markup.Escape(ShortFolder)}"
-                : $"Stopped; what was done is kept in {Markup.Escape(ShortFolder)}. Go on with the same command: {Markup.Escape($"adpm {string.Join(' ', Arguments.Select(Quote))}")}");
+                : $"Stopped; what was done is kept in {Markup.Escape(ShortFolder)}. Go on with the same command: {Markup.Escape(ShellWords.Command(Arguments))}");
             return ExitCodes.Interrupted;
         }
     }
 
-    /// <summary>The run has ended well or not without it.</summary>
-    private void Page(ExperimentSnapshot ended)
+    /// <summary>Silos that were left on the folder by a client whose terminal closed, or by --keep or --detach.</summary>
+    private async Task<bool> HasSilosAsync(string dataFolder) =>
+        (await new FileGatewayListProvider(new MembershipFile(dataFolder, AdjointDpmCluster.ClusterId, context.Time)).GetGateways()).Count > 0;
+
+    /// <summary>Has the silos that are there do it: others beside them would be of the same names.</summary>
+    private async Task<int> JoinAsync(string dataFolder, CancellationToken cancellationToken)
     {
-        if (ArtifactList.IsAddress(ended.ArtifactFolder) || !File.Exists(Path.Combine(ended.ArtifactFolder, "report.json"))) return;
+        var (began, target) = (context.Time.GetTimestamp(), ClusterTarget.Folder(dataFolder, ShortFolder));
+        context.Terminal.Note($"[bold]{Id}[/] on the silos that run on {Markup.Escape(ShortFolder)} already");
+        await using var cluster = await context.Connect(target, cancellationToken);
+        var (receipt, before) = await SubmitAsync(cluster, cancellationToken);
+        if (Detach)
+        {
+            Left(receipt);
+            return ExitCodes.Ok;
+        }
+
         try
         {
-            ReportWriter.Write([ended.ArtifactFolder], null, context.Time);
+            await WorkersCommand.WarnAsync(context, cluster, cancellationToken);
+            ExperimentSnapshot ended;
+            await using (var report = context.Terminal.Live ? (IProgressReport)new LiveProgress(context.Terminal, context.Time) : new LineProgress(context.Terminal, context.Time))
+                ended = await new Follower(cluster, report, context.Time).ToEndAsync(Id, receipt.Existed ? before?.Sequence ?? 0 : 0, cancellationToken);
+            Results(ended, context.Time.GetElapsedTime(began));
+            return ended.Summary.State == RunState.Succeeded ? ExitCodes.Ok : ExitCodes.Failed;
         }
-        catch (CommandFailure e)
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
-            context.Terminal.Note($"There is no page: {Markup.Escape(e.Message)}");
+            if (!context.Interruptions.HungUp) context.Terminal.Note($"The silos go on. Follow the experiment again with: adpm watch {Id} --data {Markup.Escape(ShortFolder)}");
+            return ExitCodes.Interrupted;
         }
+        catch (ClusterUnreachableException e)
+        {
+            throw WatchCommand.Away(e, Id, target);
+        }
+    }
+
+    private async Task<(SubmitReceipt Receipt, ExperimentSnapshot? Before)> SubmitAsync(IClusterConnection cluster, CancellationToken cancellationToken)
+    {
+        var receipt = await cluster.SubmitAsync(Id, Submission with { Command = ShellWords.Command(Arguments) }, cancellationToken);
+        var before = await cluster.GetSnapshotAsync(receipt.ExperimentId, cancellationToken);
+        Resumed(receipt, before);
+        return (receipt, before);
+    }
+
+    /// <summary>It goes on without us.</summary>
+    private void Left(SubmitReceipt receipt)
+    {
+        if (Json) context.Terminal.WriteRaw(ClientJson.Text(new ReceiptDocument(receipt.ExperimentId, receipt.Existed, receipt.Trials, Submission.SpecSha256)));
+        else context.Terminal.WriteRaw($"{receipt.ExperimentId}: {Words.Count(receipt.Trials, "trial")}");
+        var where = Markup.Escape($"{Id} --data {ShortFolder}");
+        context.Terminal.Note($"It goes on without this terminal, and its silos end with it. Next:\n  adpm watch {where}    follow it\n  adpm cancel {where}   end it after the step in hand\n  adpm report {where}   its page, once it has ended");
     }
 
     private async Task<ExperimentSnapshot> FollowAsync(IClusterConnection cluster, ILocalCluster silos, IProgressReport report, long after, CancellationToken cancellationToken)
@@ -121,25 +176,25 @@ internal sealed class LocalRun(ClientContext context)
             : $"Going on after {Words.Count(before.Summary.TrialsEnded, "trial")} ended and {Words.Count(steps, "step")} committed.");
     }
 
-    private void Results(ExperimentSnapshot ended, TimeSpan took, ILocalCluster silos)
+    private void Results(ExperimentSnapshot ended, TimeSpan took)
     {
+        ReportWriter.WriteBeside(context, ended);
         if (Json)
         {
             context.Terminal.WriteRaw(ClientJson.Text(ExperimentDocumentJson.Of(ended)));
-        }
-        else
-        {
-            ExperimentView.Show(context.Terminal, ended, context.Time);
-            context.Terminal.Line();
-            Page(ended);
-            ArtifactList.Show(context, ended);
-            context.Terminal.Line($"Wall time {Words.Span(took)}");
+            return;
         }
 
+        ExperimentView.Show(context.Terminal, ended, context.Time);
+        context.Terminal.Line();
+        ArtifactList.Show(context, ended);
+        context.Terminal.Line($"Wall time {Words.Span(took)}");
+    }
+
+    private void Kept(ILocalCluster silos)
+    {
         if (!Keep) return;
         context.Terminal.Note($"The silos go on. Ask them with: adpm show {Id} --data {Markup.Escape(ShortFolder)}");
         context.Terminal.Note($"Stop them with: kill {string.Join(' ', silos.ProcessIds)}");
     }
-
-    private static string Quote(string word) => word.All(c => char.IsLetterOrDigit(c) || "-_./=:,[]".Contains(c)) && word.Length > 0 ? word : $"'{word.Replace("'", "'\\''")}'";
 }

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Json;
+using AdjointDpm.Client.Rendering;
 using AdjointDpm.Client.Tools;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tools;
@@ -13,7 +14,7 @@ internal static class PlanCommand
 {
     public static Command Create(ClientContext context)
     {
-        var command = new Command("plan", "Check an experiment and predict the main memory of a shard's gradient by method, part by part, before anything is trained; or predict it for a model of which only the configuration is known.");
+        var command = new Command("plan", "Check an experiment and predict, before anything is trained, the main memory of a shard's gradient by method, part by part, how many trials and evaluations there will be, and how long they take; or the memory alone for a model of which only the configuration is known.");
         var file = new Argument<string?>("FILE") { Description = "The experiment, a YAML file: measured on its own model. Leave it out with --model.", Arity = ArgumentArity.ZeroOrOne };
         var model = new Option<string?>("--model") { Description = "Plan for sd1, sd2, sdxl, a diffusers folder or a single file from its configuration alone: no weights are needed.", HelpName = "name" };
         var size = new Option<string?>("--size") { Description = "Pictures in pixels, with --model: 512, or 768x512 as width by height. Default: what the model was trained on.", HelpName = "pixels" };
@@ -63,6 +64,7 @@ internal static class PlanCommand
                 context.Terminal.Line(Markup.Escape($"  {m.Method.PadRight(column)} {Words.Size(m.PeakBytes),9} {Words.Size(m.StateBytes),9} {Words.Size(m.NetworkBytes),9} {Words.Size(m.LossBytes),9} {Words.Size(m.GradientBytes),9} {m.Evaluations.ToString(CultureInfo.InvariantCulture),11}{mark}"));
             }
 
+            if (memory.Cost is { } cost) Show(context.Terminal, cost);
             if (memory.Methods.FirstOrDefault(m => m.IsChosen)?.Settings is { } settings)
             {
                 context.Terminal.Line();
@@ -75,7 +77,7 @@ internal static class PlanCommand
             PlanRequest Measure(string path)
             {
                 var (_, _, spec) = SpecFile.Read(path, parsed.GetValue(set) ?? [], context);
-                return new(ExperimentSpecJson.Serialize(SpecFile.WithoutSearch(spec)), most ?? (spec.Gradient.Method == GradientName.Auto ? ByteSize.Read(spec.Resources.Memory!) : null)) { FromConfiguration = parsed.GetValue(estimate) };
+                return new(ExperimentSpecJson.Serialize(SpecFile.WithoutSearch(spec)), most ?? (spec.Gradient.Method == GradientName.Auto ? ByteSize.Read(spec.Resources.Memory!) : null)) { FromConfiguration = parsed.GetValue(estimate), SearchJson = ExperimentSpecJson.Serialize(spec) };
             }
 
             EstimateRequest Estimate(string name)
@@ -96,6 +98,14 @@ internal static class PlanCommand
             }
         });
         return command;
+    }
+
+    private static void Show(Terminal terminal, RunCost cost)
+    {
+        string Whole(long number) => number.ToString("N0", CultureInfo.InvariantCulture);
+        terminal.Line();
+        terminal.Line($"{Words.Count(cost.Trials, "trial")} of {Words.Count(cost.Steps, "step")}, {Words.Count(cost.Shards, "shard")} each: {Whole(cost.ForwardNfe)} evaluations forward, {Whole(cost.BackwardNfe)} backward, {Whole(cost.Vjps)} vector–Jacobian products; {Whole(cost.EvaluationNfe)} evaluations for held-out samples.");
+        terminal.Line(FormattableString.Invariant($"About {Words.Span(TimeSpan.FromSeconds(cost.DeviceSeconds))} of one such device, {cost.DeviceSeconds / 3600:0.##} device-hours: {cost.ShardSeconds:0.00} s a shard, measured here. Loading, proofs and saving come on top; what early stopping ends is saved."));
     }
 
     private static (int Width, int Height)? Pixels(string text)

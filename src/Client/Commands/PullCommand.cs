@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Client.Connection;
 using AdjointDpm.Client.Json;
 using AdjointDpm.Client.Tools;
 using AdjointDpm.Grains.Audit;
@@ -27,6 +28,7 @@ internal static partial class PullCommand
         var dtype = new Option<string?>("--dtype") { Description = "Weights of a model as float32, float16 or bfloat16. Default: float32.", HelpName = "dtype" };
         var target = new TargetOptions(command);
         var json = SharedOptions.Json();
+        what.CompletionSources.Add(completion => IdCompletions.Of(context, completion, trials: true));
         command.Arguments.Add(what);
         command.Arguments.Add(output);
         foreach (var option in new Option[] { form, model, dtype, json }) command.Options.Add(option);
@@ -34,13 +36,11 @@ internal static partial class PullCommand
         {
             var (id, trial) = Parse(parsed.GetRequiredValue(what));
             var where = target.Target(parsed, context);
-            var result = where.DataFolder is { } folder ? OfFolder(folder, id, trial) : await OfClusterAsync(parsed, id, trial, cancellationToken);
+            // What was fetched is needed until the tool has read it.
+            using var fetched = new Fetched();
+            var result = where.DataFolder is { } folder ? OfFolder(folder, id, trial) : await OfClusterAsync(parsed, fetched, id, trial, cancellationToken);
             if (!File.Exists(Path.Combine(result.Artifacts, "manifest.json")))
-            {
-                throw new CommandFailure(ExitCodes.Failed,
-                    $"Trial {result.Trial} of '{result.Id}' has no results at '{result.Artifacts}'.",
-                    Directory.Exists(Path.GetDirectoryName(result.Artifacts)) ? "It did not end yet, or it failed. See 'adpm show'." : "They lie on the silos' storage, which this machine does not see. Run this where it is mounted.");
-            }
+                throw new CommandFailure(ExitCodes.Failed, $"Trial {result.Trial} of '{result.Id}' has no results at '{result.Artifacts}'.", "It did not end yet, or it failed. See 'adpm show'.");
 
             var basis = parsed.GetValue(model) is { } given ? ModelPath.Of(context, given) : result.Basis.Model;
             var answer = await ToolRun.AskAsync(
@@ -62,16 +62,26 @@ internal static partial class PullCommand
         });
         return command;
 
-        async Task<Result> OfClusterAsync(ParseResult parsed, string text, int? trial, CancellationToken cancellationToken)
+        async Task<Result> OfClusterAsync(ParseResult parsed, Fetched fetched, string text, int? trial, CancellationToken cancellationToken)
         {
             var (cluster, _) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {
                 var experiment = await ExperimentLookup.FindAsync(cluster, text, cancellationToken);
                 var index = trial ?? experiment.BestTrial ?? throw NoBest(experiment.Summary.Id);
-                return new(experiment.Summary.Id, index, Path.Combine(experiment.ArtifactFolder, Invariant($"trial-{index}")), BasisOf(experiment.SpecJson));
+                fetched.Results = new Results(context, cluster, experiment);
+                // Pictures and curves are not what other programs load.
+                var place = await fetched.Results.FetchAsync(index, file => !file.Path.EndsWith(".png", StringComparison.Ordinal), cancellationToken) ?? Path.Combine(experiment.ArtifactFolder, Invariant($"trial-{index}"));
+                return new(experiment.Summary.Id, index, place, BasisOf(experiment.SpecJson));
             }
         }
+    }
+
+    private sealed class Fetched : IDisposable
+    {
+        public Results? Results { get; set; }
+
+        public void Dispose() => Results?.Dispose();
     }
 
     /// <summary>From the report of an experiment that ended.</summary>

@@ -4,6 +4,7 @@ using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Connection;
 using AdjointDpm.Client.Json;
 using AdjointDpm.Client.LocalCluster;
+using AdjointDpm.Client.Progress;
 using AdjointDpm.Client.Rendering;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Specs;
@@ -19,6 +20,7 @@ internal static partial class ReplayCommand
     {
         var command = new Command("replay", "Compute a committed step once more and compare every bit with the ledger. Starts a silo for it when none runs on the data folder.");
         var what = new Argument<string>("ID/TRIAL@STEP") { Description = "The step, such as digits-1a2b3c4d/0@12: an experiment, a trial from 0, a step from 1." };
+        what.CompletionSources.Add(completion => IdCompletions.Of(context, completion, trials: true));
         command.Arguments.Add(what);
         var target = new TargetOptions(command);
         var json = SharedOptions.Json();
@@ -46,13 +48,12 @@ internal static partial class ReplayCommand
 
     private static async Task<StepReplay> ToEndAsync(IClusterConnection cluster, string id, int trial, int step, ClientContext context, CancellationToken cancellationToken)
     {
-        var told = -1;
+        await using var bar = new WorkBar(context.Terminal, context.Time, "loading the model");
         while (true)
         {
             var replay = await cluster.ReplayAsync(id, trial, step, cancellationToken);
             if (replay.State != ReplayState.Running) return replay;
-            if (context.Terminal.Live && told < (told = replay.StepsDone) && replay.StepsDone > 0)
-                context.Terminal.Note($"[grey]{replay.StepsDone} of {Words.Count(step - replay.From, "step")} recomputed[/]");
+            if (replay.StepsDone > 0) bar.Report("steps recomputed", replay.StepsDone, step - replay.From);
             await Task.Delay(Pause, context.Time, cancellationToken);
         }
     }

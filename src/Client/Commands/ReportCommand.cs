@@ -1,7 +1,10 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
-using AdjointDpm.Client.Rendering;
+using AdjointDpm.Client.Connection;
 using AdjointDpm.Client.Reporting;
+using AdjointDpm.Client.Tools;
+using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Tools;
 using Spectre.Console;
 
 namespace AdjointDpm.Client.Commands;
@@ -12,17 +15,26 @@ internal static class ReportCommand
     {
         var command = new Command("report", "Write what an experiment gave as one page for the browser, with pictures, charts, the gradient's proof and all that is needed to repeat it. Several are compared.");
         var ids = new Argument<string[]>("ID") { Description = "Id of an ended experiment, the beginning of one, or the folder of its results.", Arity = ArgumentArity.OneOrMore };
-        var output = new Option<string?>("--output", "-o") { Description = "File to write; the numbers go to a .json beside it. Default: report.html in the experiment's folder.", HelpName = "file" };
+        var output = new Option<string?>("--output", "-o") { Description = "File to write; the numbers go to a .verdict.json beside it. Default: report.html in the experiment's folder, or ID.html here when that is on another machine.", HelpName = "file" };
+        var plan = new Option<bool>("--plan") { Description = "Measure on this machine what memory the best trial's gradient takes by method, and put it beside what its shards held. Loads the model." };
+        ids.CompletionSources.Add(completion => IdCompletions.Of(context, completion, trials: false));
         command.Arguments.Add(ids);
         command.Options.Add(output);
+        command.Options.Add(plan);
         var target = new TargetOptions(command);
         var json = SharedOptions.Json();
         command.Options.Add(json);
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var folders = new List<string>();
-            foreach (var text in parsed.GetRequiredValue(ids)) folders.Add(await FolderAsync(parsed, text, cancellationToken));
-            var written = ReportWriter.Write(folders, parsed.GetValue(output) is { } name ? Path.GetFullPath(Path.Combine(context.CurrentDirectory, name)) : null, context.Time);
+            using var fetched = new Fetched();
+            var (folders, experiments) = (new List<(string Folder, bool Lasting)>(), new List<ReportedExperiment>());
+            foreach (var text in parsed.GetRequiredValue(ids)) folders.Add(await FolderAsync(parsed, fetched, text, cancellationToken));
+            foreach (var (folder, lasting) in folders) experiments.Add(ReportWriter.Read(folder, lasting));
+            if (parsed.GetValue(plan))
+                for (var i = 0; i < experiments.Count; i++) experiments[i] = experiments[i] with { Plan = await PlanAsync(experiments[i].Recorded, cancellationToken) };
+            var place = parsed.GetValue(output) is { } name ? Path.GetFullPath(Path.Combine(context.CurrentDirectory, name)) : folders[0].Lasting ? Path.Combine(folders[0].Folder, experiments.Count == 1 ? ReportWriter.PageName : "comparison.html")
+                : Path.Combine(context.CurrentDirectory, experiments.Count == 1 ? $"{experiments[0].Recorded.Id}.html" : "comparison.html");
+            var written = ReportWriter.Write(experiments, place, context.Time);
             if (parsed.GetValue(json))
             {
                 context.Terminal.WriteRaw(written.Document);
@@ -42,25 +54,49 @@ internal static class ReportCommand
         });
         return command;
 
-        async Task<string> FolderAsync(ParseResult parsed, string text, CancellationToken cancellationToken)
+        async Task<ShardMemory?> PlanAsync(RecordedExperiment recorded, CancellationToken cancellationToken)
+        {
+            try
+            {
+                var spec = SpecOverrides.Apply(recorded.Report.Spec.ToJsonString(ExperimentSpecJson.Options), [.. recorded.Best?.Parameters ?? new Dictionary<string, string>()]);
+                return (await ToolRun.AskAsync(context, new PlanRequest(spec), cancellationToken)).Memory;
+            }
+            catch (SpecException e)
+            {
+                throw new CommandFailure(ExitCodes.Failed, $"The spec of '{recorded.Id}' is of another version, so it cannot be planned: {e.Message}", "Leave --plan out.", e);
+            }
+        }
+
+        async Task<(string Folder, bool Lasting)> FolderAsync(ParseResult parsed, Fetched fetched, string text, CancellationToken cancellationToken)
         {
             var given = Path.GetFullPath(Path.Combine(context.CurrentDirectory, text));
-            if (Directory.Exists(given) && (File.Exists(Path.Combine(given, "report.json")) || text.Contains('/', StringComparison.Ordinal))) return given;
+            if (Directory.Exists(given) && (File.Exists(Path.Combine(given, "report.json")) || text.Contains('/', StringComparison.Ordinal))) return (given, true);
             var where = target.Target(parsed, context);
             if (where.DataFolder is { } data)
             {
                 var root = Path.Combine(data, "experiments");
                 string[] known = Directory.Exists(root) ? [.. Directory.GetDirectories(root).Select(folder => Path.GetFileName(folder)).Order(StringComparer.Ordinal)] : [];
-                return Path.Combine(root, ExperimentLookup.Among(known, text, $"The data folder '{data}' holds no results of any experiment yet."));
+                return (Path.Combine(root, ExperimentLookup.Among(known, text, $"The data folder '{data}' holds no results of any experiment yet.")), true);
             }
 
             var (cluster, _) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {
-                var folder = (await ExperimentLookup.FindAsync(cluster, text, cancellationToken)).ArtifactFolder;
-                return !ArtifactList.IsAddress(folder) && Directory.Exists(folder) ? folder
-                    : throw new CommandFailure(ExitCodes.Failed, $"The results of '{text}' are at {folder}, which this machine does not see.", "Copy that folder here and give it in place of the id.");
+                var results = new Results(context, cluster, await ExperimentLookup.FindAsync(cluster, text, cancellationToken));
+                fetched.All.Add(results);
+                if (!await results.FetchReportAsync(cancellationToken)) throw new CommandFailure(ExitCodes.Failed, $"'{text}' has no report.json, which is written when an experiment ends.", "Wait for its end with 'adpm watch ID', or look at it now with 'adpm show ID'.");
+                if (!results.IsHere)
+                    foreach (var trial in RecordedExperiment.Load(results.Folder).Ranked().Take(ReportPictures.MostTrials))
+                        await results.FetchAsync(trial.Index, file => file.Path is "before.png" or "after.png" or "gradient-proof.json" || file.Path.StartsWith("steps/", StringComparison.Ordinal), cancellationToken);
+                return (results.Folder, results.IsHere);
             }
         }
+    }
+
+    private sealed class Fetched : IDisposable
+    {
+        public List<Results> All { get; } = [];
+
+        public void Dispose() => All.ForEach(results => results.Dispose());
     }
 }

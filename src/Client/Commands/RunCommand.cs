@@ -16,10 +16,11 @@ internal static class RunCommand
             Description = "Folder of results, state and logs.", DefaultValueFactory = _ => ClusterTarget.DefaultFolder, HelpName = "folder",
         };
         var keep = new Option<bool>("--keep") { Description = "Leave the silos running at the end, for 'adpm show' and more." };
+        var detach = new Option<bool>("--detach", "-d") { Description = "Return once it has begun. The silos go on without this terminal, and end with their experiments; 'adpm watch' picks it up." };
         var set = SharedOptions.Set();
         var json = SharedOptions.Json();
         command.Arguments.Add(file);
-        foreach (var option in new Option[] { silos, output, keep, set, json }) command.Options.Add(option);
+        foreach (var option in new Option[] { silos, output, keep, detach, set, json }) command.Options.Add(option);
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var sets = parsed.GetValue(set) ?? [];
@@ -34,6 +35,7 @@ internal static class RunCommand
                 Silos = parsed.GetValue(silos),
                 Threads = spec.Resources.Threads,
                 Keep = parsed.GetValue(keep),
+                Detach = parsed.GetValue(detach),
             }.ToEndAsync(cancellationToken);
         });
         return command;

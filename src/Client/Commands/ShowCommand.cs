@@ -3,6 +3,7 @@ using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Connection;
 using AdjointDpm.Client.Json;
 using AdjointDpm.Client.Rendering;
+using AdjointDpm.Client.Rendering.Pictures;
 using AdjointDpm.Grains.Experiments;
 using Spectre.Console;
 
@@ -13,7 +14,7 @@ internal static class ShowCommand
     public static Command Create(ClientContext context)
     {
         var command = new Command("show", "Show an experiment and its trials, or one trial with its curves and pictures.");
-        var id = TrialName.Argument();
+        var id = TrialName.Argument(context);
         command.Arguments.Add(id);
         var target = new TargetOptions(command);
         var skip = new Option<int>("--skip") { Description = "Show trials from this index on.", HelpName = "n" }.Within(0);
@@ -34,7 +35,13 @@ internal static class ShowCommand
                     if (await cluster.GetTrialsAsync(experiment.Summary.Id, index, 1, cancellationToken) is not [var one])
                         throw new CommandFailure(ExitCodes.Failed, $"'{experiment.Summary.Id}' has no trial {index}.", "List them with 'adpm trials ID'.");
                     if (parsed.GetValue(json)) context.Terminal.WriteRaw(ClientJson.Text(new TrialsDocument(experiment.Summary.Id, 1, [TrialDocument.Of(one)])));
-                    else TrialView.Show(context, experiment, one, await cluster.GetStepsAsync(experiment.Summary.Id, index, cancellationToken));
+                    else
+                    {
+                        TrialView.Show(context, experiment, one, await cluster.GetStepsAsync(experiment.Summary.Id, index, cancellationToken));
+                        using var results = new Results(context, cluster, experiment);
+                        if (await results.PathAsync(index, "before-after.png", cancellationToken) is { } path) PictureView.Show(context, "Before and after", path);
+                    }
+
                     return ExitCodes.Ok;
                 }
 

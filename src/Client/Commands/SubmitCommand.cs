@@ -1,6 +1,7 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Json;
+using Spectre.Console;
 
 namespace AdjointDpm.Client.Commands;
 
@@ -28,7 +29,7 @@ internal static class SubmitCommand
             var (cluster, where) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {
-                var receipt = await cluster.SubmitAsync(id, submission, cancellationToken);
+                var receipt = await cluster.SubmitAsync(id, submission with { Command = ShellWords.Command(parsed.Tokens.Select(token => token.Value)) }, cancellationToken);
                 if (parsed.GetValue(json))
                 {
                     var document = new ReceiptDocument(receipt.ExperimentId, receipt.Existed, receipt.Trials, submission.SpecSha256);
@@ -42,8 +43,9 @@ internal static class SubmitCommand
                 if (parsed.GetValue(watch)) return await WatchCommand.FollowAsync(context, cluster, receipt.ExperimentId, where, parsed.GetValue(json), cancellationToken);
                 if (!parsed.GetValue(json))
                 {
-                    context.Terminal.WriteRaw("Next:");
-                    foreach (var verb in Verbs) context.Terminal.WriteRaw($"  adpm {verb} {receipt.ExperimentId}{where.Options}");
+                    // Advice is not the result: what a script reads is the one line above.
+                    context.Terminal.Note("Next:");
+                    foreach (var verb in Verbs) context.Terminal.Note(Markup.Escape($"  adpm {verb} {receipt.ExperimentId}{where.Options}"));
                 }
 
                 return ExitCodes.Ok;

@@ -1,8 +1,10 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Connection;
+using AdjointDpm.Client.Json;
 using AdjointDpm.Client.Rendering;
 using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Workers;
 using Spectre.Console;
 using Spectre.Console.Rendering;
 
@@ -16,14 +18,23 @@ internal static class TopCommand
     {
         var command = new Command("top", "Show what the cluster does now: experiments under way and every worker, again and again until Ctrl-C. Not on a terminal: once.");
         var interval = new Option<int>("--interval") { Description = "Seconds between two looks.", DefaultValueFactory = _ => 2, HelpName = "seconds" }.Within(1, 3600);
+        var json = SharedOptions.Json();
         command.Options.Add(interval);
+        command.Options.Add(json);
         var target = new TargetOptions(command);
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var (cluster, where) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {
-                if (!context.Terminal.Live)
+                if (parsed.GetValue(json))
+                {
+                    var (workers, experiments) = await AskAsync(cluster, cancellationToken);
+                    context.Terminal.WriteRaw(ClientJson.Text(new TopDocument([.. experiments.Select(ExperimentLine.Of)], workers)));
+                    return ExitCodes.Ok;
+                }
+
+                if (!context.Terminal.Out.IsTerminal)
                 {
                     context.Terminal.Write(await LookAsync(context, cluster, cancellationToken));
                     return ExitCodes.Ok;
@@ -31,7 +42,7 @@ internal static class TopCommand
 
                 try
                 {
-                    await context.Terminal.Error.Console.Live(new Text("")).StartAsync(async live =>
+                    await context.Terminal.Out.Console.Live(new Text("")).StartAsync(async live =>
                     {
                         using var timer = new PeriodicTimer(TimeSpan.FromSeconds(parsed.GetValue(interval)), context.Time);
                         do live.UpdateTarget(await TryLookAsync(context, cluster, where, cancellationToken));
@@ -61,10 +72,12 @@ internal static class TopCommand
         }
     }
 
+    private static async Task<(IReadOnlyList<WorkerDescription> Workers, IReadOnlyList<ExperimentSummary> Experiments)> AskAsync(IClusterConnection cluster, CancellationToken cancellationToken) =>
+        (await cluster.ListWorkersAsync(cancellationToken), [.. (await cluster.ListAsync(0, ExperimentSnapshot.MostTrials, cancellationToken)).Where(one => one.State is RunState.Running or RunState.Paused)]);
+
     private static async Task<IRenderable> LookAsync(ClientContext context, IClusterConnection cluster, CancellationToken cancellationToken)
     {
-        var workers = await cluster.ListWorkersAsync(cancellationToken);
-        var experiments = (await cluster.ListAsync(0, ExperimentSnapshot.MostTrials, cancellationToken)).Where(one => one.State is RunState.Running or RunState.Paused).ToList();
+        var (workers, experiments) = await AskAsync(cluster, cancellationToken);
         var rows = new List<IRenderable>
         {
             new Markup($"{Words.Count(experiments.Count, "experiment")} under way, {workers.Count(worker => worker.Work.Count > 0)} of {Words.Count(workers.Count, "worker")} busy, {workers.Sum(worker => worker.ShardsDone)} shards done"),

@@ -7,10 +7,15 @@ namespace AdjointDpm.Client.Commands;
 /// <summary>An experiment, or one of its trials, as people name it: ID or ID/TRIAL.</summary>
 internal static class TrialName
 {
-    public static Argument<string> Argument(string name = "ID") => new(name)
+    public static Argument<string> Argument(ClientContext context, string name = "ID")
     {
-        Description = "Id of the experiment, its name, or the beginning of either when that is clear; for one trial ID/TRIAL, such as lr-sweep-1a2b3c4d/3.", HelpName = $"{name}[/TRIAL]",
-    };
+        var argument = new Argument<string>(name)
+        {
+            Description = "Id of the experiment, its name, or the beginning of either when that is clear; for one trial ID/TRIAL, such as lr-sweep-1a2b3c4d/3.", HelpName = $"{name}[/TRIAL]",
+        };
+        argument.CompletionSources.Add(completion => IdCompletions.Of(context, completion, trials: true));
+        return argument;
+    }
 
     /// <exception cref="CommandFailure">After the slash stands no number.</exception>
     public static (string Id, int? Trial) Parse(string text)

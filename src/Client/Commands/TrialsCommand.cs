@@ -12,7 +12,7 @@ internal static class TrialsCommand
     public static Command Create(ClientContext context)
     {
         var command = new Command("trials", "List the trials of an experiment that meet conditions, in the order that you want.");
-        var id = SharedOptions.ExperimentId();
+        var id = SharedOptions.ExperimentId(context);
         var where = Where();
         var sort = new Option<string?>("--sort") { Description = "Sort by a name as in --where. Default: the index.", HelpName = "name" };
         var descending = new Option<bool>("--descending") { Description = "The largest first." };
@@ -39,7 +39,7 @@ internal static class TrialsCommand
                     return ExitCodes.Ok;
                 }
 
-                Listing.Write(context.Terminal, parsed.GetValue(form), trials, Columns(experiment, trials, context.Time), trial => string.Create(CultureInfo.InvariantCulture, $"{experiment.Summary.Id}/{trial.Index}"));
+                Listing.Write(context.Terminal, parsed.GetValue(form), trials, Columns(experiment, trials, parsed.GetValue(form), context.Time), trial => string.Create(CultureInfo.InvariantCulture, $"{experiment.Summary.Id}/{trial.Index}"));
                 if (trials.Count < matched && parsed.GetValue(form) is ListFormat.Table or ListFormat.Wide)
                     context.Terminal.Note($"{trials.Count} of {Words.Count(matched, "trial")} shown. Page with --skip and --limit.");
                 return ExitCodes.Ok;
@@ -81,11 +81,13 @@ internal static class TrialsCommand
         return (trials, matched);
     }
 
-    private static List<ListColumn<TrialSnapshot>> Columns(ExperimentSnapshot experiment, IReadOnlyList<TrialSnapshot> trials, TimeProvider time)
+    private static List<ListColumn<TrialSnapshot>> Columns(ExperimentSnapshot experiment, IReadOnlyList<TrialSnapshot> trials, ListFormat form, TimeProvider time)
     {
         var paths = trials.SelectMany(trial => trial.Parameters.Keys).Distinct().ToList();
         var objectives = ExperimentView.Objectives(experiment.SpecJson);
-        var others = trials.SelectMany(trial => trial.Metrics.Keys).Distinct().Except([.. objectives, "loss"]).Order(StringComparer.Ordinal);
+        // A script may ask for any name that there is; people read the same number once.
+        var names = form == ListFormat.Csv ? trials.SelectMany(trial => trial.Metrics.Keys).Distinct().Order(StringComparer.Ordinal) : MetricNames.Once([.. trials.Select(trial => trial.Metrics)]).AsEnumerable();
+        var others = names.Except([.. objectives, "loss"]);
         return
         [
             new("TRIAL", trial => trial.Index.ToString(CultureInfo.InvariantCulture), trial => trial.Index.ToString(CultureInfo.InvariantCulture) + (trial.Index == experiment.BestTrial ? " [yellow]★[/]" : "")),

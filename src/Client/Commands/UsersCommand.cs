@@ -1,5 +1,6 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Client.Json;
 using AdjointDpm.Grains.Security;
 
 namespace AdjointDpm.Client.Commands;
@@ -26,13 +27,15 @@ internal static class UsersCommand
         command.Options.Add(project);
         command.Options.Add(role);
         command.Options.Add(token);
+        var json = SharedOptions.Json();
+        command.Options.Add(json);
         command.SetAction(parsed =>
         {
             var secret = UsersFile.NewToken();
             var place = Path.GetFullPath(Path.Combine(context.CurrentDirectory, parsed.GetRequiredValue(token)));
             UsersFile.Put(Path.GetFullPath(Path.Combine(context.CurrentDirectory, parsed.GetRequiredValue(users))), parsed.GetRequiredValue(name), parsed.GetRequiredValue(project), parsed.GetRequiredValue(role), secret);
             SecretFile.Write(place, secret + "\n");
-            context.Terminal.WriteRaw($"{context.Short(place)}\n");
+            context.Terminal.WriteRaw(parsed.GetValue(json) ? ClientJson.Text(new FilesDocument([place], null)) : context.Short(place));
             return ExitCodes.Ok;
         });
         return command;

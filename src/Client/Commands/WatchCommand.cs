@@ -4,6 +4,7 @@ using AdjointDpm.Client.Connection;
 using AdjointDpm.Client.Json;
 using AdjointDpm.Client.Progress;
 using AdjointDpm.Client.Rendering;
+using AdjointDpm.Client.Reporting;
 using AdjointDpm.Grains.Experiments;
 using Spectre.Console;
 
@@ -14,7 +15,7 @@ internal static class WatchCommand
     public static Command Create(ClientContext context)
     {
         var command = new Command("watch", "Follow an experiment to its end. Ctrl-C stops the following only.");
-        var id = SharedOptions.ExperimentId();
+        var id = SharedOptions.ExperimentId(context);
         command.Arguments.Add(id);
         var target = new TargetOptions(command);
         var json = new Option<bool>("--json") { Description = "Print every event as a line of JSON, and the experiment as the last line." };
@@ -47,11 +48,21 @@ internal static class WatchCommand
             context.Terminal.Note($"The experiment goes on. Follow it again with: adpm watch {id}{Markup.Escape(where.Options)}");
             return ExitCodes.Interrupted;
         }
+        catch (ClusterUnreachableException e)
+        {
+            throw Away(e, id, where);
+        }
 
+        // A run that lost its own client has nobody else to write it.
+        if (where.DataFolder is not null) ReportWriter.WriteBeside(context, ended);
         if (json) context.Terminal.WriteRaw(ClientJson.Line(ExperimentDocumentJson.Of(ended)));
         else ExperimentView.Show(context.Terminal, ended, context.Time);
         return ended.Summary.State == RunState.Succeeded ? ExitCodes.Ok : ExitCodes.Failed;
     }
+
+    /// <summary>A cluster that is away says nothing about the experiment, which goes on when its silos do.</summary>
+    public static CommandFailure Away(ClusterUnreachableException e, string id, ClusterTarget where) =>
+        new(ExitCodes.Unreachable, e.Message, $"What was committed is kept, and the experiment goes on with its silos. Pick it up again with: adpm watch {id}{where.Options}", e);
 
     private static IProgressReport Report(ClientContext context, bool json) =>
         json ? new JsonProgress(context.Terminal)

@@ -26,6 +26,15 @@ internal interface IClusterConnection : IAsyncDisposable
 
     IAsyncEnumerable<ExperimentEvent> WatchAsync(string id, long afterSequence, CancellationToken cancellationToken);
 
+    /// <summary>Files of a trial's results; empty while it is not complete.</summary>
+    Task<IReadOnlyList<ResultFile>> GetFilesAsync(string id, int trial, CancellationToken cancellationToken);
+
+    /// <summary>A part of one of them, by its SHA-256.</summary>
+    Task<ResultPart?> GetFileAsync(string id, int trial, string sha256, long offset, CancellationToken cancellationToken);
+
+    /// <summary>A part of the experiment's report; null before it is written.</summary>
+    Task<ResultPart?> GetReportAsync(string id, long offset, CancellationToken cancellationToken);
+
     Task<GradientProofReport?> GetGradientProofAsync(string id, int trial, CancellationToken cancellationToken);
 
     Task<TrialAudit?> AuditAsync(string id, int trial, CancellationToken cancellationToken);
@@ -36,6 +45,9 @@ internal interface IClusterConnection : IAsyncDisposable
     Task<IReadOnlyList<ExperimentSummary>> ListAsync(int skip, int take, CancellationToken cancellationToken);
 
     Task<IReadOnlyList<WorkerDescription>> ListWorkersAsync(CancellationToken cancellationToken);
+
+    /// <summary>Newest messages of the silos' logs, after the numbers that are known.</summary>
+    Task<IReadOnlyList<SiloMessage>> GetLogsAsync(IReadOnlyDictionary<string, long> after, int most, CancellationToken cancellationToken);
 
     /// <summary>Cordons workers or lifts that. Answers with the names that no worker has; then nothing was changed.</summary>
     Task<IReadOnlyList<string>> CordonAsync(IReadOnlyList<string> workers, bool cordoned, CancellationToken cancellationToken);

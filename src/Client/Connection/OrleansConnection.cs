@@ -31,12 +31,12 @@ internal sealed class OrleansConnection : IClusterConnection
     public static async Task<IClusterConnection> OpenAsync(ClusterTarget target, CancellationToken cancellationToken)
     {
         var credentials = ClientCredentials.Open(target.TlsFolder, target.TokenFile, TimeProvider.System, NullLogger.Instance);
-        var gateways = await ReachableAsync(target, credentials, cancellationToken);
+        await DemandReachableAsync(target, credentials, cancellationToken);
         var deadline = DateTimeOffset.MaxValue;
         var builder = new HostBuilder().UseOrleansClient(client =>
         {
             if (target.DataFolder is { } folder) client.UseAdjointDpmDataFolder(folder);
-            else client.UseAdjointDpmGateways(gateways);
+            else client.UseAdjointDpmGateways(target.Gateways);
             client.UseAdjointDpmCredentials(target.TlsFolder, target.TokenFile);
             client.UseConnectionRetryFilter(async (_, token) =>
             {
@@ -78,6 +78,15 @@ internal sealed class OrleansConnection : IClusterConnection
     public Task<IReadOnlyList<ExperimentEvent>> GetEventsAsync(string id, int? trial, int skip, int take, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetEventsAsync(trial, skip, take, cancellationToken));
 
+    public Task<IReadOnlyList<ResultFile>> GetFilesAsync(string id, int trial, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetFilesAsync(trial, cancellationToken));
+
+    public Task<ResultPart?> GetFileAsync(string id, int trial, string sha256, long offset, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetFileAsync(trial, sha256, offset, cancellationToken));
+
+    public Task<ResultPart?> GetReportAsync(string id, long offset, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IExperimentGrain>(id).GetReportAsync(offset, cancellationToken));
+
     public Task<ControlReceipt> ControlAsync(string id, ExperimentControl control, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IExperimentGrain>(id).ControlAsync(control, cancellationToken));
 
@@ -95,6 +104,9 @@ internal sealed class OrleansConnection : IClusterConnection
 
     public Task<IReadOnlyList<WorkerDescription>> ListWorkersAsync(CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key).DescribeAsync(cancellationToken));
+
+    public Task<IReadOnlyList<SiloMessage>> GetLogsAsync(IReadOnlyDictionary<string, long> after, int most, CancellationToken cancellationToken) =>
+        Ask(() => _grains.GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key).GetLogsAsync(new Dictionary<string, long>(after), most, cancellationToken));
 
     public Task<IReadOnlyList<string>> CordonAsync(IReadOnlyList<string> workers, bool cordoned, CancellationToken cancellationToken) =>
         Ask(() => _grains.GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key).CordonAsync([.. workers], cordoned, cancellationToken));
@@ -138,16 +150,15 @@ internal sealed class OrleansConnection : IClusterConnection
     }
 
     /// <summary>Says within seconds when nobody listens; Orleans alone would go on trying for longer than a person waits.</summary>
-    private static async Task<IReadOnlyList<IPEndPoint>> ReachableAsync(ClusterTarget target, ClientCredentials credentials, CancellationToken cancellationToken)
+    private static async Task DemandReachableAsync(ClusterTarget target, ClientCredentials credentials, CancellationToken cancellationToken)
     {
         if (target.DataFolder is { } folder)
         {
             var file = new FileGatewayListProvider(new MembershipFile(folder, AdjointDpmCluster.ClusterId, TimeProvider.System));
-            return (await file.GetGateways()).Count > 0 ? []
-                : throw new ClusterUnreachableException($"No silo is running on the data folder '{folder}'.");
+            if ((await file.GetGateways()).Count == 0) throw new ClusterUnreachableException($"No silo is running on the data folder '{folder}'.");
+            return;
         }
 
-        var open = new List<IPEndPoint>();
         var reasons = new List<string>();
         foreach (var (host, port) in target.Gateways)
         {
@@ -162,7 +173,7 @@ internal sealed class OrleansConnection : IClusterConnection
                     {
                         await socket.ConnectAsync(new IPEndPoint(address, port), timeout.Token);
                         await credentials.TryAsync(socket, timeout.Token);
-                        open.Add(new IPEndPoint(address, port));
+                        return;
                     }
                     catch (Exception e) when (e is SocketException or IOException or AuthenticationException || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
                     {
@@ -176,6 +187,6 @@ internal sealed class OrleansConnection : IClusterConnection
             }
         }
 
-        return open.Count > 0 ? open : throw new ClusterUnreachableException($"No cluster answers. {string.Join("; ", reasons)}.");
+        throw new ClusterUnreachableException($"No cluster answers. {string.Join("; ", reasons)}.");
     }
 }

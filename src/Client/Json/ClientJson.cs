@@ -49,4 +49,7 @@ internal static class ClientJson
 [JsonSerializable(typeof(WorkersDocument))]
 [JsonSerializable(typeof(TrialsDocument))]
 [JsonSerializable(typeof(DiffDocument))]
+[JsonSerializable(typeof(GridDocument))]
+[JsonSerializable(typeof(TopDocument))]
+[JsonSerializable(typeof(LogDocument))]
 internal sealed partial class ClientJsonContext : JsonSerializerContext;

@@ -15,12 +15,12 @@ internal sealed record ExperimentsDocument(IReadOnlyList<ExperimentLine> Experim
     public string Schema { get; } = "adjointdpm.dev/experiments/v1";
 }
 
-internal sealed record ExperimentLine(string Id, string Name, RunState State, int Trials, int TrialsEnded, DateTimeOffset SubmittedAt, DateTimeOffset? EndedAt)
+internal sealed record ExperimentLine(string Id, string Name, RunState State, int Trials, int TrialsEnded, DateTimeOffset SubmittedAt, DateTimeOffset? EndedAt, IReadOnlyDictionary<string, string>? Labels)
 {
-    public static ExperimentLine Of(ExperimentSummary s) => new(s.Id, s.Name, s.State, s.Trials, s.TrialsEnded, s.SubmittedAt, s.EndedAt);
+    public static ExperimentLine Of(ExperimentSummary s) => new(s.Id, s.Name, s.State, s.Trials, s.TrialsEnded, s.SubmittedAt, s.EndedAt, s.Labels);
 }
 
-internal sealed record ExperimentDocumentJson(ExperimentLine Experiment, string? Reason, int? BestTrial, string ArtifactFolder, string SpecSha256, JsonElement Spec, IReadOnlyList<TrialDocument> Trials)
+internal sealed record ExperimentDocumentJson(ExperimentLine Experiment, string? Reason, int? BestTrial, IReadOnlyList<int>? Front, string ArtifactFolder, string SpecSha256, JsonElement Spec, IReadOnlyList<TrialDocument> Trials)
 {
     [JsonPropertyOrder(-1)]
     public string Schema { get; } = "adjointdpm.dev/experiment/v1";
@@ -28,16 +28,16 @@ internal sealed record ExperimentDocumentJson(ExperimentLine Experiment, string?
     public static ExperimentDocumentJson Of(ExperimentSnapshot s)
     {
         using var spec = JsonDocument.Parse(s.SpecJson);
-        return new(ExperimentLine.Of(s.Summary), s.Reason, s.BestTrial, s.ArtifactFolder, s.SpecSha256, spec.RootElement.Clone(), [.. s.Trials.Select(TrialDocument.Of)]);
+        return new(ExperimentLine.Of(s.Summary), s.Reason, s.BestTrial, s.Front, s.ArtifactFolder, s.SpecSha256, spec.RootElement.Clone(), [.. s.Trials.Select(TrialDocument.Of)]);
     }
 }
 
 internal sealed record TrialDocument(
     int Index, RunState State, string? Reason, IReadOnlyDictionary<string, string> Parameters, int Step, int Steps, string? Phase, IReadOnlyDictionary<string, double> Metrics,
-    IReadOnlyList<double> LossHistory, string? ParametersSha256, DateTimeOffset? StartedAt, DateTimeOffset? EndedAt, string? ArtifactFolder, int ShardsReissued, GradientProofSummary? Proof)
+    IReadOnlyList<double> LossHistory, string? ParametersSha256, DateTimeOffset? StartedAt, DateTimeOffset? EndedAt, string? ArtifactFolder, int ShardsReissued, GradientProofSummary? Proof, TrialTotals? Cost)
 {
     public static TrialDocument Of(TrialSnapshot t) => new(
-        t.Index, t.State, t.Reason, t.Parameters, t.Step, t.Steps, t.Phase, t.Metrics, t.LossHistory, t.ParametersSha256, t.StartedAt, t.EndedAt, t.ArtifactFolder, t.ShardsReissued, t.Proof);
+        t.Index, t.State, t.Reason, t.Parameters, t.Step, t.Steps, t.Phase, t.Metrics, t.LossHistory, t.ParametersSha256, t.StartedAt, t.EndedAt, t.ArtifactFolder, t.ShardsReissued, t.Proof, t.Totals);
 }
 
 internal sealed record TrialsDocument(string Experiment, int Matched, IReadOnlyList<TrialDocument> Trials)
@@ -50,6 +50,34 @@ internal sealed record DiffDocument(string A, string B, bool SameParameters, IRe
 {
     [JsonPropertyOrder(-1)]
     public string Schema { get; } = "adjointdpm.dev/diff/v1";
+}
+
+/// <param name="Experiment">Id.</param>
+/// <param name="X">Parameter from left to right; null when none was named.</param>
+/// <param name="Y">Parameter from top to bottom.</param>
+/// <param name="File">The grid as one picture; null when none was asked for.</param>
+/// <param name="Trials">Trials with a picture, the best first.</param>
+internal sealed record GridDocument(string Experiment, string? X, string? Y, string? File, IReadOnlyList<GridTrialDocument> Trials)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/grid/v1";
+}
+
+internal sealed record GridTrialDocument(int Trial, double? Objective, IReadOnlyDictionary<string, string> Parameters, string Picture);
+
+internal sealed record TopDocument(IReadOnlyList<ExperimentLine> Experiments, IReadOnlyList<WorkerDescription> Workers)
+{
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/top/v1";
+}
+
+internal sealed record LogDocument(string Silo, string Message)
+{
+    /// <summary>When, where the silo itself says it.</summary>
+    public DateTimeOffset? Time { get; init; }
+
+    [JsonPropertyOrder(-1)]
+    public string Schema { get; } = "adjointdpm.dev/log/v1";
 }
 
 internal sealed record DifferenceDocument(string Path, string A, string B);
@@ -150,10 +178,10 @@ internal sealed record FilesDocument(IReadOnlyList<string> Files, string? Messag
     public string Schema { get; } = "adjointdpm.dev/files/v1";
 }
 
-internal sealed record MemoryDocument(int Samples, int Steps, long WeightBytes, long TrainedNumbers, long OptimizerBytes, IReadOnlyList<MethodMemory> Methods)
+internal sealed record MemoryDocument(int Samples, int Steps, long WeightBytes, long TrainedNumbers, long OptimizerBytes, IReadOnlyList<MethodMemory> Methods, RunCost? Cost)
 {
     public MemoryDocument(ShardMemory m)
-        : this(m.Samples, m.Steps, m.WeightBytes, m.TrainedNumbers, m.OptimizerBytes, m.Methods)
+        : this(m.Samples, m.Steps, m.WeightBytes, m.TrainedNumbers, m.OptimizerBytes, m.Methods, m.Cost)
     {
     }
 

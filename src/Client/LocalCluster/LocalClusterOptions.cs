@@ -20,6 +20,9 @@ internal sealed record LocalClusterOptions
     /// <summary>Silos that outlive this process. Default: they end with it.</summary>
     public bool Keep { get; init; }
 
+    /// <summary>Silos that finish what is under way when this process ends without having stopped them, and end then. Default: they end at once.</summary>
+    public bool Finish { get; init; }
+
     /// <summary>How often a silo that died is started again, each.</summary>
     public int MaxRestarts { get; init; } = 5;
 
@@ -59,6 +62,9 @@ internal interface ILocalCluster : IAsyncDisposable
 
     /// <summary>Starts all silos and waits until each has joined.</summary>
     Task StartAsync(CancellationToken cancellationToken);
+
+    /// <summary>From now on nothing here stops them: they finish what is under way and end, or stay when they are kept.</summary>
+    void Leave();
 
     /// <summary>Ends all silos at once, without a word.</summary>
     void Kill();

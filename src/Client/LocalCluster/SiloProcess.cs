@@ -63,7 +63,9 @@ internal sealed class SiloProcess : IDisposable
         // Port 0: the silo picks a free one and tells it in its ready line and in the membership file.
         List<string> command = [options.Command.Program, .. options.Command.Arguments, $"--Silo:Name={name}", "--Silo:SiloPort=0", "--Silo:GatewayPort=0", "--Silo:HttpPort=0", "--Silo:TensorPort=0", $"--Silo:DataFolder={options.DataFolder}"];
         if (!options.Keep) command.Add(string.Create(CultureInfo.InvariantCulture, $"--Silo:ParentProcessId={Environment.ProcessId}"));
-        var detached = options.Keep && !OperatingSystem.IsWindows();
+        if (options.Finish) command.Add("--Silo:FinishWithoutParent=true");
+        // What outlives us needs a log that nobody reads for it, and a session that no terminal closes.
+        var detached = (options.Keep || options.Finish) && !OperatingSystem.IsWindows();
         var said = string.Join(' ', command);
         if (detached) command = [.. Detached, logFile, .. command];
 

@@ -12,6 +12,7 @@ internal sealed class SiloProcesses(LocalClusterOptions options) : ILocalCluster
     private readonly List<Task> _watches = [];
     private int _alive;
     private bool _killed;
+    private volatile bool _left;
 
     public Task Lost => _lost.Task;
 
@@ -49,13 +50,15 @@ internal sealed class SiloProcesses(LocalClusterOptions options) : ILocalCluster
         }
     }
 
+    public void Leave() => _left = true;
+
     public async ValueTask DisposeAsync()
     {
         await _stopping.CancelAsync();
         await Task.WhenAll(_watches);
         List<SiloProcess> silos;
         lock (_lock) silos = [.. _current.Values];
-        if (!options.Keep)
+        if (!options.Keep && !_left)
         {
             var stopped = await Task.WhenAll(silos.Select(silo => silo.StopAsync(options.StopWithin)));
             foreach (var (silo, _) in silos.Zip(stopped).Where(pair => !pair.Second))

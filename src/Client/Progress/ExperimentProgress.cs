@@ -12,13 +12,20 @@ internal sealed class ExperimentProgress(TimeProvider time)
     /// <summary>Newest snapshot.</summary>
     public ExperimentSnapshot? Snapshot { get; private set; }
 
-    public int StepsPlanned => Snapshot?.Trials.Where(trial => trial.State is not (RunState.Failed or RunState.Cancelled)).Sum(trial => trial.Steps) ?? 0;
+    /// <summary>Steps of all trials. One that ended early was to take as many as it took; a snapshot holds a thousand trials, and the others count as these do.</summary>
+    public int StepsPlanned => Snapshot is null ? 0 : Snapshot.Trials.Sum(trial => IsEnded(trial) ? trial.Step : trial.Steps) + (Untold * Longest);
 
-    public int StepsDone => Snapshot?.Trials.Where(trial => trial.State is not (RunState.Failed or RunState.Cancelled)).Sum(trial => Step(trial)) ?? 0;
+    public int StepsDone => Snapshot is null ? 0 : Snapshot.Trials.Sum(Step) + (UntoldEnded * Longest);
 
     public int TrialsEnded => Snapshot?.Summary.TrialsEnded ?? 0;
 
-    /// <summary>Time to the end at the speed seen so far; null before the first step.</summary>
+    private int Longest => Snapshot!.Trials.Count == 0 ? 0 : Snapshot.Trials.Max(trial => trial.Steps);
+
+    private int Untold => Math.Max(0, Snapshot!.Summary.Trials - Snapshot.Trials.Count);
+
+    private int UntoldEnded => Math.Clamp(Snapshot!.Summary.TrialsEnded - Snapshot.Trials.Count(IsEnded), 0, Untold);
+
+    /// <summary>Time to the end at the speed seen so far; null before there is one. Loading and proving before the first step say nothing about a step.</summary>
     public TimeSpan? Remaining
     {
         get
@@ -36,8 +43,7 @@ internal sealed class ExperimentProgress(TimeProvider time)
             if (_newer.TryGetValue(trial.Index, out var newer) && newer.Step <= trial.Step) _newer.Remove(trial.Index);
         }
 
-        if (_since is not null) return;
-        (_since, _stepsAtStart) = (time.GetTimestamp(), StepsDone);
+        if (experiment.Trials.Any(trial => trial.State == RunState.Running && (trial.Step > 0 || trial.Phase == "training"))) Begin();
     }
 
     public void Happened(ExperimentEvent happened)
@@ -45,7 +51,16 @@ internal sealed class ExperimentProgress(TimeProvider time)
         if (happened is not { Kind: EventKind.StepCommitted, Trial: { } trial, Step: { } step }) return;
         if (Snapshot?.Trials.FirstOrDefault(t => t.Index == trial)?.Step >= step) return; // replayed from before the snapshot
         _newer[trial] = (step, happened.Metrics is { } metrics && metrics.TryGetValue("loss", out var loss) ? loss : null);
+        Begin();
     }
+
+    /// <summary>The clock runs from the first step that is seen.</summary>
+    private void Begin()
+    {
+        if (_since is null) (_since, _stepsAtStart) = (time.GetTimestamp(), StepsDone);
+    }
+
+    private static bool IsEnded(TrialSnapshot trial) => Words.Ended(trial.State);
 
     public int Step(TrialSnapshot trial) => _newer.TryGetValue(trial.Index, out var newer) ? newer.Step : trial.Step;
 

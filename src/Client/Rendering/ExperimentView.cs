@@ -14,6 +14,7 @@ internal static class ExperimentView
         var summary = experiment.Summary;
         terminal.Line($"[bold]{Markup.Escape(summary.Id)}[/]  {Words.StateMarkup(summary.State)}  {summary.TrialsEnded} of {Words.Count(summary.Trials, "trial")} ended  "
             + $"submitted {Words.Time(summary.SubmittedAt, time.LocalTimeZone)}  {Words.Span((summary.EndedAt ?? time.GetUtcNow()) - summary.SubmittedAt)}");
+        if (summary.Labels is { Count: > 0 }) terminal.Line($"[grey]{Markup.Escape(LabelsOf(summary))}[/]");
         if (experiment.Reason is { Length: > 0 } reason) terminal.Line($"[red]{Markup.Escape(reason)}[/]");
         terminal.Line();
         var table = TrialTable.Of(experiment, time);
@@ -36,7 +37,11 @@ internal static class ExperimentView
         new("SUBMITTED", experiment => experiment.SubmittedAt.ToString("o", CultureInfo.InvariantCulture), experiment => Words.Time(experiment.SubmittedAt, time.LocalTimeZone)),
         new("ENDED", experiment => experiment.EndedAt?.ToString("o", CultureInfo.InvariantCulture) ?? "", experiment => experiment.EndedAt is { } end ? Words.Time(end, time.LocalTimeZone) : "", Wide: true),
         new("TIME", experiment => ((experiment.EndedAt ?? time.GetUtcNow()) - experiment.SubmittedAt).TotalSeconds.ToString("0.###", CultureInfo.InvariantCulture), experiment => Words.Span((experiment.EndedAt ?? time.GetUtcNow()) - experiment.SubmittedAt)),
+        new("LABELS", LabelsOf, Wide: true),
     ];
+
+    /// <summary>Labels as people write them.</summary>
+    public static string LabelsOf(ExperimentSummary experiment) => string.Join(' ', (experiment.Labels ?? new Dictionary<string, string>()).OrderBy(label => label.Key, StringComparer.Ordinal).Select(label => $"{label.Key}={label.Value}"));
 
     private static void Reasons(Terminal terminal, ExperimentSnapshot experiment)
     {

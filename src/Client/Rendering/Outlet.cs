@@ -12,6 +12,9 @@ internal sealed class Outlet(IAnsiConsole console, TextWriter writer, bool termi
 
     public IAnsiConsole Console => console;
 
+    /// <summary>Whether it understands control characters, so that what was written can be drawn anew.</summary>
+    public bool IsTerminal => terminal;
+
     /// <summary>Whether cells can have colours of their own.</summary>
     public bool ShowsPictures => terminal && console.Profile.Capabilities.ColorSystem is ColorSystem.EightBit or ColorSystem.TrueColor;
 

@@ -10,16 +10,18 @@ namespace AdjointDpm.Client.Reporting;
 internal sealed class RecordedExperiment
 {
     private readonly string _folder;
+    private readonly bool _lasting;
 
-    private RecordedExperiment(string folder, RecordedReport report) => (_folder, Report) = (folder, report);
+    private RecordedExperiment(string folder, bool lasting, RecordedReport report) => (_folder, _lasting, Report) = (folder, lasting, report);
 
     public RecordedReport Report { get; }
 
     public string Id => Report.Experiment.Id;
 
     /// <param name="folder">Folder with <c>report.json</c>.</param>
+    /// <param name="lasting">Whether the folder stays, so that a page may lead to its files.</param>
     /// <exception cref="CommandFailure">There is none, or it cannot be read.</exception>
-    public static RecordedExperiment Load(string folder)
+    public static RecordedExperiment Load(string folder, bool lasting = true)
     {
         var path = Path.Combine(folder, "report.json");
         if (!File.Exists(path))
@@ -27,7 +29,7 @@ internal sealed class RecordedExperiment
         try
         {
             var report = JsonSerializer.Deserialize(File.ReadAllBytes(path), RecordedJson.Reading.RecordedReport) ?? throw new JsonException("it is empty");
-            return report.Schema == 1 ? new(folder, report)
+            return report.Schema == 1 ? new(folder, lasting, report)
                 : throw new CommandFailure(ExitCodes.Failed, $"'{path}' has schema {report.Schema}; this adpm reads schema 1.", "Use the adpm of the version that wrote it.");
         }
         catch (JsonException e)
@@ -40,8 +42,26 @@ internal sealed class RecordedExperiment
 
     /// <summary>Metrics of all objectives, the first first.</summary>
     public IReadOnlyList<string> Objectives => Report.Spec["objectives"] is JsonArray { Count: > 0 } several
-        ? [.. several.Select(objective => objective?["metric"]?.GetValueKind() == JsonValueKind.String ? (string)objective["metric"]! : "").Where(metric => metric.Length > 0)]
+        ? [.. several.Select(objective => Text(objective?["metric"])).OfType<string>()]
         : [Report.Objective.Metric];
+
+    /// <summary>Whether a metric is to grow, by its name without before and after; null where nobody has said. A name alone says nothing: that an attack succeeds more often, or that noise moves further, is what an audit is for.</summary>
+    public bool? Grows(string name, RecordedTrial trial)
+    {
+        if (name + ".after" == Report.Objective.Metric || name == Report.Objective.Metric)
+            return !Minimizes;
+        foreach (var objective in Report.Spec["objectives"] as JsonArray ?? [])
+            if (Text(objective?["metric"]) is { } metric && (metric == name + ".after" || metric == name))
+                return Text(objective?["goal"]) == "maximize";
+        return name switch
+        {
+            "loss" or "heldOut.loss" => false, // what training makes small
+            "heldOut.accuracy" when !trial.Metrics.Keys.Any(key => key.StartsWith("audit.", StringComparison.Ordinal)) => true, // the share that is taken for what was asked for
+            _ => null,
+        };
+    }
+
+    private static string? Text(JsonNode? node) => node?.GetValueKind() == JsonValueKind.String ? (string)node! : null;
 
     /// <summary>Whether a smaller objective is better.</summary>
     public bool Minimizes => Report.Objective.Goal != "maximize";
@@ -55,6 +75,16 @@ internal sealed class RecordedExperiment
     {
         var path = Path.Combine(_folder, $"trial-{trial}", name);
         return File.Exists(path) ? File.ReadAllBytes(path) : null;
+    }
+
+    /// <summary>How a page in a folder leads to a file of a trial; null when the results are not on this machine.</summary>
+    public string? LinkTo(int trial, string name, string pageFolder)
+    {
+        if (!_lasting)
+            return null;
+        var path = Path.GetRelativePath(pageFolder, Path.Combine(_folder, $"trial-{trial}", name));
+        // Of another drive it would be an address of one machine.
+        return Path.IsPathRooted(path) ? null : string.Join('/', path.Split(Path.DirectorySeparatorChar).Select(Uri.EscapeDataString));
     }
 
     /// <summary>The proof of a trial's gradient in full; null when it was not asked for.</summary>
@@ -71,6 +101,7 @@ internal sealed class RecordedExperiment
     }
 }
 
+/// <remarks>What was written before there was a key is read as nothing: generated readers set what is absent to null.</remarks>
 internal sealed record RecordedReport
 {
     public int Schema { get; init; }
@@ -84,6 +115,9 @@ internal sealed record RecordedReport
     public IReadOnlyDictionary<string, JsonElement> Resources { get; init; } = new Dictionary<string, JsonElement>();
     public string? ModelSha256 { get; init; }
     public IReadOnlyDictionary<string, string> Versions { get; init; } = new Dictionary<string, string>();
+    public IReadOnlyList<string> Hardware { get => field ?? []; init; }
+    public IReadOnlyDictionary<string, string> Labels { get => field ?? new Dictionary<string, string>(); init; }
+    public string? Command { get; init; }
     public IReadOnlyList<RecordedTrial> Trials { get; init; } = [];
 }
 
@@ -120,10 +154,17 @@ internal sealed record RecordedTrial
     public double? Seconds { get; init; }
     public int ShardsReissued { get; init; }
     public IReadOnlyDictionary<string, JsonElement> Cost { get; init; } = new Dictionary<string, JsonElement>();
+
+    /// <summary>Steps of the best trials.</summary>
+    public IReadOnlyList<TrialStep> History { get => field ?? []; init; }
+
+    /// <summary>Where the time went; null of a report of another version.</summary>
+    public TrialTimes? Times => Cost.TryGetValue("times", out var times) && times.ValueKind == JsonValueKind.Object ? times.Deserialize(RecordedJson.Reading.TrialTimes) : null;
 }
 
 [JsonSerializable(typeof(RecordedReport))]
 [JsonSerializable(typeof(ReportDocument))]
+[JsonSerializable(typeof(TrialTimes))]
 internal sealed partial class RecordedJson : JsonSerializerContext
 {
     public static RecordedJson Reading { get; } = new(new JsonSerializerOptions

@@ -40,7 +40,7 @@ internal sealed record Verdict(
         var succeeded = report.Trials.Count(trial => trial.State == RunState.Succeeded);
         var proofs = report.Trials.Where(trial => trial.Proof is not null).Select(trial => trial.Proof!).ToList();
         var (before, after) = (best is null ? null : BeforeOf(best, metric), best is null ? null : experiment.ObjectiveOf(best));
-        var worse = best is null ? [] : Changes(best).Where(change => change.Name.StartsWith("heldOut.", StringComparison.Ordinal) && change.IsWorse(experiment)).ToList();
+        var worse = best is null ? [] : Changes(experiment, best).Where(change => change.Name.StartsWith(HeldOut, StringComparison.Ordinal) && change.IsBetter == false).ToList();
         var holds = audits.Count(audit => audit.Holds);
         return new Verdict(report.Experiment.Id, report.Experiment.State, succeeded, report.Trials.Count, metric, best?.Index, before, after, proofs.Count(proof => proof.Passed), proofs.Count, audits.Count, holds, worse, [.. Sentences()]);
 
@@ -64,10 +64,17 @@ internal sealed record Verdict(
         }
     }
 
-    /// <summary>Metrics of a trial that were measured before and after training.</summary>
-    public static IEnumerable<Change> Changes(RecordedTrial trial) =>
-        trial.Metrics.Where(metric => metric.Key.EndsWith(".after", StringComparison.Ordinal) && trial.Metrics.ContainsKey(metric.Key[..^".after".Length] + ".before"))
-            .Select(metric => new Change(metric.Key[..^".after".Length], trial.Metrics[metric.Key[..^".after".Length] + ".before"], metric.Value)).OrderBy(change => change.Name, StringComparer.Ordinal);
+    /// <summary>Metrics of a trial that were measured before and after training; what was noted under two names, such as loss and heldOut.loss, once.</summary>
+    public static IEnumerable<Change> Changes(RecordedExperiment experiment, RecordedTrial trial)
+    {
+        var names = MetricNames.Once(trial.Metrics).Where(key => key.EndsWith(".after", StringComparison.Ordinal)).Select(key => key[..^".after".Length]).Where(name => trial.Metrics.ContainsKey(name + ".before"));
+        return names.Order(StringComparer.Ordinal).Select(name =>
+        {
+            var (before, after) = (trial.Metrics[name + ".before"], trial.Metrics[name + ".after"]);
+            return new Change(name, before, after, before.Equals(after) ? null : experiment.Grows(name, trial) is { } grows ? grows == after > before : null);
+        });    }
+
+    private const string HeldOut = "heldOut.";
 
     /// <summary>The change in percent, in brackets; nothing where there is none to tell.</summary>
     public static string Percent(double from, double to) =>
@@ -80,13 +87,8 @@ internal sealed record Verdict(
 }
 
 /// <summary>A metric before and after training.</summary>
-internal sealed record Change(string Name, double Before, double After)
-{
-    /// <summary>By the objective's goal where it is the objective, else: accuracies and rewards are to grow, all else is a loss.</summary>
-    public bool IsWorse(RecordedExperiment experiment)
-    {
-        var grows = Name + ".after" == experiment.Report.Objective.Metric ? !experiment.Minimizes
-            : Name.EndsWith("accuracy", StringComparison.OrdinalIgnoreCase) || Name.Contains("reward", StringComparison.OrdinalIgnoreCase) || Name.EndsWith("logProbability", StringComparison.Ordinal);
-        return grows ? After < Before : After > Before;
-    }
-}
+/// <param name="Name">Without before and after.</param>
+/// <param name="Before">Before.</param>
+/// <param name="After">After.</param>
+/// <param name="IsBetter">Whether that is what was wanted; null where it did not change, or nobody has said which way is good.</param>
+internal sealed record Change(string Name, double Before, double After, bool? IsBetter);

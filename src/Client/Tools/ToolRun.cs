@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Text.Json;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.LocalCluster;
+using AdjointDpm.Client.Progress;
 using AdjointDpm.Grains.Tools;
 
 namespace AdjointDpm.Client.Tools;
@@ -13,6 +14,8 @@ internal static class ToolRun
     public static async Task<ToolAnswer> AskAsync(ClientContext context, ToolRequest request, CancellationToken cancellationToken)
     {
         var command = SiloCommand.Find(context.Variable, context.ProgramFolder);
+        // Of what takes no time nobody wants to hear.
+        request = request with { TellsProgress = request is not (InspectRequest or ModelsRequest or EstimateRequest) };
         using var process = new Process
         {
             StartInfo = new ProcessStartInfo(command.Program, [.. command.Arguments, ToolJson.Argument, ToolJson.Write(request)])
@@ -35,8 +38,11 @@ internal static class ToolRun
         using var kill = cancellationToken.Register(() => process.Kill(entireProcessTree: true));
         var error = process.StandardError.ReadToEndAsync(cancellationToken);
         ToolAnswer? answer = null;
-        while (answer is null && await process.StandardOutput.ReadLineAsync(cancellationToken) is { } line)
-            answer = Read(line);
+        await using (var bar = request.TellsProgress ? new WorkBar(context.Terminal, context.Time, "loading libtorch") : null)
+            while (answer is null && await process.StandardOutput.ReadLineAsync(cancellationToken) is { } line)
+                if (Read(line) is { } read)
+                    if (read.Progress is { } progress) bar?.Report(progress.What, progress.Done, progress.Total);
+                    else answer = read;
         if (answer is not null)
         {
             await process.WaitForExitAsync(cancellationToken);

@@ -55,6 +55,23 @@ public interface IExperimentGrain : IGrainWithStringKey
     [Alias("GetGradientProof")]
     Task<GradientProofReport?> GetGradientProofAsync(int trial, CancellationToken cancellationToken = default);
 
+    /// <summary>Files of a trial's results; empty while it is not complete, or when there is no such trial.</summary>
+    [Alias("GetFiles")]
+    Task<IReadOnlyList<ResultFile>> GetFilesAsync(int trial, CancellationToken cancellationToken = default);
+
+    /// <summary>A part of a file of a trial's results; null when the trial lists no such file, or it is gone.</summary>
+    /// <param name="trial">Index.</param>
+    /// <param name="sha256">The file's SHA-256, as <see cref="GetFilesAsync"/> says it.</param>
+    /// <param name="offset">Where the part begins.</param>
+    /// <param name="cancellationToken">Gives up waiting.</param>
+    /// <exception cref="ArgumentException">The file cannot be handed out in parts; the message says what can be done.</exception>
+    [Alias("GetFile")]
+    Task<ResultPart?> GetFileAsync(int trial, string sha256, long offset, CancellationToken cancellationToken = default);
+
+    /// <summary>A part of the experiment's <c>report.json</c>; null before it is written.</summary>
+    [Alias("GetReport")]
+    Task<ResultPart?> GetReportAsync(long offset, CancellationToken cancellationToken = default);
+
     /// <summary>Events after a sequence number: first those that happened, then as they happen, until the experiment ends. To follow from the start pass 0.</summary>
     [Alias("Watch")]
     IAsyncEnumerable<ExperimentEvent> WatchAsync(long afterSequence, CancellationToken cancellationToken = default);
@@ -85,6 +102,18 @@ public sealed record ExperimentSubmission([property: Id(0)] string SpecJson, [pr
 {
     /// <summary>Whether its paths are those of the silos and were not looked for by the client: the silo that takes it looks.</summary>
     [Id(3)] public bool PathsOfSilos { get; init; }
+
+    /// <summary>Most labels, and most characters of a label's name or value.</summary>
+    public const int MostLabels = 32, MostOfLabel = 100;
+
+    // A client that knows nothing of them sends none.
+    private static readonly Dictionary<string, string> NoLabels = [];
+
+    /// <summary>metadata.labels of the spec, for people; no part of what is computed.</summary>
+    [Id(4)] public IReadOnlyDictionary<string, string> Labels { get => field ?? NoLabels; init; }
+
+    /// <summary>The command that it was started by, for people; null when it was not a command.</summary>
+    [Id(5)] public string? Command { get; init; }
 }
 
 /// <summary>Answer to a submission.</summary>
@@ -188,6 +217,9 @@ public sealed record ExperimentSummary
 
     /// <summary>Most trials that run at once.</summary>
     [Id(8)] public int? Concurrent { get; init; }
+
+    /// <summary>metadata.labels; null where there are none.</summary>
+    [Id(9)] public IReadOnlyDictionary<string, string>? Labels { get; init; }
 }
 
 /// <summary>An experiment in full.</summary>
@@ -285,6 +317,9 @@ public sealed record TrialSnapshot
 
     /// <summary>Why gradients were computed one sample at a time, in one sentence; null when they were not.</summary>
     [Id(24)] public string? LeanReason { get; init; }
+
+    /// <summary>What it has cost; null before it said.</summary>
+    [Id(25)] public TrialTotals? Totals { get; init; }
 }
 
 /// <summary>Kinds of events.</summary>

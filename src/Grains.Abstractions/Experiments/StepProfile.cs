@@ -25,6 +25,12 @@ public sealed record StepProfile
 
     /// <summary>Means over held-out samples, where they were looked at after this step.</summary>
     [Id(4)] public IReadOnlyDictionary<string, double>? HeldOut { get; init; }
+
+    /// <summary>Most bytes that a shard of it held on the native heap above those before; null where no worker tells.</summary>
+    [Id(5)] public long? PeakBytes { get; init; }
+
+    /// <summary>SHA-256 of a picture of samples after this step, always of the same noise; null where none was drawn.</summary>
+    [Id(6)] public string? Picture { get; init; }
 }
 
 /// <summary>Seconds of a step at its coordinator.</summary>

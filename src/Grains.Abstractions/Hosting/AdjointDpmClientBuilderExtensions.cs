@@ -29,6 +29,15 @@ public static class AdjointDpmClientBuilderExtensions
         return client.UseStaticClustering([.. gateways]).UseAdjointDpmSettings(clusterId, serviceId);
     }
 
+    /// <summary>To gateways by host name or address, looked up again and again: pods that come back have other addresses.</summary>
+    public static IClientBuilder UseAdjointDpmGateways(this IClientBuilder client, IReadOnlyList<(string Host, int Port)> gateways, string clusterId = AdjointDpmCluster.ClusterId, string serviceId = AdjointDpmCluster.ServiceId)
+    {
+        if (gateways.Count == 0)
+            throw new ArgumentException("No gateway was given. Name at least one host and port.", nameof(gateways));
+        client.Services.AddSingleton<IGatewayListProvider>(new NamedGatewayListProvider(gateways));
+        return client.UseAdjointDpmSettings(clusterId, serviceId);
+    }
+
     /// <summary>Shows a secured cluster who is there.</summary>
     /// <param name="client">Client.</param>
     /// <param name="tlsFolder">Folder with <c>ca.crt</c> and, for clusters that ask for a certificate, <c>tls.crt</c> and <c>tls.key</c>; null: no TLS.</param>

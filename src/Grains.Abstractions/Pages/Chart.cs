@@ -12,6 +12,14 @@ internal sealed record ChartLine(string Name, IReadOnlyList<(double X, double Y)
 /// <summary>A dot of a chart.</summary>
 internal sealed record ChartDot(string Name, double X, double Y, bool Best);
 
+/// <summary>The mean of what lies in a part of a parameter's range.</summary>
+/// <param name="From">Its smallest value.</param>
+/// <param name="To">Its largest.</param>
+/// <param name="Mean">Mean.</param>
+/// <param name="Error">Standard error of the mean; 0 of one alone.</param>
+/// <param name="Count">How many there are.</param>
+internal sealed record ChartMean(double From, double To, double Mean, double Error, int Count);
+
 /// <summary>Charts as SVG inside the page. Their colours are the page's, so that they follow light, dark and paper; plotting packages write colours of their own.</summary>
 internal static class Chart
 {
@@ -26,6 +34,54 @@ internal static class Chart
             Frame(horizontal, vertical, x),
             lines.OrderBy(line => line.Best).Select(line => new XElement("polyline", new XAttribute("class", line.Best ? "line best" : "line"), new XAttribute("points", Points(line.Points.Where(IsFinite), horizontal, vertical)), Tip(line.Name))),
             dots.Where(dot => IsFinite((dot.X, dot.Y))).Select(dot => Dot(dot, horizontal, vertical)));
+    }
+
+    /// <summary>A way through the plane: from a ring to a full dot.</summary>
+    /// <param name="title">For those who cannot see it.</param>
+    /// <param name="x">What lies to the right.</param>
+    /// <param name="y">What lies upwards.</param>
+    /// <param name="points">Points in order, each with its name.</param>
+    public static XElement Way(string title, string x, string y, IReadOnlyList<(string Name, double X, double Y)> points)
+    {
+        var (horizontal, vertical) = (Axis.Of(points.Select(point => point.X), log: null), Axis.Of(points.Select(point => point.Y), log: null));
+        return Svg(title,
+            Frame(horizontal, vertical, x),
+            new XElement("polyline", new XAttribute("class", "line"), new XAttribute("points", Points(points.Select(point => (point.X, point.Y)), horizontal, vertical))),
+            points.Select((point, i) =>
+            {
+                var dot = Dot(new ChartDot(point.Name, point.X, point.Y, Best: i == points.Count - 1), horizontal, vertical);
+                if (i == 0)
+                    dot.SetAttributeValue("class", "dot ring");
+                return dot;
+            }),
+            Text(Left + 4, Top + 2, "start", y));
+    }
+
+    /// <summary>A number by a parameter: the mean of each part of its range with its standard error and how many there are, over pale dots.</summary>
+    /// <param name="title">For those who cannot see it.</param>
+    /// <param name="x">Parameter.</param>
+    /// <param name="dots">Dots; perhaps not all that the means are of.</param>
+    /// <param name="parts">Parts from left to right.</param>
+    /// <param name="categories">Names of values, of which a dot's place is the index; null for a scale.</param>
+    public static XElement Means(string title, string x, IReadOnlyList<ChartDot> dots, IReadOnlyList<ChartMean> parts, IReadOnlyList<string>? categories)
+    {
+        var vertical = Axis.Of(dots.Select(dot => dot.Y).Concat(parts.SelectMany(part => new[] { part.Mean - part.Error, part.Mean + part.Error })), log: null);
+        var horizontal = categories is null ? Axis.Of(dots.Select(dot => dot.X).Concat(parts.SelectMany(part => new[] { part.From, part.To })), log: null) : Axis.Categories(categories);
+        double X(double value) => Left + horizontal.At(value) * (Width - Left - Right);
+        double Y(double value) => Height - Bottom - vertical.At(value) * (Height - Bottom - Top);
+        return Svg(title,
+            Frame(horizontal, vertical, x),
+            dots.OrderBy(dot => dot.Best).Select(dot => Dot(dot, horizontal, vertical)),
+            parts.Select(part =>
+            {
+                // Of one value a stroke as long as a word.
+                var (from, to) = X(part.To) - X(part.From) < 16 ? ((X(part.From) + X(part.To)) / 2 - 14, (X(part.From) + X(part.To)) / 2 + 14) : (X(part.From), X(part.To));
+                var middle = (from + to) / 2;
+                return new XElement("g",
+                    new XElement("path", new XAttribute("class", "line best"), new XAttribute("d", $"M{N(from)} {N(Y(part.Mean))}H{N(to)}"), Tip($"mean {Words.Number(part.Mean)} ± {Words.Number(part.Error)}, n = {part.Count}")),
+                    part.Error > 0 ? new XElement("path", new XAttribute("class", "line best"), new XAttribute("d", $"M{N(middle)} {N(Y(part.Mean - part.Error))}V{N(Y(part.Mean + part.Error))}")) : null,
+                    Text(middle, Top + 2, "middle", string.Create(CultureInfo.InvariantCulture, $"n {part.Count}"), "tick"));
+            }));
     }
 
     /// <summary>Dots over a parameter, by a logarithmic scale where that is more even.</summary>
@@ -75,24 +131,35 @@ internal static class Chart
                 new XAttribute("points", string.Join(' ', row.Values.Select((value, i) => $"{N(X(i))},{N(Y(i, value))}"))), Tip(row.Name))));
     }
 
-    /// <summary>Numbers by row and column as cells that are the fuller the larger, by a logarithmic scale where that is more even.</summary>
+    /// <summary>Numbers by row and column as cells that are the fuller the larger, from zero; by a logarithmic scale from the smallest where that is more even. A legend says which.</summary>
     /// <param name="title">For those who cannot see it.</param>
     /// <param name="x">What the columns are.</param>
     /// <param name="columns">Name of each, and its numbers from the top down.</param>
     /// <param name="rows">Name of each row.</param>
     public static XElement Heat(string title, string x, IReadOnlyList<(string Name, IReadOnlyList<double> Values)> columns, IReadOnlyList<string> rows)
     {
-        var scale = Axis.Of(columns.SelectMany(column => column.Values).Where(value => value > 0), log: null);
+        const int Shades = 5;
+        var positive = columns.SelectMany(column => column.Values).Where(value => value > 0 && double.IsFinite(value)).ToList();
+        var (least, most) = positive.Count == 0 ? (0, 1) : (positive.Min(), positive.Max());
+        var log = least > 0 && most / least > Axis.Wide;
+        // A pale cell must be a small number: from the smallest up, numbers that are nearly equal would look like all and nothing.
+        double Fullness(double value) => !(value > 0) || !double.IsFinite(value) ? 0 : log ? 0.08 + (0.92 * Math.Log(value / least) / Math.Log(most / least)) : value / most;
+        double Shade(int i) => log ? least * Math.Pow(most / least, i / (Shades - 1.0)) : most * i / (Shades - 1);
+        XElement Cell(double x, double y, double width, double height, double value, string tip) => new("rect", new XAttribute("class", "heat"),
+            new XAttribute("x", N(x)), new XAttribute("y", N(y)), new XAttribute("width", N(width)), new XAttribute("height", N(height)),
+            new XAttribute("fill-opacity", Math.Clamp(Fullness(value), 0, 1).ToString("0.00", CultureInfo.InvariantCulture)), Tip(tip));
         var (wide, high) = ((Width - Left - Right) / Math.Max(1, columns.Count), (Height - Bottom - Top) / Math.Max(1, rows.Count));
         var (everyRow, everyColumn) = (Math.Max(1, (rows.Count + 11) / 12), Math.Max(1, (columns.Count + 11) / 12));
         return Svg(title,
             rows.Select((row, i) => i % everyRow == 0 || i == rows.Count - 1 ? Text(Left - 6, Top + (i + 0.5) * high + 4, "end", row, "tick") : null),
             columns.Select((column, i) => i % everyColumn == 0 ? Text(Left + (i + 0.5) * wide, Height - Bottom + 16, "middle", column.Name, "tick") : null),
-            Text((Left + Width - Right) / 2, Height - 4, "middle", x),
-            columns.Select((column, i) => column.Values.Select((value, k) => new XElement("rect", new XAttribute("class", "heat"),
-                new XAttribute("x", N(Left + i * wide)), new XAttribute("y", N(Top + k * high)), new XAttribute("width", N(wide + 0.3)), new XAttribute("height", N(high + 0.3)),
-                new XAttribute("fill-opacity", (value > 0 && double.IsFinite(value) ? 0.04 + 0.96 * Math.Clamp(scale.At(value), 0, 1) : 0).ToString("0.00", CultureInfo.InvariantCulture)),
-                Tip($"{x} {column.Name}, {rows[k]}: {Words.Number(value)}")))));
+            Text(Left, Height - 4, "start", x),
+            columns.Select((column, i) => column.Values.Select((value, k) => Cell(Left + i * wide, Top + k * high, wide + 0.3, high + 0.3, value, $"{x} {column.Name}, {rows[k]}: {Words.Number(value)}"))),
+            new XElement("g", new XAttribute("class", "legend"),
+                Text(Width - Right - 150 - (Shades * 16), Height - 4, "end", log ? "logarithmic " : "from zero "),
+                Text(Width - Right - 96 - (Shades * 16), Height - 4, "end", Words.Number(Shade(0)), "tick"),
+                Enumerable.Range(0, Shades).Select(i => Cell(Width - Right - 90 + ((i - Shades) * 16), Height - 14, 16, 11, Shade(i), Words.Number(Shade(i)))),
+                Text(Width - Right - 84, Height - 4, "start", Words.Number(most), "tick")));
     }
 
     /// <summary>A bar for each row, of parts after one another.</summary>
@@ -102,21 +169,23 @@ internal static class Chart
     /// <param name="rows">Name of each row, and its parts.</param>
     public static XElement Bars(string title, string x, IReadOnlyList<string> parts, IReadOnlyList<(string Name, IReadOnlyList<double> Parts)> rows)
     {
-        const double Names = 150, Bar = 22, Head = 26;
-        var (height, most) = (Head + rows.Count * Bar + 30, rows.Count == 0 ? 1 : Math.Max(1e-9, rows.Max(row => row.Parts.Sum())));
+        const double Names = 150, Bar = 22;
+        const int LegendsInALine = 5;
+        var head = 8 + 18 * ((parts.Count + LegendsInALine - 1) / LegendsInALine);
+        var (height, most) = (head + rows.Count * Bar + 30, rows.Count == 0 ? 1 : Math.Max(1e-9, rows.Max(row => row.Parts.Sum())));
         double At(double value) => Names + value / most * (Width - Names - Right - 72);
         var legend = parts.Select((part, i) => new object[]
         {
-            new XElement("rect", new XAttribute("class", $"part{i}"), new XAttribute("x", N(Names + i * 95)), new XAttribute("y", "4"), new XAttribute("width", "12"), new XAttribute("height", "12")),
-            Text(Names + i * 95 + 16, 14, "start", part),
+            new XElement("rect", new XAttribute("class", $"part{i}"), new XAttribute("x", N(Names + i % LegendsInALine * 95)), new XAttribute("y", N(4 + i / LegendsInALine * 18)), new XAttribute("width", "12"), new XAttribute("height", "12")),
+            Text(Names + i % LegendsInALine * 95 + 16, 14 + i / LegendsInALine * 18, "start", part),
         });
         return new XElement("svg", new XAttribute("viewBox", $"0 0 {Width} {N(height)}"), new XAttribute("role", "img"), new XAttribute("aria-label", title), legend,
             rows.Select((row, k) => new object[]
             {
-                Text(Names - 6, Head + k * Bar + 14, "end", row.Name.Length > 22 ? "…" + row.Name[^21..] : row.Name, "tick"),
-                row.Parts.Select((part, i) => new XElement("rect", new XAttribute("class", $"part{i}"), new XAttribute("x", N(At(row.Parts.Take(i).Sum()))), new XAttribute("y", N(Head + k * Bar + 3)),
+                Text(Names - 6, head + k * Bar + 14, "end", row.Name.Length > 22 ? "…" + row.Name[^21..] : row.Name, "tick"),
+                row.Parts.Select((part, i) => new XElement("rect", new XAttribute("class", $"part{i}"), new XAttribute("x", N(At(row.Parts.Take(i).Sum()))), new XAttribute("y", N(head + k * Bar + 3)),
                     new XAttribute("width", N(At(part) - At(0))), new XAttribute("height", N(Bar - 6)), Tip($"{row.Name}, {parts[i]}: {Words.Number(part)} {x}"))),
-                Text(At(row.Parts.Sum()) + 5, Head + k * Bar + 14, "start", $"{Words.Number(row.Parts.Sum())} {x}", "tick"),
+                Text(At(row.Parts.Sum()) + 5, head + k * Bar + 14, "start", $"{Words.Number(row.Parts.Sum())} {x}", "tick"),
             }));
     }
 
@@ -167,7 +236,7 @@ internal static class Chart
     private sealed record Axis(Func<double, double> At, IReadOnlyList<(double At, string Label)> Ticks)
     {
         /// <summary>Above this ratio of largest to smallest a scale is logarithmic.</summary>
-        private const double Wide = 50;
+        public const double Wide = 50;
 
         public static Axis Of(IEnumerable<double> all, bool? log)
         {

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
+using AdjointDpm.Grains.Experiments;
 
 namespace AdjointDpm.Grains.Specs;
 
@@ -116,6 +117,13 @@ public sealed partial record ExperimentDocument
             var found = envelope[key]!.GetValue<string>();
             if (found != expected) yield return new(key, $"{key} must be {expected}, but is '{found}'.") { Found = found, Expected = expected, Suggestion = expected };
         }
+
+        var labels = envelope["metadata"]!["labels"] as JsonObject ?? [];
+        if (labels.Count > ExperimentSubmission.MostLabels)
+            yield return new("metadata.labels", $"metadata.labels has {labels.Count} labels; at most {ExperimentSubmission.MostLabels} are kept.");
+        foreach (var (key, value) in labels)
+            if (key.Length is 0 or > ExperimentSubmission.MostOfLabel || key.Contains('=', StringComparison.Ordinal) || value?.GetValue<string>().Length > ExperimentSubmission.MostOfLabel)
+                yield return new(SpecPath.Entry("metadata.labels", key), $"A label's name has no '=' and, as its value, at most {ExperimentSubmission.MostOfLabel} characters.");
 
         var name = envelope["metadata"]!["name"]!.GetValue<string>();
         if (DnsLabel().IsMatch(name)) yield break;

@@ -13,21 +13,23 @@ public static partial class ExperimentYaml
     /// <summary>YAML that <see cref="ExperimentDocument.Parse"/> reads as an experiment of the same name, spec and id.</summary>
     /// <param name="name">metadata.name.</param>
     /// <param name="specJson">Canonical JSON of the spec.</param>
-    public static string Write(string name, string specJson) => Yaml(Document(name, specJson).ToJsonString(ExperimentSpecJson.Options));
+    /// <param name="labels">metadata.labels. Default: none.</param>
+    public static string Write(string name, string specJson, IReadOnlyDictionary<string, string>? labels = null) => Yaml(Document(name, specJson, labels).ToJsonString(ExperimentSpecJson.Options));
 
     /// <summary>The same document as indented JSON, which is YAML as well.</summary>
     /// <param name="name">metadata.name.</param>
     /// <param name="specJson">Canonical JSON of the spec.</param>
-    public static string Json(string name, string specJson) => Document(name, specJson).ToJsonString(new JsonSerializerOptions(ExperimentSpecJson.Options) { WriteIndented = true, NewLine = "\n" });
+    /// <param name="labels">metadata.labels. Default: none.</param>
+    public static string Json(string name, string specJson, IReadOnlyDictionary<string, string>? labels = null) => Document(name, specJson, labels).ToJsonString(new JsonSerializerOptions(ExperimentSpecJson.Options) { WriteIndented = true, NewLine = "\n" });
 
     /// <summary>YAML of a part of a spec.</summary>
     internal static string Part(JsonObject part) => Yaml(part.ToJsonString(ExperimentSpecJson.Options));
 
-    private static JsonObject Document(string name, string specJson) => new()
+    private static JsonObject Document(string name, string specJson, IReadOnlyDictionary<string, string>? labels) => new()
     {
         ["apiVersion"] = ExperimentDocument.ApiVersion,
         ["kind"] = ExperimentDocument.Kind,
-        ["metadata"] = new JsonObject { ["name"] = name },
+        ["metadata"] = labels is { Count: > 0 } ? new JsonObject { ["name"] = name, ["labels"] = new JsonObject(labels.Select(label => new KeyValuePair<string, JsonNode?>(label.Key, label.Value))) } : new JsonObject { ["name"] = name },
         ["spec"] = JsonNode.Parse(specJson),
     };
 

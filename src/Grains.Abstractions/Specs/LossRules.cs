@@ -20,7 +20,7 @@ internal static class LossRules
         [LossName.Aesthetic] = (["clip", "file"], ["target", "cutouts"]),
         [LossName.TorchScript] = (["file"], ["range", "maximize"]),
         [LossName.Onnx] = (["file"], ["column", "range", "maximize"]),
-        [LossName.Sidecar] = (["addresses"], ["range", "maximize"]),
+        [LossName.Sidecar] = (["addresses"], ["range", "maximize", "secretRef"]),
     };
 
     private static readonly Dictionary<string, (string Words, string Expected)> What = new()
@@ -65,6 +65,8 @@ internal static class LossRules
             yield return new(path, $"{path} is clip-similarity of a model without prompts, which needs 'text': what CLIP should see.") { Found = "nothing", Expected = "text" };
         if (loss.Name == LossName.NoiseNorm && spec.Train.Target != TrainTarget.Noise)
             yield return new($"{path}.name", $"{path} is noise-norm, a loss of x_T, but train.target is {ExperimentSpecJson.NameOf(spec.Train.Target)}, which leaves x_T as it was drawn. Set train.target to noise, or remove the loss.") { Found = "noise-norm" };
+        if (loss.SecretRef is { } reference && SecretRules.VariableOf(reference) is null)
+            yield return new($"{path}.secretRef", $"{path}.secretRef must name a variable of the silos' environment as env:{SecretRules.Prefix}NAME, and never be the secret itself.") { Expected = $"env:{SecretRules.Prefix}NAME" };
         foreach (var address in loss.Addresses ?? [])
             if (!Uri.TryCreate(address, UriKind.Absolute, out var uri) || uri.Scheme is not ("http" or "https"))
                 yield return new($"{path}.addresses", $"{path}.addresses holds {ScalarReading.Quote(address)}, which is no address. Write one such as http://127.0.0.1:8900.") { Found = address };
@@ -81,6 +83,6 @@ internal static class LossRules
     [
         ("classifier", loss.Classifier), ("layers", loss.Layers), ("reference", loss.Reference), ("label", loss.Label), ("goal", loss.Goal), ("confidence", loss.Confidence), ("deviation", loss.Deviation),
         ("squared", loss.Squared), ("file", loss.File), ("column", loss.Column), ("range", loss.Range), ("maximize", loss.Maximize), ("clip", loss.Clip), ("text", loss.Text), ("clipText", loss.ClipText),
-        ("layer", loss.Layer), ("distance", loss.Distance), ("cutouts", loss.Cutouts), ("target", loss.Target), ("addresses", loss.Addresses),
+        ("layer", loss.Layer), ("distance", loss.Distance), ("cutouts", loss.Cutouts), ("target", loss.Target), ("addresses", loss.Addresses), ("secretRef", loss.SecretRef),
     ];
 }

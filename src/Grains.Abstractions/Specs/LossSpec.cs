@@ -87,6 +87,9 @@ public sealed record LossSpec
     /// <summary>Where copies of the reward listen, for sidecar, such as http://127.0.0.1:8900. All workers must reach them.</summary>
     [MinLength(1)]
     public IReadOnlyList<string>? Addresses { get; init; }
+
+    /// <summary>Where the bearer token for the sidecar is: env:NAME, an environment variable of the silos whose name begins with ADPM_SECRET_. Read when the sidecar is asked and stored nowhere. Default: none is sent.</summary>
+    public string? SecretRef { get; init; }
 }
 
 /// <summary>Losses a spec may name: those of the library.</summary>

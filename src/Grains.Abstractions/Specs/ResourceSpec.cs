@@ -79,4 +79,8 @@ public sealed record CheckpointSpec
     /// <summary>Newest committed steps whose inputs are kept, parameters and optimiser state, also after the trial's end, so that <c>adpm replay</c> can recompute them. Default: none; the first step needs none.</summary>
     [Range(1, 1_000_000)]
     public int? KeepSteps { get; init; }
+
+    /// <summary>Draw a row of samples, always of the same noise, before the first step, after every so many and after the last: the live page and the report show them. Each row costs the evaluations of its samples; no bit of the run depends on it. Default: none.</summary>
+    [Range(1, 10_000_000)]
+    public int? Pictures { get; init; }
 }

@@ -6,6 +6,12 @@ namespace AdjointDpm.Grains.Specs;
 /// <summary>A spec is kept, hashed and shown to everybody who may look: it holds no secrets.</summary>
 internal static partial class SecretRules
 {
+    /// <summary>How variables begin that a spec may name: no other secret of a silo can be sent anywhere by a spec.</summary>
+    public const string Prefix = "ADPM_SECRET_";
+
+    /// <summary>The variable that a reference names; null when it is none.</summary>
+    public static string? VariableOf(string reference) => Reference().Match(reference) is { Success: true } match ? match.Groups[1].Value : null;
+
     /// <summary>A finding for every text that looks like a credential; the text itself is not repeated.</summary>
     public static IEnumerable<SpecFinding> Check(JsonNode? node, string path = "") => node switch
     {
@@ -21,6 +27,9 @@ internal static partial class SecretRules
         : Token().IsMatch(text) ? "what looks like an access token"
         : UserInfo().IsMatch(text) ? "an address with a password"
         : null;
+
+    [GeneratedRegex("^env:(" + Prefix + @"[A-Z0-9_]{1,100})\z", RegexOptions.CultureInvariant)]
+    private static partial Regex Reference();
 
     [GeneratedRegex("-----BEGIN [A-Z ]*PRIVATE KEY", RegexOptions.CultureInvariant)]
     private static partial Regex PrivateKey();

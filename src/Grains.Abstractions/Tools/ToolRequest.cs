@@ -13,7 +13,17 @@ namespace AdjointDpm.Grains.Tools;
 [JsonDerivedType(typeof(ModelsRequest), "models")]
 [JsonDerivedType(typeof(PullRequest), "pull")]
 [JsonDerivedType(typeof(EstimateRequest), "estimate")]
-public abstract record ToolRequest;
+public abstract record ToolRequest
+{
+    /// <summary>Whether lines that say how far it is may come before the answer.</summary>
+    public bool TellsProgress { get; init; }
+}
+
+/// <summary>How far a tool is.</summary>
+/// <param name="What">What it does now.</param>
+/// <param name="Done">So many.</param>
+/// <param name="Total">Of so many; 0 when it does not know.</param>
+public sealed record ToolProgress(string What, double Done, double Total);
 
 /// <summary>Say what a file or folder holds.</summary>
 /// <param name="Path">A safetensors file, a diffusers folder or a PNG picture.</param>
@@ -93,7 +103,22 @@ public sealed record PlanRequest(string SpecJson, long? Budget = null) : ToolReq
 {
     /// <summary>Whether a text model is planned from its configuration without being loaded; null for networks of more than 100 million weights. Default: null.</summary>
     public bool? FromConfiguration { get; init; }
+
+    /// <summary>Canonical JSON of the spec with its search, for the number of trials and the time that they take; null to leave that out.</summary>
+    public string? SearchJson { get; init; }
 }
+
+/// <summary>What a whole experiment will take: counts by its spec, seconds by what one shard took on this machine.</summary>
+/// <param name="Trials">Trials, at most.</param>
+/// <param name="Steps">Steps of a trial.</param>
+/// <param name="Shards">Shards of a step.</param>
+/// <param name="ForwardNfe">Evaluations of the network from noise to sample in all shards of all trials; one for a batch.</param>
+/// <param name="BackwardNfe">Evaluations on the way back.</param>
+/// <param name="Vjps">Vector–Jacobian products.</param>
+/// <param name="EvaluationNfe">Evaluations for held-out samples, before, on the way and after.</param>
+/// <param name="ShardSeconds">Seconds of one shard's gradient, measured.</param>
+/// <param name="DeviceSeconds">Seconds of one device for all trials, proofs, loading and saving apart.</param>
+public sealed record RunCost(int Trials, int Steps, int Shards, long ForwardNfe, long BackwardNfe, long Vjps, long EvaluationNfe, double ShardSeconds, double DeviceSeconds);
 
 /// <summary>Say whether losses are fit for gradients: those of an experiment, or a reward alone. One of <see cref="SpecJson"/>, <see cref="File"/> and <see cref="Address"/> is set.</summary>
 public sealed record CheckRewardRequest : ToolRequest
@@ -243,6 +268,9 @@ public sealed record ModelsRequest(string Cache, IReadOnlyList<string> Folders) 
 /// <param name="Error">Why it could not be done; null when it was.</param>
 public sealed record ToolAnswer(string? Error = null)
 {
+    /// <summary>Of a line before the answer: how far it is, and nothing else.</summary>
+    public ToolProgress? Progress { get; init; }
+
     /// <summary>What a file is, for inspect.</summary>
     public string? Kind { get; init; }
 
@@ -298,6 +326,9 @@ public sealed record ShardMemory(int Samples, int Steps, long WeightBytes, long 
 {
     /// <summary>Whether this was computed from configurations, and not measured.</summary>
     public bool IsEstimated { get; init; }
+
+    /// <summary>What the whole experiment will take; null where nothing was measured.</summary>
+    public RunCost? Cost { get; init; }
 }
 
 /// <summary>What one gradient method holds at its highest moment, above the weights. The parts add up to the peak.</summary>

@@ -15,6 +15,13 @@ public interface IWorkerDirectoryGrain : IGrainWithStringKey
     [Alias("Describe")]
     Task<IReadOnlyList<WorkerDescription>> DescribeAsync(CancellationToken cancellationToken = default);
 
+    /// <summary>The newest messages of the silos' logs, silo by silo; a silo that does not answer within seconds is left out.</summary>
+    /// <param name="after">Number of the newest message that is known of a silo; of others all that it still has.</param>
+    /// <param name="most">At most this many of each silo.</param>
+    /// <param name="cancellationToken">Ends the waiting.</param>
+    [Alias("GetLogs")]
+    Task<IReadOnlyList<SiloMessage>> GetLogsAsync(IReadOnlyDictionary<string, long> after, int most, CancellationToken cancellationToken = default);
+
     /// <summary>Cordons workers (no new shard goes to them; those that they hold end) or lifts that. Stored, and told to every silo that answers, when this returns.</summary>
     /// <param name="workers">Names, <c>{silo}/{device}</c>.</param>
     /// <param name="cordoned">Whether they are to be.</param>

@@ -50,6 +50,12 @@ internal sealed class ExperimentGrain : Grain, IExperimentGrain, ITrialReportsGr
 
     public Task<IReadOnlyList<ExperimentEvent>> GetEventsAsync(int? trial, int skip, int take, CancellationToken cancellationToken = default) => _run.EventsAsync(trial, skip, take);
 
+    public Task<IReadOnlyList<ResultFile>> GetFilesAsync(int trial, CancellationToken cancellationToken = default) => _run.FilesAsync(trial, cancellationToken);
+
+    public Task<ResultPart?> GetFileAsync(int trial, string sha256, long offset, CancellationToken cancellationToken = default) => _run.FileAsync(trial, sha256, offset, cancellationToken);
+
+    public Task<ResultPart?> GetReportAsync(long offset, CancellationToken cancellationToken = default) => _run.ReportAsync(offset, cancellationToken);
+
     public Task<bool> CancelAsync(CancellationToken cancellationToken = default) => _run.CancelAsync();
 
     public Task<ControlReceipt> ControlAsync(ExperimentControl control, CancellationToken cancellationToken = default) => _run.ControlAsync(control);

@@ -2,7 +2,6 @@ using System.Globalization;
 using System.Text.Json;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Storage;
-using AdjointDpm.Grains.Trials;
 
 namespace AdjointDpm.Grains.Experiments;
 

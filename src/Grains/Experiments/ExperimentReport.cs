@@ -3,9 +3,9 @@ using System.Runtime.InteropServices;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using AdjointDpm.Grains.Pages;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
-using AdjointDpm.Grains.Trials;
 
 namespace AdjointDpm.Grains.Experiments;
 
@@ -17,9 +17,22 @@ internal static class ExperimentReport
 
     private static readonly JsonSerializerOptions Json = new(FileGrainStorage.Json) { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    public static async Task WriteAsync(IArtifacts artifacts, ExperimentSummary summary, ExperimentSubmission submission, ExperimentSpec spec, TrialTable trials, string? reason)
+    /// <summary>Trials whose steps are told one by one, the best first, and how many steps of each: what people look at, and a file that can be mailed.</summary>
+    private const int MostWithSteps = 12, MostSteps = 120;
+
+    /// <param name="artifacts">Where to.</param>
+    /// <param name="summary">The experiment at its end.</param>
+    /// <param name="submission">What was submitted, with the spec as it was edited.</param>
+    /// <param name="spec">The same spec.</param>
+    /// <param name="trials">Its trials.</param>
+    /// <param name="reason">Why it did not succeed.</param>
+    /// <param name="steps">Steps of a trial and what was observed of them.</param>
+    public static async Task WriteAsync(IArtifacts artifacts, ExperimentSummary summary, ExperimentSubmission submission, ExperimentSpec spec, TrialTable trials, string? reason, Func<int, Task<IReadOnlyList<TrialStep>>> steps)
     {
         var best = trials.Best();
+        var told = new Dictionary<int, IReadOnlyList<TrialStep>>();
+        foreach (var trial in trials.Ranked().Take(MostWithSteps))
+            told[trial] = Told(await steps(trial));
         var files = await artifacts.FilesAsync(summary.Id);
         var report = new
         {
@@ -28,6 +41,8 @@ internal static class ExperimentReport
             reason,
             spec = JsonNode.Parse(submission.SpecJson),
             specSha256 = submission.SpecSha256,
+            labels = submission.Labels,
+            command = submission.Command,
             objective = new { spec.Ranked()[0].Metric, spec.Ranked()[0].Goal, bestTrial = best, bestValue = best is { } b ? trials.ObjectiveOf(b) : null },
             front = trials.Front(),
             seeds = new { training = spec.Training.Seed, heldOut = (spec.HeldOut ?? new HeldOutSpec()).Seed, search = spec.Algorithm.Seed },
@@ -37,12 +52,14 @@ internal static class ExperimentReport
             {
                 adjointDpm = VersionOf(typeof(ExperimentReport)),
                 torchSharp = VersionOf(typeof(TorchSharp.torch)),
+                libtorch = TorchSharp.torch.__version__,
                 orleans = VersionOf(typeof(Grain)),
                 dotnet = Environment.Version.ToString(),
                 os = RuntimeInformation.OSDescription,
                 architecture = RuntimeInformation.ProcessArchitecture.ToString(),
             },
-            trials = Enumerable.Range(0, trials.Count).Select(index => Trial(files, trials.WithLosses(index), trials.TotalsOf(index))),
+            hardware = Enumerable.Range(0, trials.Count).SelectMany(index => trials.TotalsOf(index).Hardware).Distinct().Order(StringComparer.Ordinal),
+            trials = Enumerable.Range(0, trials.Count).Select(index => Trial(files, trials.WithLosses(index), trials.TotalsOf(index), told.GetValueOrDefault(index))),
         };
         await artifacts.WriteReportAsync(summary.Id, JsonSerializer.SerializeToUtf8Bytes(report, Json));
     }
@@ -51,7 +68,14 @@ internal static class ExperimentReport
     private static string VersionOf(Type type) =>
         type.Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? type.Assembly.GetName().Version?.ToString() ?? "unknown";
 
-    private static object Trial(ILookup<string, string> files, TrialSnapshot trial, TrialTotals totals) => new
+    /// <summary>Evenly chosen, and those at which held-out samples were looked at; shard by shard only the newest.</summary>
+    private static IReadOnlyList<TrialStep> Told(IReadOnlyList<TrialStep> steps)
+    {
+        var looks = Chart.Thin([.. steps.Where(step => step.Profile is { HeldOut: not null } or { Picture: not null })], MostSteps / 2);
+        return [.. Chart.Thin(steps, MostSteps / 2).Union(looks).OrderBy(step => step.Step).Select(step => step.Step == steps[^1].Step || step.Profile?.Shards is null ? step : step with { Profile = step.Profile with { Shards = null } })];
+    }
+
+    private static object Trial(ILookup<string, string> files, TrialSnapshot trial, TrialTotals totals, IReadOnlyList<TrialStep>? steps) => new
     {
         trial.Index,
         trial.State,
@@ -69,6 +93,7 @@ internal static class ExperimentReport
         seconds = (trial.EndedAt - trial.StartedAt)?.TotalSeconds,
         trial.ShardsReissued,
         cost = totals,
+        history = steps,
         artifacts = trial.ArtifactFolder is null ? [] : files[IArtifacts.NameOf(trial.Index)],
     };
 }

@@ -101,6 +101,7 @@ internal sealed partial class ExperimentRun
         EndedAt = State.EndedAt,
         Project = State.Project,
         Concurrent = _spec?.MaxConcurrentTrials,
+        Labels = State.Submission.Labels is { Count: > 0 } labels ? labels : null,
     };
 
     private static string Describe(IReadOnlyDictionary<string, string> values) =>

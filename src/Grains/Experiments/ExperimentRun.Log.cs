@@ -4,6 +4,9 @@ namespace AdjointDpm.Grains.Experiments;
 
 internal sealed partial class ExperimentRun
 {
+    [LoggerMessage(Level = LogLevel.Warning, Message = "What was observed of trial {Experiment}/{Trial} cannot be read and is left out of the report: {Reason}")]
+    private static partial void LogNotObserved(ILogger logger, string experiment, int trial, string reason);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "Experiment {Experiment} accepted with {Trials} trials.")]
     private static partial void LogSubmitted(ILogger logger, string experiment, int trials);
 

@@ -41,11 +41,53 @@ internal sealed partial class ExperimentRun
         if (_trials is null || (uint)trial >= (uint)_trials.Count)
             return [];
         var metrics = _events.IsDropped(trial) ? await RecordedAsync(trial) : new(_events.StepsOf(trial).Where(step => step.Index < _told).ToDictionary(step => step.Step.Step!.Value, step => step.Step.Metrics!));
-        var profiles = (await TrialFiles.ReadProfilesAsync(disk, folders.TrialWork(Id, trial))).ToDictionary(profile => profile.Step);
+        var profiles = await ProfilesOf(trial).ReadAsync();
+        var pictures = (await StepPictures.ListAsync(disk, folders.TrialWork(Id, trial))).DistinctBy(picture => picture.Step).ToDictionary(picture => picture.Step, picture => picture.Sha256);
         // A step that was recorded and not yet told of, or never committed, is not here.
-        var steps = metrics.Keys.Prepend(0).Where(step => step > 0 || profiles.ContainsKey(0)).ToList();
-        return [.. Chart.Thin(steps, ExperimentSnapshot.MostTrials).Select(step => new TrialStep(step, metrics.GetValueOrDefault(step) ?? new Dictionary<string, double>(), profiles.GetValueOrDefault(step)))];
+        var steps = metrics.Keys.Prepend(0).Where(step => step > 0 || profiles.ContainsKey(0) || pictures.ContainsKey(0)).ToList();
+        var shown = Chart.Thin(steps, ExperimentSnapshot.MostTrials);
+        return [.. shown.Select((step, i) => new TrialStep(step, metrics.GetValueOrDefault(step) ?? NoMetrics, Shown(step, profiles.GetValueOrDefault(step), pictures.GetValueOrDefault(step), isNew: i >= shown.Count - WithShards)))];
     }
+
+    /// <summary>The same, or less when the disk does not give what was observed: no experiment stays unfinished for that.</summary>
+    private async Task<IReadOnlyList<TrialStep>> ObservedAsync(int trial)
+    {
+        try
+        {
+            return await StepsAsync(trial);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            LogNotObserved(logger, Id, trial, e.Message);
+            return [];
+        }
+    }
+
+    /// <summary>Shard by shard nobody looks at more than the newest steps.</summary>
+    private static StepProfile? Shown(int step, StepProfile? profile, string? picture, bool isNew) => profile is null && picture is null ? null
+        : (profile ?? new StepProfile { Step = step }) with { Shards = isNew ? profile?.Shards : null, Picture = picture };
+
+    private ProfileLog ProfilesOf(int trial)
+    {
+        var at = _profiles.FindIndex(entry => entry.Trial == trial);
+        var log = at < 0 ? new ProfileLog(disk, folders.TrialWork(Id, trial)) : _profiles[at].Log;
+        if (at >= 0)
+            _profiles.RemoveAt(at);
+        _profiles.Add((trial, log));
+        if (_profiles.Count > MostProfiles)
+            _profiles.RemoveAt(0);
+        return log;
+    }
+
+    private const int WithShards = 8;
+
+    /// <summary>Trials that people look at, at the same time.</summary>
+    private const int MostProfiles = 4;
+
+    private static readonly Dictionary<string, double> NoMetrics = [];
+
+    /// <summary>Profiles that were read, those asked for last at the end.</summary>
+    private readonly List<(int Trial, ProfileLog Log)> _profiles = [];
 
     /// <summary>Metrics of a trial's steps from its ledger, for which the journal of a whole experiment need not be read.</summary>
     private async Task<SortedDictionary<int, IReadOnlyDictionary<string, double>>> RecordedAsync(int trial)

@@ -92,6 +92,8 @@ internal sealed partial class ExperimentRun(
             return new SubmitReceipt(Id, Existed: true, _trials!.Count);
         }
         _ = artifacts.PlaceOf(Id);
+        if (submission.Labels.Count > ExperimentSubmission.MostLabels || submission.Labels.Any(label => label.Key.Length > ExperimentSubmission.MostOfLabel || label.Value.Length > ExperimentSubmission.MostOfLabel) || submission.Command?.Length > 4000)
+            throw new ArgumentException($"There are at most {ExperimentSubmission.MostLabels} labels of {ExperimentSubmission.MostOfLabel} characters. Shorten metadata.labels.");
         if (ExperimentSpecJson.Sha256(submission.SpecJson) != submission.SpecSha256)
             throw new ArgumentException($"The spec does not have the SHA-256 that was sent with it ({submission.SpecSha256}). Send the canonical JSON unchanged.");
         // Throws for a spec that this version does not read, before anything is kept.
@@ -397,7 +399,7 @@ internal sealed partial class ExperimentRun(
         try
         {
             var (state, reason) = Outcome();
-            await ExperimentReport.WriteAsync(artifacts, Summary() with { State = state, EndedAt = time.GetUtcNow() }, State.Submission! with { SpecJson = _specJson! }, _spec!, _trials!, reason);
+            await ExperimentReport.WriteAsync(artifacts, Summary() with { State = state, EndedAt = time.GetUtcNow() }, State.Submission! with { SpecJson = _specJson! }, _spec!, _trials!, reason, ObservedAsync);
             (State.State, State.Reason, State.EndedAt) = (state, reason, time.GetUtcNow());
             try
             {

@@ -200,7 +200,7 @@ internal sealed class TrialTable
         if (_rows[trial] is not { } row)
             return Untouched(trial);
         var most = Math.Clamp(100 * MostLosses / among, 1, MostLosses);
-        return row.Snapshot with { LossHistory = [.. row.Losses.Skip(Math.Max(0, row.Losses.Count - most))] };
+        return row.Snapshot with { LossHistory = [.. row.Losses.Skip(Math.Max(0, row.Losses.Count - most))], Totals = row.Totals };
     }
 
     /// <summary>With several objectives: the succeeded trials that no other one is better than in all of them; else null.</summary>
@@ -231,6 +231,10 @@ internal sealed class TrialTable
         if (best is null || (_spec.Ranked()[0].Goal == Goal.Minimize ? value < best : value > best) || (value == best && trial < _best.Trial))
             _best.Trial = trial;
     }
+
+    /// <summary>Trials that took steps, the best by the first objective first, then those without its number.</summary>
+    public IEnumerable<int> Ranked() => Enumerable.Range(0, Math.Min(Begun, _rows.Length)).Where(trial => StepOf(trial) > 0)
+        .OrderBy(trial => ObjectiveOf(trial) is { } value ? _spec.Ranked()[0].Goal == Goal.Minimize ? value : -value : double.PositiveInfinity).ThenBy(trial => trial);
 
     public static bool IsEnded(RunState state) => state is RunState.Succeeded or RunState.Failed or RunState.Cancelled or RunState.Stopped;
 

@@ -90,7 +90,9 @@ internal sealed class CallGate(UsersFile users, ClusterKey key, SubmissionRules 
         if (type == typeof(IExperimentDirectoryGrain))
             return ("list", target, false, method == nameof(IExperimentDirectoryGrain.ListAsync) ? Role.View : null);
         if (type == typeof(IWorkerDirectoryGrain))
-            return method == nameof(IWorkerDirectoryGrain.CordonAsync) ? ("cordon", string.Join(", ", context.Request.GetArgument(0) as IEnumerable<string> ?? []), true, Role.Admin) : ("list workers", target, false, Role.View);
+            // Messages name the experiments of every project.
+            return method == nameof(IWorkerDirectoryGrain.GetLogsAsync) ? ("read logs", target, true, Role.Admin)
+                : method == nameof(IWorkerDirectoryGrain.CordonAsync) ? ("cordon", string.Join(", ", context.Request.GetArgument(0) as IEnumerable<string> ?? []), true, Role.Admin) : ("list workers", target, false, Role.View);
         return ($"{type.Name}.{method}", target, false, OfTheRuntime.Contains(type.FullName) ? Role.View : null);
     }
 

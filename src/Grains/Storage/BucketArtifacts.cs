@@ -39,14 +39,19 @@ internal sealed partial class BucketArtifacts(IBucket bucket, BucketOptions opti
         // Whoever asks, asks again: an experiment does not end before its report is there.
         PutAsync($"{KeyOf(experiment)}/{IArtifacts.Report}", BucketContent.Of(json), ImmutableDictionary<string, string>.Empty, TimeSpan.FromSeconds(30), CancellationToken.None);
 
-    public async Task<IReadOnlyList<ManifestFile>> ManifestAsync(string experiment, int trial, CancellationToken cancellationToken)
+    public Task<byte[]?> ReadReportAsync(string experiment, CancellationToken cancellationToken) => ReadAsync($"{KeyOf(experiment)}/{IArtifacts.Report}", cancellationToken);
+
+    public async Task<IReadOnlyList<ManifestFile>> ManifestAsync(string experiment, int trial, CancellationToken cancellationToken) =>
+        await ReadAsync($"{KeyOf(experiment)}/{IArtifacts.NameOf(trial)}/{ArtifactFolder.Manifest}", cancellationToken) is { } bytes ? ArtifactFolder.ReadManifest(bytes) : [];
+
+    private async Task<byte[]?> ReadAsync(string key, CancellationToken cancellationToken)
     {
-        await using var stream = await bucket.OpenAsync($"{KeyOf(experiment)}/{IArtifacts.NameOf(trial)}/{ArtifactFolder.Manifest}", cancellationToken);
+        await using var stream = await bucket.OpenAsync(key, cancellationToken);
         if (stream is null)
-            return [];
+            return null;
         var bytes = new MemoryStream();
         await stream.CopyToAsync(bytes, cancellationToken);
-        return ArtifactFolder.ReadManifest(bytes.ToArray());
+        return bytes.ToArray();
     }
 
     public Task<Stream?> OpenAsync(string experiment, int trial, ManifestFile file, CancellationToken cancellationToken) =>

@@ -23,6 +23,8 @@ internal sealed class FolderArtifacts(SiloFolders folders, IDisk disk) : IArtifa
 
     public Task WriteReportAsync(string experiment, byte[] json) => disk.WriteAsync(Path.Combine(folders.Experiment(experiment), IArtifacts.Report), json);
 
+    public Task<byte[]?> ReadReportAsync(string experiment, CancellationToken cancellationToken) => disk.ReadAsync(Path.Combine(folders.Experiment(experiment), IArtifacts.Report));
+
     public Task<IReadOnlyList<ManifestFile>> ManifestAsync(string experiment, int trial, CancellationToken cancellationToken)
     {
         var path = Path.Combine(PlaceOf(experiment, trial), ArtifactFolder.Manifest);

@@ -20,6 +20,9 @@ internal interface IArtifacts
     /// <summary>Replaces an experiment's report.</summary>
     Task WriteReportAsync(string experiment, byte[] json);
 
+    /// <summary>An experiment's report; null before it is written.</summary>
+    Task<byte[]?> ReadReportAsync(string experiment, CancellationToken cancellationToken);
+
     /// <summary>Files of an experiment's complete trials, relative to the experiment's place and sorted, by <see cref="NameOf"/> of the trial.</summary>
     Task<ILookup<string, string>> FilesAsync(string experiment);
 

@@ -25,6 +25,9 @@ internal interface IDisk
     /// <exception cref="IOException">The file is missing or too short.</exception>
     Task<byte[]> ReadAsync(string path, long start, int length);
 
+    /// <summary>A file's bytes from a place to its end; none where there is no such place.</summary>
+    async Task<byte[]> ReadFromAsync(string path, long start) => await ReadAsync(path) is { } bytes && bytes.Length > start ? bytes[(int)start..] : [];
+
     /// <summary>Replaces the whole file: afterwards, and after a crash at any moment, it is the old one or the new one.</summary>
     /// <param name="path">File; made when missing. Several silos may write it in turn only when it has versions, or when all write the same.</param>
     /// <param name="contents">Must not change any more.</param>

@@ -30,6 +30,9 @@ internal sealed partial class LocalDisk : IJournalMedium
         }
     }
 
+    public async Task<byte[]> ReadFromAsync(string path, long start) =>
+        new FileInfo(path) is { Exists: true } file && file.Length > start ? await ReadAsync(path, start, (int)(file.Length - start)) : [];
+
     public async Task<byte[]> ReadAsync(string path, long start, int length)
     {
         using var file = File.OpenHandle(path, options: FileOptions.Asynchronous);

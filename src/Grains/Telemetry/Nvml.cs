@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Text;
 
 namespace AdjointDpm.Grains.Telemetry;
 
@@ -49,6 +50,29 @@ internal sealed partial class Nvml : IGpus, IDisposable
             return null;
         }
         return new Nvml([.. Enumerable.Range(0, (int)count).Select(i => GetHandle((uint)i, out var device) == Success ? device : 0).Where(device => device != 0)]);
+    }
+
+    /// <summary>What a GPU is called; null without NVIDIA's driver, or when there is no such GPU.</summary>
+    public static string? NameOf(int index)
+    {
+        try
+        {
+            if (Init() != Success)
+                return null;
+            try
+            {
+                var name = new byte[96];
+                return GetHandle((uint)index, out var device) == Success && GetName(device, name, (uint)name.Length) == Success ? Encoding.UTF8.GetString(name).Split('\0')[0] : null;
+            }
+            finally
+            {
+                _ = Shutdown();
+            }
+        }
+        catch (Exception e) when (e is DllNotFoundException or EntryPointNotFoundException)
+        {
+            return null;
+        }
     }
 
     public IReadOnlyList<GpuReading> Read()
@@ -130,6 +154,9 @@ internal sealed partial class Nvml : IGpus, IDisposable
 
     [LibraryImport(Library, EntryPoint = "nvmlDeviceGetHandleByIndex_v2")]
     private static partial int GetHandle(uint index, out nint device);
+
+    [LibraryImport(Library, EntryPoint = "nvmlDeviceGetName")]
+    private static partial int GetName(nint device, [Out] byte[] name, uint length);
 
     [LibraryImport(Library, EntryPoint = "nvmlDeviceGetUtilizationRates")]
     private static partial int GetUtilizationRates(nint device, out Utilization rates);

@@ -112,6 +112,7 @@ internal sealed partial class ShardDispatch
         WorkKind.EvaluateAfter => $"Evaluation after training, part {token.Shard}",
         WorkKind.Save => "Saving",
         WorkKind.Prove => "Proof of the gradient",
+        WorkKind.Draw => $"Pictures after step {token.Step}",
         _ => "Loading the model",
     };
 }

@@ -31,6 +31,9 @@ internal enum WorkKind
     Save,
     Prove,
     Guard,
+
+    /// <summary>A row of samples, for people.</summary>
+    Draw,
 }
 
 /// <summary>Which shards of one round are open, leased or contributed. Every shard counts exactly once, whoever sends what how often.</summary>

@@ -19,6 +19,7 @@ internal sealed class StepProfiles(TrialFiles files, TimeProvider time)
         AdjointNorms = Mean([.. shards.Select(shard => shard.Statistics.AdjointNorms)]),
         Times = new StepTimes(seconds.Shards, seconds.Reduce, seconds.Optimize, seconds.Commit),
         Shards = [.. shards.Select(shard => Of(shard.Statistics))],
+        PeakBytes = shards.Max(shard => shard.Statistics.PeakLiveBytes),
     });
 
     /// <summary>Notes held-out means after a step.</summary>

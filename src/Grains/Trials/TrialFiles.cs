@@ -113,37 +113,15 @@ internal sealed partial class TrialFiles(IDisk disk, Background background, stri
         return path;
     }
 
-    private const string ProfileFolder = "profile";
+    /// <summary>Where they lie in a trial's folder.</summary>
+    public const string ProfileFolder = "profile";
 
     /// <summary>Adds what was observed of steps to this activation's file.</summary>
     public Task AppendProfilesAsync(IEnumerable<StepProfile> steps) =>
         disk.AppendAsync(Path.Combine(folder, ProfileFolder, FormattableString.Invariant($"{Epoch:d8}.jsonl")), steps.SelectMany(step => Line(JsonSerializer.Serialize(step, FileGrainStorage.Json))).ToArray(), Durability.Seen);
 
-    /// <summary>What was observed of a trial's steps; of one that was done again what was observed last.</summary>
-    /// <param name="disk">Disk of the data folder.</param>
-    /// <param name="folder">The trial's.</param>
-    public static async Task<IReadOnlyList<StepProfile>> ReadProfilesAsync(IDisk disk, string folder)
-    {
-        var steps = new SortedDictionary<int, StepProfile>();
-        foreach (var path in (await disk.ListAsync(Path.Combine(folder, ProfileFolder))).Order(StringComparer.Ordinal))
-            foreach (var line in RunFolder.LinesOf(await disk.ReadAsync(path)))
-                if (Parse(line) is { } step)
-                    steps[step.Step] = steps.TryGetValue(step.Step, out var known) ? step with { AdjointNorms = step.AdjointNorms ?? known.AdjointNorms, Times = step.Times ?? known.Times, Shards = step.Shards ?? known.Shards, HeldOut = step.HeldOut ?? known.HeldOut } : step;
-        return [.. steps.Values];
-
-        static StepProfile? Parse(string line)
-        {
-            try
-            {
-                return JsonSerializer.Deserialize<StepProfile>(line, FileGrainStorage.Json);
-            }
-            catch (JsonException)
-            {
-                // Cut off by a crash.
-                return null;
-            }
-        }
-    }
+    /// <summary>Keeps a picture of samples after a step.</summary>
+    public Task WritePictureAsync(int step, byte[] png) => StepPictures.WriteAsync(disk, folder, step, png);
 
     /// <summary>The proof of the gradient, for people and for the results.</summary>
     public Task WriteProofAsync(byte[] json) => disk.WriteAsync(Path.Combine(folder, ProofFile), json);

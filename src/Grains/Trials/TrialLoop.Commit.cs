@@ -28,6 +28,7 @@ internal sealed partial class TrialLoop
         // From here on nothing needs the version before it, except for replays, and the very first for the pictures.
         seconds = seconds with { Commit = time.GetElapsedTime(began).TotalSeconds };
         instruments.StepCommitted(seconds);
+        Spend(times => times with { Shards = times.Shards + seconds.Shards, Reduce = times.Reduce + seconds.Reduce, Optimize = times.Optimize + seconds.Optimize, Commit = times.Commit + seconds.Commit });
         _profiles.Step(record.Step, shards, seconds);
         await _profiles.WriteAsync(now: record.Step == _spec.Training.Steps);
         reporter.Step(StepRecord.Of(record));
@@ -63,6 +64,7 @@ internal sealed partial class TrialLoop
         WorkKind.Prepare => State.Phase > TrialPhase.Preparing,
         WorkKind.Prove => State.Phase > TrialPhase.Proving,
         WorkKind.EvaluateBefore => State.Phase > TrialPhase.EvaluatingBefore,
+        WorkKind.Draw => State.Phase > TrialPhase.Training || work.Step < State.Step || work.Step <= State.PicturedStep,
         WorkKind.Gradient => State.Phase > TrialPhase.Training || work.Step < State.Step,
         WorkKind.EvaluateAfter => State.Phase > TrialPhase.EvaluatingAfter,
         _ => false,

@@ -1,4 +1,5 @@
 using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Telemetry;
 using AdjointDpm.Grains.Workers;
 
@@ -36,6 +37,19 @@ internal sealed partial class TrialLoop
             if (State.Metrics.TryGetValue($"audit.random.{when}", out var random))
                 State.Metrics[$"audit.randomRate.{when}"] = random / eligible;
         }
+    }
+
+    /// <summary>Whether samples are to be drawn before going on, for people to look at.</summary>
+    private bool IsPictureDue() => _spec.Checkpoint.Pictures is { } every && _spec.Train.Target != TrainTarget.None
+        && (State.PicturedStep is null || State.Step > State.PicturedStep) && (State.Step % every == 0 || State.Step == _spec.Training.Steps);
+
+    private async Task DrawAsync()
+    {
+        byte[]? png = null;
+        await dispatch.RunAsync(Round(WorkKind.Draw, 1, token => Assignment(token), (_, _, bytes) => png = bytes), stopping);
+        await files.WritePictureAsync(State.Step, png!);
+        State.PicturedStep = State.Step;
+        // Drawn again it is the same picture: no need for a commit of its own.
     }
 
     /// <summary>Whether early stopping wants to know how good it is before it goes on.</summary>

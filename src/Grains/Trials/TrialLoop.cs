@@ -114,7 +114,7 @@ internal sealed partial class TrialLoop(
     }
 
     /// <summary>Whether nothing is wanted but the next step.</summary>
-    private bool IsStepNext() => State.Phase == TrialPhase.Training && State.Step < _spec.Training.Steps && _spec.Train.Target != TrainTarget.None && !IsLookDue() && !IsAtLook() && !Rests()
+    private bool IsStepNext() => State.Phase == TrialPhase.Training && State.Step < _spec.Training.Steps && _spec.Train.Target != TrainTarget.None && !IsPictureDue() && !IsLookDue() && !IsAtLook() && !Rests()
         && wishes is { Cancelled: false, StopReason: null, Paused: false } && !(wishes.Until > State.Until);
 
     private async Task AdvanceAsync()
@@ -124,19 +124,22 @@ internal sealed partial class TrialLoop(
         switch (State.Phase)
         {
             case TrialPhase.Preparing:
-                await PrepareAsync();
+                await TimedAsync(PrepareAsync, (times, seconds) => times with { Load = times.Load + seconds });
                 break;
             case TrialPhase.Proving:
-                await ProveAsync();
+                await TimedAsync(ProveAsync, (times, seconds) => times with { Prove = times.Prove + seconds });
                 break;
             case TrialPhase.EvaluatingBefore:
-                await EvaluateAsync(WorkKind.EvaluateBefore, "before", TrialPhase.Training);
+                await TimedAsync(() => EvaluateAsync(WorkKind.EvaluateBefore, "before", TrialPhase.Training), Evaluated);
+                break;
+            case TrialPhase.Training when IsPictureDue():
+                await TimedAsync(DrawAsync, (times, seconds) => times with { Draw = times.Draw + seconds });
                 break;
             case TrialPhase.Training when IsLookDue():
-                await GuardAsync();
+                await TimedAsync(GuardAsync, Evaluated);
                 break;
             case TrialPhase.Training when IsAtLook():
-                await LookAsync();
+                await TimedAsync(LookAsync, Evaluated);
                 break;
             case TrialPhase.Training when State.Step < _spec.Training.Steps && _spec.Train.Target != TrainTarget.None:
                 await StepAsync();
@@ -146,10 +149,11 @@ internal sealed partial class TrialLoop(
                 State.Phase = TrialPhase.EvaluatingAfter;
                 break;
             case TrialPhase.EvaluatingAfter:
-                await EvaluateAsync(WorkKind.EvaluateAfter, "after", TrialPhase.Saving);
+                await TimedAsync(() => EvaluateAsync(WorkKind.EvaluateAfter, "after", TrialPhase.Saving), Evaluated);
                 break;
             case TrialPhase.Saving:
-                await SaveAsync();
+                await TimedAsync(SaveAsync, (times, seconds) => times with { Save = times.Save + seconds });
+                await EndAsync(RunState.Succeeded, null);
                 break;
         }
     }
@@ -241,6 +245,7 @@ internal sealed partial class TrialLoop(
         }
         _trained = ranged is not null ? ranged : Whole(parameters!, []);
         sha ??= await files.WriteAsync(parameters!, Durability.BeforeTheNext);
+        Count([prepared!]);
         (State.ModelSha256, State.InitialSha256, State.ParametersSha256) = (prepared!.ModelSha256!, sha, sha);
         State.Phase = TrialPhase.Proving;
         var (training, assignment) = (_spec.Training, State.Assignment!);
@@ -370,7 +375,6 @@ internal sealed partial class TrialLoop(
                 token => Assignment(token) with { Parameters = final, InitialParameters = initial, ArtifactFolder = artifactFolder, MetricsFile = metricsFile },
                 (_, _, _) => { }),
             stopping);
-        await EndAsync(RunState.Succeeded, null);
     }
 
     private WorkRound Round(WorkKind kind, int shards, Func<ShardToken, WorkAssignment> assign, Action<int, WorkResult, byte[]?> accept) => new()
@@ -412,8 +416,20 @@ internal sealed partial class TrialLoop(
     private void Count(IEnumerable<WorkResult> parts)
     {
         foreach (var part in parts)
-            State.Totals = State.Totals.Plus(part.Statistics);
+            State.Totals = part.Statistics.AddedTo(State.Totals);
     }
+
+    /// <summary>Notes how long a phase took; committed with what comes next.</summary>
+    private async Task TimedAsync(Func<Task> phase, Func<TrialTimes, double, TrialTimes> add)
+    {
+        var clock = new Stopwatch(time);
+        await phase();
+        Spend(times => add(times, clock.Lap()));
+    }
+
+    private void Spend(Func<TrialTimes, TrialTimes> add) => State.Totals = State.Totals with { Times = add(State.Totals.Times) };
+
+    private static TrialTimes Evaluated(TrialTimes times, double seconds) => times with { Evaluate = times.Evaluate + seconds };
 
     /// <summary>Laps of a monotonic clock, in seconds.</summary>
     private sealed class Stopwatch(TimeProvider time)

@@ -100,6 +100,9 @@ internal sealed class TrialState
     /// <summary>Its held-out loss.</summary>
     public double BestLoss { get; set; }
 
+    /// <summary>Step after which samples were last drawn for checkpoint.pictures; null before the first.</summary>
+    public int? PicturedStep { get; set; }
+
     /// <summary>Step that was last looked at.</summary>
     public int GuardedStep { get; set; }
 
@@ -123,33 +126,6 @@ internal sealed class TrialState
 
     /// <summary>When work was last committed, not only claimed by another coordinator: null of trials from before this was kept.</summary>
     public DateTimeOffset? CommittedAt { get; set; }
-}
-
-/// <summary>What a trial has cost so far, counted once per accepted shard.</summary>
-[GenerateSerializer, Immutable, Alias("adjointdpm.TrialTotals")]
-internal sealed record TrialTotals
-{
-    [Id(0)] public long Samples { get; init; }
-
-    [Id(1)] public long ForwardNfe { get; init; }
-
-    [Id(2)] public long BackwardNfe { get; init; }
-
-    [Id(3)] public long Vjps { get; init; }
-
-    [Id(4)] public long PeakLiveTensors { get; init; }
-
-    [Id(5)] public double WorkerSeconds { get; init; }
-
-    public TrialTotals Plus(Workers.WorkStatistics statistics) => new()
-    {
-        Samples = Samples + statistics.Samples,
-        ForwardNfe = ForwardNfe + statistics.ForwardNfe,
-        BackwardNfe = BackwardNfe + statistics.BackwardNfe,
-        Vjps = Vjps + statistics.Vjps,
-        PeakLiveTensors = Math.Max(PeakLiveTensors, statistics.PeakLiveTensors),
-        WorkerSeconds = WorkerSeconds + statistics.ForwardSeconds + statistics.LossSeconds + statistics.BackwardSeconds,
-    };
 }
 
 /// <summary>A committed step, as it is kept in the trial's journal and told to the experiment.</summary>

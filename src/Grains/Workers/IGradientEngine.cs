@@ -24,6 +24,9 @@ internal interface IGradientEngine : IDisposable
     /// <summary>Draws held-out samples and judges them.</summary>
     Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken);
 
+    /// <summary>Draws a row of samples, always of the same noise, as a PNG picture.</summary>
+    byte[] Draw(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken);
+
     /// <summary>Writes pictures, curves and the tuned model into a folder that exists and is empty.</summary>
     void Save(TrialPlan plan, ParameterVersion before, ParameterVersion after, string metricsFile, string folder, CancellationToken cancellationToken);
 
@@ -56,7 +59,9 @@ internal sealed record ParameterVersion(string Sha256, ReadOnlyMemory<byte> Byte
 
 /// <param name="Parameters">fp32, little-endian, in declaration order.</param>
 /// <param name="ModelSha256">Hash over the model's files.</param>
-internal sealed record PreparedTrial(byte[] Parameters, string ModelSha256);
+/// <param name="PlannedBytes">What a shard's gradient will hold above the weights, by the model's configuration; null where only a measurement tells.</param>
+/// <param name="Hardware">The machine, for people.</param>
+internal sealed record PreparedTrial(byte[] Parameters, string ModelSha256, long? PlannedBytes = null, string? Hardware = null);
 
 /// <param name="Gradient">Mean over the shard's samples: fp32, little-endian, in declaration order.</param>
 /// <param name="Samples">Number of samples: the shard's weight.</param>

@@ -48,9 +48,11 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
         {
             case WorkKind.Prepare:
                 var prepared = engine.Prepare(plan, cancellationToken);
-                return new ShardWork(prepared.Parameters, 1, NoSums, new WorkStatistics(), prepared.ModelSha256);
+                return new ShardWork(prepared.Parameters, 1, NoSums, new WorkStatistics { PlannedBytes = prepared.PlannedBytes, Hardware = prepared.Hardware }, prepared.ModelSha256);
             case WorkKind.Prove:
                 return new ShardWork(engine.Prove(plan, parameters!, cancellationToken).ToJson(), 1, NoSums, new WorkStatistics());
+            case WorkKind.Draw:
+                return new ShardWork(engine.Draw(plan, parameters!, cancellationToken), 1, NoSums, new WorkStatistics());
             case WorkKind.Gradient:
                 return Differentiate(engine, plan, assignment, parameters!, residual, cancellationToken);
             case WorkKind.EvaluateBefore or WorkKind.EvaluateAfter or WorkKind.Guard:
@@ -64,6 +66,7 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
                     if (File.Exists(proof))
                         File.Copy(proof, Path.Combine(folder, TrialFiles.ProofFile));
                     SheetTexts.Add(folder, token.Trial, assignment.SpecSha256, assignment.MetricsFile!, before!, parameters, File.Exists(proof) ? GradientProofReport.Parse(File.ReadAllBytes(proof)) : null);
+                    StepPictures.Copy(Path.GetDirectoryName(assignment.MetricsFile)!, folder);
                 });
                 return new ShardWork(null, 1, NoSums, new WorkStatistics()) { Finish = finish };
             default:

@@ -1,4 +1,5 @@
 using AdjointDpm.Grains.DataPlane;
+using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Trials;
 
 namespace AdjointDpm.Grains.Workers;
@@ -131,6 +132,31 @@ internal sealed record WorkStatistics
     /// <summary>Most bytes in use on the native heap above those before; null where the C library does not tell.</summary>
     [Id(21)] public long? PeakLiveBytes { get; init; }
 
+    /// <summary>Bytes that a shard's gradient will hold above the weights, by the model's configuration alone; only for <see cref="WorkKind.Prepare"/>.</summary>
+    [Id(22)] public long? PlannedBytes { get; init; }
+
+    /// <summary>The machine, for people: its processor or GPU, and how many threads there are.</summary>
+    [Id(23)] public string? Hardware { get; init; }
+
+    /// <summary>A trial's totals with this piece of work.</summary>
+    public TrialTotals AddedTo(TrialTotals totals) => totals with
+    {
+        Samples = totals.Samples + Samples,
+        ForwardNfe = totals.ForwardNfe + ForwardNfe,
+        BackwardNfe = totals.BackwardNfe + BackwardNfe,
+        Vjps = totals.Vjps + Vjps,
+        PeakLiveTensors = Math.Max(totals.PeakLiveTensors, PeakLiveTensors),
+        PeakLiveBytes = Most(totals.PeakLiveBytes, PeakLiveBytes),
+        PlannedBytes = PlannedBytes ?? totals.PlannedBytes,
+        WorkerSeconds = totals.WorkerSeconds + ForwardSeconds + LossSeconds + BackwardSeconds,
+        SampleSeconds = totals.SampleSeconds + ForwardSeconds,
+        LossSeconds = totals.LossSeconds + LossSeconds,
+        AdjointSeconds = totals.AdjointSeconds + BackwardSeconds,
+        Hardware = Hardware is null || totals.Hardware.Contains(Hardware) ? totals.Hardware : [.. totals.Hardware, Hardware],
+    };
+
+    private static long? Most(long? a, long? b) => a is { } x && b is { } y ? Math.Max(x, y) : a ?? b;
+
     /// <summary>Of the engine's work that was done piece after piece.</summary>
     public WorkStatistics After(WorkStatistics before) => this with
     {
@@ -139,7 +165,7 @@ internal sealed record WorkStatistics
         BackwardNfe = BackwardNfe + before.BackwardNfe,
         Vjps = Vjps + before.Vjps,
         PeakLiveTensors = Math.Max(PeakLiveTensors, before.PeakLiveTensors),
-        PeakLiveBytes = PeakLiveBytes is { } bytes && before.PeakLiveBytes is { } other ? Math.Max(bytes, other) : PeakLiveBytes ?? before.PeakLiveBytes,
+        PeakLiveBytes = Most(PeakLiveBytes, before.PeakLiveBytes),
         ForwardSeconds = ForwardSeconds + before.ForwardSeconds,
         LossSeconds = LossSeconds + before.LossSeconds,
         BackwardSeconds = BackwardSeconds + before.BackwardSeconds,

@@ -6,7 +6,7 @@ namespace AdjointDpm.Grains.Workers;
 
 /// <summary>Answers from the view of whichever silo is asked: no state, no single place. Which workers are cordoned, <see cref="ICordonGrain"/> keeps.</summary>
 [StatelessWorker]
-internal sealed class WorkerDirectoryGrain(WorkerInventory inventory, IGrainFactory grains, TimeProvider time) : Grain, IWorkerDirectoryGrain
+internal sealed class WorkerDirectoryGrain(WorkerInventory inventory, ISiloStatusOracle oracle, IGrainFactory grains, TimeProvider time) : Grain, IWorkerDirectoryGrain
 {
     /// <summary>How long a silo may take to answer; far below the response timeout of the one who asks here.</summary>
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(3);
@@ -70,6 +70,26 @@ internal sealed class WorkerDirectoryGrain(WorkerInventory inventory, IGrainFact
         var now = await keeper.ChangeAsync([.. workers], cordoned);
         await Task.WhenAll(members.Select(WorkerInventory.SiloOf).Distinct().Select(silo => TellAsync(silo, now, cancellationToken)));
         return [];
+    }
+
+    public async Task<IReadOnlyList<SiloMessage>> GetLogsAsync(IReadOnlyDictionary<string, long> after, int most, CancellationToken cancellationToken = default)
+    {
+        var silos = oracle.GetApproximateSiloStatuses(onlyActive: true).Keys.Select(silo => oracle.TryGetSiloName(silo, out var name) ? name : null).OfType<string>().Distinct().Order(StringComparer.Ordinal);
+        return [.. (await Task.WhenAll(silos.Select(silo => ReadAsync(silo, after.GetValueOrDefault(silo), most, cancellationToken)))).SelectMany(messages => messages)];
+    }
+
+    private async Task<IReadOnlyList<SiloMessage>> ReadAsync(string silo, long after, int most, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await grains.GetGrain<ISiloLogGrain>(ISiloLogGrain.KeyOf(silo)).ReadAsync(after, most).WaitAsync(Patience, time, cancellationToken);
+        }
+#pragma warning disable CA1031 // Whatever keeps one silo from answering, the others are heard.
+        catch (Exception) when (!cancellationToken.IsCancellationRequested)
+#pragma warning restore CA1031
+        {
+            return [];
+        }
     }
 
     private async Task TellAsync(string silo, CordonedWorkers cordoned, CancellationToken cancellationToken)

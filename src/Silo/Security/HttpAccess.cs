@@ -11,6 +11,9 @@ namespace AdjointDpm.Silo.Security;
 /// <remarks>Tokens come as <c>Authorization: Bearer</c>, or as the password of Basic, which browsers ask for by themselves.</remarks>
 internal sealed class HttpAccess(RequestDelegate next, SecurityHostOptions security, FailedAttempts failed, AuditLog audit, IGrainFactory grains, ILogger<HttpAccess> logger, TlsFolder? tls = null, UsersFile? users = null)
 {
+    /// <summary>Where Orleans' own dashboard is. It shows the grains of all projects, and so to admins only.</summary>
+    public const string Dashboard = "/dashboard";
+
     private static readonly string[] OfExperiments = ["experiments", "live/experiments"];
 
     public async Task InvokeAsync(HttpContext http)
@@ -58,6 +61,14 @@ internal sealed class HttpAccess(RequestDelegate next, SecurityHostOptions secur
         if (caller.Role < Role.Submit && !HttpMethods.IsGet(http.Request.Method) && !HttpMethods.IsHead(http.Request.Method))
         {
             await RefuseAsync(http, StatusCodes.Status403Forbidden, $"This takes the role submit, but {caller.Name} has view.");
+            return;
+        }
+        if (http.Request.Path.StartsWithSegments(Dashboard))
+        {
+            if (caller.Role < Role.Admin)
+                await RefuseAsync(http, StatusCodes.Status403Forbidden, $"The dashboard takes the role admin, but {caller.Name} has {caller.Role.ToString().ToLowerInvariant()}.");
+            else
+                await next(http);
             return;
         }
         // Grains see the caller, not the cluster, behind what is asked from here on.

@@ -16,8 +16,9 @@ namespace AdjointDpm.Silo.Tools;
 /// <summary>Draws pictures from texts, one after the other, each with its parameters in the file.</summary>
 internal static class Drawing
 {
-    public static ToolAnswer Run(DrawRequest request)
+    public static ToolAnswer Run(DrawRequest request, IProgress<ToolProgress> telling)
     {
+        telling.Report(new("loading the model", 0, 0));
         NativeTorch.EnsureLoaded();
         using var frozen = no_grad();
         using var all = NewDisposeScope();
@@ -49,10 +50,15 @@ internal static class Drawing
         model.Autoencoder.Tiles = request.Tiles is { } side ? new DecodeTiles(side) : null;
         given?.ThrowIfUnfit(request.PromptEmbeds!, model);
         var config = StableDiffusionConfig.Of(model);
+        var (drawn, total) = (0, prompts.Sum(prompt => prompt.Steps ?? request.Steps));
         var files = prompts.Select((prompt, n) =>
         {
+            var filled = Filled(prompt);
+            telling.Report(new("drawing, steps", drawn, total));
+            var before = drawn;
+            drawn += filled.Steps!.Value;
             using var states = n < texts ? model.Encode([prompt.Text]) : given!.Row(n - texts, model.Unet);
-            return Draw(model, request, Filled(prompt), states, n, prompts.Count, shard: prompt.Seed is null ? n : 0);
+            return Draw(model, request, filled, states, n, prompts.Count, shard: prompt.Seed is null ? n : 0, new Steps(step => telling.Report(new("drawing, steps", before + step, total))));
         }).ToList();
         var strange = prompts.Select(p => p.Sampler).OfType<string>().Distinct().Where(name => SamplerNames.Find(name) is null).Select(name => $"There is no sampler '{name}' here, which a prompt's line names: {request.Sampler ?? "the model's own"} was used.");
         return new ToolAnswer { Files = files, Message = $"{prompts.Count} {(prompts.Count == 1 ? "picture" : "pictures")}.", Warnings = [.. strange, .. prompts.Take(texts).SelectMany(p => new[] { p.Text, p.Negative }).Append(request.Negative).OfType<string>().Distinct().SelectMany(text => CutOff(model, text))] };
@@ -81,7 +87,7 @@ internal static class Drawing
             yield return $"A prompt has {count} tokens, of which the text encoder reads the first {tokenizer.Length - 1} and its end: '{(text.Length > 40 ? text[..40] + "…" : text)}'. Shorten it.";
     }
 
-    private static string Draw(StableDiffusionModel model, DrawRequest request, Prompt prompt, PromptEmbeddings states, int number, int count, int shard)
+    private static string Draw(StableDiffusionModel model, DrawRequest request, Prompt prompt, PromptEmbeddings states, int number, int count, int shard, IProgress<SolveProgress> progress)
     {
         using var scope = NewDisposeScope();
         var (steps, guidance, seed, height, width) = (prompt.Steps!.Value, prompt.Guidance!.Value, prompt.Seed!.Value, prompt.Height!.Value, prompt.Width!.Value);
@@ -89,7 +95,7 @@ internal static class Drawing
         // A prompt with a seed of its own gives the same picture wherever it stands in its file.
         var key = new NoiseKey((ulong)seed, Shard: (ushort)shard);
         var noise = model.Noise(1, height, width, key);
-        var prepared = model.Request(model.Field(states, negative, guidance, new PictureSize(height, width)), noise, steps) with { Key = key };
+        var prepared = model.Request(model.Field(states, negative, guidance, new PictureSize(height, width)), noise, steps) with { Key = key, Progress = progress };
         if ((SamplerNames.Find(prompt.Sampler) ?? request.Sampler) is { } name)
             prepared = prepared with { Sampler = Sampler.Named(name) };
         using var drawn = Sampling.Sample(prepared);
@@ -109,5 +115,11 @@ internal static class Drawing
             new("adjointdpm", own),
         ]);
         return path;
+    }
+
+    /// <summary>Steps of one picture.</summary>
+    private sealed class Steps(Action<int> done) : IProgress<SolveProgress>
+    {
+        public void Report(SolveProgress value) => done(value.Done);
     }
 }

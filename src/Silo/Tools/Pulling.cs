@@ -15,8 +15,9 @@ internal static class Pulling
 {
     private const string ModelFolder = "model", LoraFolder = "lora", DiffusersLora = "pytorch_lora_weights.safetensors", KohyaLora = "lora.safetensors";
 
-    public static ToolAnswer Run(PullRequest request)
+    public static ToolAnswer Run(PullRequest request, IProgress<ToolProgress> telling)
     {
+        telling.Report(new("writing, and comparing what was written", 0, 0));
         NativeTorch.EnsureLoaded();
         return request.Form switch
         {

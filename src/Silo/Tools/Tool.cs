@@ -15,26 +15,28 @@ internal static class Tool
 {
     public static int Run(string? request, TextWriter output)
     {
-        var answer = Answer(request);
+        var answer = Answer(request, output);
         output.WriteLine(ToolJson.Write(answer));
         return answer.Error is null ? 0 : 1;
     }
 
-    private static ToolAnswer Answer(string? request)
+    private static ToolAnswer Answer(string? request, TextWriter output)
     {
         try
         {
-            return ToolJson.ReadRequest(request ?? "null") switch
+            var asked = ToolJson.ReadRequest(request ?? "null");
+            var telling = new ToolTelling(asked.TellsProgress ? output : null, TimeProvider.System);
+            return asked switch
             {
                 InspectRequest inspect => Inspect(inspect),
-                ConvertRequest convert => Convert(convert),
-                DrawRequest draw => Drawing.Run(draw),
-                PlanRequest plan => new ToolAnswer { Memory = ExperimentMemory.Plan(ExperimentSpecJson.Deserialize(plan.SpecJson), plan.Budget, plan.FromConfiguration) },
-                CheckRewardRequest check => new ToolAnswer { Rewards = RewardChecks.Run(check) },
-                ScoreRequest score => new ToolAnswer { Score = SampleScores.Run(score) },
+                ConvertRequest convert => Convert(convert, telling),
+                DrawRequest draw => Drawing.Run(draw, telling),
+                PlanRequest plan => new ToolAnswer { Memory = ExperimentMemory.Plan(plan, telling) },
+                CheckRewardRequest check => new ToolAnswer { Rewards = RewardChecks.Run(check, telling) },
+                ScoreRequest score => new ToolAnswer { Score = SampleScores.Run(score, telling) },
                 ModelsRequest models => new ToolAnswer { Models = Models(models) },
                 EstimateRequest estimate => Estimating.Run(estimate),
-                PullRequest pull => Pulling.Run(pull),
+                PullRequest pull => Pulling.Run(pull, telling),
                 var other => new ToolAnswer($"There is no tool for {other.GetType().Name}."),
             };
         }
@@ -70,8 +72,9 @@ internal static class Tool
         static ToolModel Named(ListedModel m, string name) => new(name, m.Kind, m.Model, m.Bytes, m.Precision, m.Path) { Problem = m.Problem };
     }
 
-    private static ToolAnswer Convert(ConvertRequest request)
+    private static ToolAnswer Convert(ConvertRequest request, ToolTelling telling)
     {
+        telling.Report(new("converting, and comparing what was written", 0, 0));
         NativeTorch.EnsureLoaded();
         return new ToolAnswer { Message = ModelConversion.Convert(request.Input, request.Output, new(request.Model, request.Form, DtypeNames.Read(request.Dtype), request.Prediction)), Files = [request.Output] };
     }

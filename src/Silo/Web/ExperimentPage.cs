@@ -26,9 +26,10 @@ internal sealed class ExperimentPage(ExperimentSnapshot experiment, TimeProvider
     public IResult Of(TrialListing listing, TrialPage page, string? wrong, IReadOnlyList<TrialSnapshot> valued, int size)
     {
         var ended = Words.Ended(Summary.State);
-        return WebPage.Of(Summary.Name, ended ? null : string.Create(CultureInfo.InvariantCulture, $"/live{Path}?after={experiment.Sequence}"),
+        return WebPage.Of(Summary.Name, WebPage.Live(experiment),
             WebPage.Crumbs(WebPage.Link("/", "Experiments"), WebPage.Link(Path, Summary.Id)),
             new XElement("h1", Summary.Name.Length > 0 ? Summary.Name : Summary.Id),
+            WebPage.Labels(Summary),
             WebPage.Part("state", State(ended)),
             WebPage.Part("best", Best(), Charts(valued)),
             new XElement("h2", "Trials"),

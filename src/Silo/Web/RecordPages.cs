@@ -3,6 +3,7 @@ using System.Xml.Linq;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Workers;
+using AdjointDpm.Silo.Security;
 
 namespace AdjointDpm.Silo.Web;
 
@@ -12,7 +13,7 @@ internal static class RecordPages
     public static IResult Events(ExperimentSnapshot experiment, IReadOnlyList<ExperimentEvent> events, int? trial, int skip, int size, bool more)
     {
         var (id, path) = (experiment.Summary.Id, WebPage.AddressOf(experiment.Summary.Id) + "/events");
-        return WebPage.Of($"Events of {id}", Live(experiment),
+        return WebPage.Of($"Events of {id}", WebPage.Live(experiment),
             WebPage.Crumbs(WebPage.Link("/", "Experiments"), WebPage.Link(WebPage.AddressOf(id), id), WebPage.Link(path, "events")),
             new XElement("h1", trial is null ? "Events" : $"Events of trial {trial}"),
             WebPage.Part("events",
@@ -28,7 +29,7 @@ internal static class RecordPages
     {
         var (id, path) = (experiment.Summary.Id, WebPage.AddressOf(experiment.Summary.Id) + "/audit");
         var broken = audits.Count(audit => !audit.Holds);
-        return WebPage.Of($"Audit of {id}", Live(experiment),
+        return WebPage.Of($"Audit of {id}", WebPage.Live(experiment),
             WebPage.Crumbs(WebPage.Link("/", "Experiments"), WebPage.Link(WebPage.AddressOf(id), id), WebPage.Link(path, "audit")),
             new XElement("h1", "Audit"),
             new XElement("p", "From the ledger of each trial: whether every shard of every step counted exactly once, and nothing was changed afterwards. Without this page: ", new XElement("code", $"adpm audit {id}"), "."),
@@ -44,7 +45,7 @@ internal static class RecordPages
                 WebPage.Pages(skip, audits.Count, size, skip + audits.Count < experiment.Summary.Trials, experiment.Summary.Trials, "trial", from => string.Create(CultureInfo.InvariantCulture, $"{path}?skip={from}"))));
     }
 
-    public static IResult Workers(IReadOnlyList<WorkerDescription> workers) => WebPage.Of("Workers", "/live/workers",
+    public static IResult Workers(IReadOnlyList<WorkerDescription> workers, bool dashboard) => WebPage.Of("Workers", "/live/workers",
         new XElement("h1", "Workers"),
         WebPage.Part("workers",
             workers.Count == 0 ? new XElement("p", "None.") : WebPage.Table("Workers", ["worker", "state", "done", "work", "last failure"], workers.Select(worker => new object?[]
@@ -53,7 +54,8 @@ internal static class RecordPages
                 worker.Work.Take(4).SelectMany((work, i) => new object[] { i == 0 ? "" : ", ", Work(work) }).Concat(worker.Work.Count > 4 ? [$", {worker.Work.Count - 4} more"] : []).ToArray(),
                 worker.LastFailure is { } failure ? new object[] { worker.LastFailureAt is { } at ? WebPage.Time(at) : "", " " + failure } : "",
             }))),
-        new XElement("p", "One is taken out of use by ", new XElement("code", "adpm workers cordon NAME"), ". Numbers over time: ", WebPage.Link("/metrics", "metrics"), " for Prometheus."));
+        new XElement("p", "One is taken out of use by ", new XElement("code", "adpm workers cordon NAME"), ". Numbers over time: ", WebPage.Link("/metrics", "metrics"), " for Prometheus.",
+            dashboard ? new object[] { " Silos and grains, for operators: ", WebPage.Link(HttpAccess.Dashboard + "/", "Orleans' dashboard"), "." } : null));
 
     private static object Work(WorkInHand work)
     {
@@ -63,7 +65,4 @@ internal static class RecordPages
     }
 
     private static int IndexOf(TrialAudit audit) => int.Parse(audit.Run[(audit.Run.LastIndexOf('/') + 1)..], CultureInfo.InvariantCulture);
-
-    private static string? Live(ExperimentSnapshot experiment) =>
-        Words.Ended(experiment.Summary.State) ? null : string.Create(CultureInfo.InvariantCulture, $"/live{WebPage.AddressOf(experiment.Summary.Id)}?after={experiment.Sequence}");
 }

@@ -1,9 +1,12 @@
 using System.Globalization;
 using System.Security.Cryptography;
+using System.Text.RegularExpressions;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Trials;
 using AdjointDpm.Grains.Workers;
+using Microsoft.AspNetCore.Mvc;
 using Microsoft.Net.Http.Headers;
 
 namespace AdjointDpm.Silo.Web;
@@ -22,10 +25,10 @@ internal static class WebEndpoints
     // No page of this host runs, loads or sends anything that does not come from this host.
     private const string Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-    private static readonly (string Name, string Type, byte[] Bytes, string Tag)[] Assets = [Asset("site.css", "text/css; charset=utf-8", Html.Style), Asset("site.js", "text/javascript; charset=utf-8", "")];
+    private static readonly (string Name, string Type, byte[] Bytes, string Tag)[] Assets = [Asset("site.css", "text/css; charset=utf-8", Html.Style), Asset("site.js", "text/javascript; charset=utf-8", Html.Script)];
 
     /// <summary>Maps the pages, beginning with the list of experiments at the root.</summary>
-    public static void MapWeb(this WebApplication app)
+    public static void MapWeb(this WebApplication app, SiloHostOptions silo)
     {
         var web = app.MapGroup("").AddEndpointFilter(SafelyAsync);
         foreach (var asset in Assets)
@@ -37,7 +40,7 @@ internal static class WebEndpoints
             var directory = grains.GetGrain<IExperimentDirectoryGrain>(IExperimentDirectoryGrain.Key);
             var found = await directory.ListAsync(all ? 0 : from, all ? MostSearched : MostExperiments + 1, cancellationToken);
             if (all)
-                found = [.. found.Where(one => (string.IsNullOrWhiteSpace(find) || one.Id.Contains(find.Trim(), StringComparison.OrdinalIgnoreCase) || one.Name.Contains(find.Trim(), StringComparison.OrdinalIgnoreCase)) && (string.IsNullOrEmpty(state) || Words.State(one.State) == state)).Skip(from)];
+                found = [.. found.Where(one => (string.IsNullOrWhiteSpace(find) || one.Id.Contains(find.Trim(), StringComparison.OrdinalIgnoreCase) || one.Name.Contains(find.Trim(), StringComparison.OrdinalIgnoreCase) || one.Labels?.Any(label => $"{label.Key}={label.Value}".Contains(find.Trim(), StringComparison.OrdinalIgnoreCase)) == true) && (string.IsNullOrEmpty(state) || Words.State(one.State) == state)).Skip(from)];
             return ExperimentsPage.Of([.. found.Take(MostExperiments)], from, MostExperiments, found.Count > MostExperiments, find, state, time);
         });
 
@@ -86,6 +89,14 @@ internal static class WebEndpoints
             return Results.Stream(stream, type ?? "application/octet-stream", type is null ? name : null, entityTag: new EntityTagHeaderValue($"\"{file.Sha256}\""), enableRangeProcessing: stream.CanSeek);
         });
 
+        web.MapGet("/experiments/{id}/trials/{trial:int}/pictures/{name}", async (string id, int trial, string name, SiloFolders folders, IDisk disk, HttpContext http) =>
+        {
+            if (trial < 0 || StepPictures.Parse(name) is not { } picture || await StepPictures.ReadAsync(disk, folders.TrialWork(id, trial), picture) is not { } bytes)
+                return WebPage.NotFound($"Trial {trial} of '{id}' has no such picture.");
+            http.Response.Headers.CacheControl = "private, max-age=31536000, immutable";
+            return Results.Bytes(bytes, "image/png", entityTag: new EntityTagHeaderValue($"\"{picture.Sha256}\""));
+        });
+
         web.MapGet("/experiments/{id}/events", async (string id, int? skip, int? trial, IGrainFactory grains, CancellationToken cancellationToken) =>
         {
             var experiment = Experiment(grains, id);
@@ -106,12 +117,13 @@ internal static class WebEndpoints
         });
 
         web.MapGet("/workers", async (IGrainFactory grains, CancellationToken cancellationToken) =>
-            RecordPages.Workers(await grains.GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key).DescribeAsync(cancellationToken)));
+            RecordPages.Workers(await grains.GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key).DescribeAsync(cancellationToken), silo.Dashboard));
 
-        web.MapGet("/live/experiments/{id}", (string id, long? after, IGrainFactory grains, TimeProvider time, CancellationToken cancellationToken) =>
-            TypedResults.ServerSentEvents(LiveUpdates.OfExperiment(Experiment(grains, id), after ?? 0, time, cancellationToken)));
-        web.MapGet("/live/experiments", (IGrainFactory grains, TimeProvider time, CancellationToken cancellationToken) =>
-            TypedResults.ServerSentEvents(LiveUpdates.OfList(grains.GetGrain<IExperimentDirectoryGrain>(IExperimentDirectoryGrain.Key), time, cancellationToken)));
+        // A browser that asks again says which event it heard of last.
+        web.MapGet("/live/experiments/{id}", (string id, long? after, [FromHeader(Name = "Last-Event-ID")] long? heard, IGrainFactory grains, TimeProvider time, CancellationToken cancellationToken) =>
+            TypedResults.ServerSentEvents(LiveUpdates.OfExperiment(Experiment(grains, id), heard ?? after ?? 0, time, cancellationToken)));
+        web.MapGet("/live/experiments", (int? skip, bool? all, IGrainFactory grains, TimeProvider time, CancellationToken cancellationToken) =>
+            TypedResults.ServerSentEvents(LiveUpdates.OfList(grains.GetGrain<IExperimentDirectoryGrain>(IExperimentDirectoryGrain.Key), Math.Max(0, skip ?? 0), all == true ? MostSearched : MostExperiments + 1, time, cancellationToken)));
         web.MapGet("/live/workers", (IGrainFactory grains, TimeProvider time, CancellationToken cancellationToken) =>
             TypedResults.ServerSentEvents(LiveUpdates.OfWorkers(grains.GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key), time, cancellationToken)));
     }
@@ -161,7 +173,7 @@ internal static class WebEndpoints
 }
 
 /// <summary>Which trials of an experiment a page shows, as its address says.</summary>
-internal sealed class TrialListing
+internal sealed partial class TrialListing
 {
     /// <summary>Conditions, with spaces or commas between them.</summary>
     public string? Where { get; set; }
@@ -177,12 +189,16 @@ internal sealed class TrialListing
     /// <exception cref="ArgumentException">A condition is none.</exception>
     public TrialQuery Query(int take) => new()
     {
-        Where = [.. (Where ?? "").Split([' ', ','], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(TrialCondition.Parse)],
+        Where = [.. AroundSigns().Replace(Where ?? "", "$1").Split([' ', ',', ';'], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(TrialCondition.Parse)],
         Sort = string.IsNullOrWhiteSpace(Sort) ? null : Sort.Trim(),
         Descending = Desc ?? false,
         Skip = From,
         Take = take,
     };
+
+    /// <summary>People write spaces around a sign, or none.</summary>
+    [GeneratedRegex(@"\s*(<=|>=|!=|[<>=])\s*")]
+    private static partial Regex AroundSigns();
 
     /// <summary>The address of the same page with other choices.</summary>
     public string Address(string path, int? skip = null, string? sort = null, bool? descending = null) => WebPage.Address(path,

@@ -53,6 +53,13 @@ internal static class WebPage
     public static string Address(string path, params (string Name, string? Value)[] query) =>
         path + QueryString.Create(query.Where(one => !string.IsNullOrEmpty(one.Value)).Select(one => new KeyValuePair<string, string?>(one.Name, one.Value)));
 
+    /// <summary>Labels, each a link to the experiments that have it; null where there are none.</summary>
+    public static XElement? Labels(ExperimentSummary experiment) => experiment.Labels is not { Count: > 0 } labels ? null
+        : new XElement("span", Class("labels"), labels.OrderBy(label => label.Key, StringComparer.Ordinal).SelectMany(label => new object[] { " ", Link(Address("/", ("find", $"{label.Key}={label.Value}")), $"{label.Key}={label.Value}") }));
+
+    /// <summary>Where a browser hears of an experiment's news; also of one that has ended, which may be tried again.</summary>
+    public static string Live(ExperimentSnapshot experiment) => string.Create(CultureInfo.InvariantCulture, $"/live{AddressOf(experiment.Summary.Id)}?after={experiment.Sequence}");
+
     public static string AddressOf(string experiment) => $"/experiments/{experiment}";
 
     public static string AddressOf(string experiment, int trial) => string.Create(CultureInfo.InvariantCulture, $"/experiments/{experiment}/trials/{trial}");

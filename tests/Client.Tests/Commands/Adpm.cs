@@ -39,6 +39,9 @@ internal sealed class Adpm : IDisposable
     /// <summary>Runs a command; words are split at spaces.</summary>
     public Task<int> RunAsync(string line) => AdpmCommandLine.InvokeAsync(line.Split(' ', StringSplitOptions.RemoveEmptyEntries), Context(), Out, Interruptions.Token);
 
+    /// <summary>What a shell is told that completes a line.</summary>
+    public Task<int> SuggestAsync(string line) => AdpmCommandLine.InvokeAsync([$"[suggest:{("adpm " + line).Length}]", "adpm " + line], Context(), Out, Interruptions.Token);
+
     /// <summary>All that was printed, with the temporary folder taken out.</summary>
     public string Text(string line, int exitCode) =>
         Clean($"$ adpm {line}\n[exit {exitCode}]\n--- stdout\n{Out}--- stderr\n{Error}");

@@ -36,6 +36,11 @@ public sealed class CommandTests : IDisposable
     [InlineData("import --help", "import")]
     [InlineData("report --help", "report")]
     [InlineData("replay --help", "replay")]
+    [InlineData("audit --help", "audit")]
+    [InlineData("models --help", "models")]
+    [InlineData("certificates --help", "certificates")]
+    [InlineData("users --help", "users")]
+    [InlineData("users add --help", "users-add")]
     [InlineData("doctor --help", "doctor")]
     [InlineData("check --help", "check")]
     [InlineData("check-reward --help", "check-reward")]
@@ -153,6 +158,25 @@ public sealed class CommandTests : IDisposable
         Assert.Equal(
             "error: There is no experiment 'x'.\nThe cluster has none yet.\nerror: There is no experiment 'x'.\nList them with 'adpm ls'.\nerror: 'a' could be any of a-00000000, a-11111111.\nWrite more of the id.\n",
             _adpm.Error.ToString());
+    }
+
+    [Fact]
+    public async Task Name_BeatsTheBeginningOfOthers_AndIsFoundHoweverOld()
+    {
+        foreach (var id in Enumerable.Range(0, 2500).Select(i => $"digits-{i:x8}").Append("digits-two-00000001").Append("old-0a1b2c3d"))
+            _adpm.Cluster.Experiments[id] = Samples.Ended(id);
+        _adpm.Cluster.Experiments["digits-ffffffff"] = Samples.Ended("digits-ffffffff");
+        Assert.Equal(0, await _adpm.RunAsync("show old"));
+        Assert.Equal(0, await _adpm.RunAsync("show digits-two"));
+        Assert.Equal(0, await _adpm.RunAsync("show digits-ff"));
+        Assert.Equal(["old-0a1b2c3d", "digits-two-00000001", "digits-ffffffff"], _adpm.Out.ToString().Split('\n').Where(line => line.Contains("submitted", StringComparison.Ordinal)).Select(line => line.Split(' ')[0]));
+        Assert.Equal(ExitCodes.Failed, await _adpm.RunAsync("show digits"));
+        Assert.EndsWith("error: 'digits' could be any of digits-00000000, digits-00000001, digits-00000002, digits-00000003, digits-00000004, ….\nWrite more of the id.\n", _adpm.Error.ToString(), StringComparison.Ordinal);
+        _adpm.Cluster.Experiments.Clear();
+        foreach (var id in new[] { "demo-00000000", "demo-two-00000000" }) _adpm.Cluster.Experiments[id] = Samples.Ended(id);
+        _adpm.Out.GetStringBuilder().Clear();
+        Assert.Equal(0, await _adpm.RunAsync("show demo"));
+        Assert.StartsWith("demo-00000000  ", _adpm.Out.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -321,6 +345,7 @@ public sealed class CommandTests : IDisposable
         }
 
         Assert.Equal(ExitCodes.Unreachable, await running);
+        Assert.EndsWith($"Pick it up again with: adpm watch {Assert.Single(_adpm.Cluster.Experiments.Keys.Except([Id]))}\n", _adpm.Error.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -349,6 +374,9 @@ public sealed class CommandTests : IDisposable
         _adpm.Cluster.OnSubmit = (id, _) => Samples.Running(id);
         var spec = Spec();
         Assert.Equal(0, await _adpm.RunAsync($"submit {spec} --gateway a:1 --paths-on-silos false"));
+        // A script reads the result alone.
+        Assert.Equal($"{Assert.Single(_adpm.Cluster.Experiments.Keys)}: 3 trials\n", _adpm.Out.ToString());
+        Assert.EndsWith($"Next:\n  adpm watch {_adpm.Cluster.Experiments.Keys.Single()} --gateway a:1\n", _adpm.Error.ToString().Split("  adpm show")[0], StringComparison.Ordinal);
         Assert.Equal(0, await _adpm.RunAsync($"submit {spec} --json"));
         var id = Assert.Single(_adpm.Cluster.Experiments.Keys);
         Assert.Matches("^stylize-[0-9a-f]{8}$", id);

@@ -29,6 +29,20 @@ public sealed class CompletionCommandTests : IDisposable
         Assert.Equal(expected, said.Trim());
     }
 
+    [Theory]
+    [InlineData("show dig", "digits-0a1b2c3d digits-1a2b3c4d")]
+    [InlineData("show digits-0a1b2c3d/", "digits-0a1b2c3d/0 digits-0a1b2c3d/2 digits-0a1b2c3d/10")]
+    [InlineData("watch x", "")]
+    [InlineData("report other --data elsewhere fa", "far-00000000")]
+    public async Task Ids_AreThoseOfTheDataFolder(string line, string expected)
+    {
+        foreach (var folder in new[] { "runs/experiments/digits-0a1b2c3d", "runs/trials/digits-1a2b3c4d/0", "runs/trials/digits-0a1b2c3d/0", "runs/trials/digits-0a1b2c3d/10", "runs/trials/digits-0a1b2c3d/2", "elsewhere/experiments/far-00000000" })
+            Directory.CreateDirectory(Path.Combine(_adpm.Folder, folder));
+        Assert.Equal(0, await _adpm.SuggestAsync(line));
+        Assert.Equal(expected, string.Join(' ', _adpm.Out.ToString().Split('\n', StringSplitOptions.RemoveEmptyEntries)));
+        Assert.Empty(_adpm.Connected);
+    }
+
     [Fact]
     public async Task UnknownShell_IsRefusedWithTheKnownOnes()
     {

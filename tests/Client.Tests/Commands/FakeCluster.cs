@@ -82,6 +82,27 @@ internal sealed class FakeCluster : IClusterConnection
         if (Events.LastOrDefault()?.Kind != EventKind.ExperimentEnded) await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, cancellationToken);
     }
 
+    /// <summary>Results on the silos' side: of a trial, or of the experiment without one.</summary>
+    public Dictionary<(int? Trial, string Path), byte[]> Files { get; } = [];
+
+    /// <summary>Bytes of a part: small, so that there are several.</summary>
+    public int PartBytes { get; set; } = ResultPart.MostBytes;
+
+    public Task<IReadOnlyList<ResultFile>> GetFilesAsync(string id, int trial, CancellationToken cancellationToken) =>
+        Task.FromResult<IReadOnlyList<ResultFile>>([.. Files.Where(file => file.Key.Trial == trial).Select(file => new ResultFile(file.Key.Path, file.Value.Length, Sha(file.Value)))]);
+
+    /// <summary>Whether what is handed out is another file than the one that is listed.</summary>
+    public bool Changed { get; set; }
+
+    public Task<ResultPart?> GetFileAsync(string id, int trial, string sha256, long offset, CancellationToken cancellationToken) =>
+        Task.FromResult(Files.Where(file => file.Key.Trial == trial && Sha(file.Value) == sha256).Select(file => Part(Changed ? [.. file.Value.Select(b => (byte)(b ^ 1))] : file.Value, offset)).FirstOrDefault());
+
+    public Task<ResultPart?> GetReportAsync(string id, long offset, CancellationToken cancellationToken) => Task.FromResult(Files.TryGetValue((null, "report.json"), out var report) ? Part(report, offset) : null);
+
+    private ResultPart Part(byte[] file, long offset) => new(file[(int)offset..(int)Math.Min(file.Length, offset + PartBytes)], file.Length);
+
+    private static string Sha(byte[] bytes) => Convert.ToHexStringLower(System.Security.Cryptography.SHA256.HashData(bytes));
+
     public GradientProofReport? Proof { get; set; }
 
     public Task<GradientProofReport?> GetGradientProofAsync(string id, int trial, CancellationToken cancellationToken) => Task.FromResult(Proof);
@@ -100,6 +121,11 @@ internal sealed class FakeCluster : IClusterConnection
         Task.FromResult<IReadOnlyList<ExperimentSummary>>([.. Experiments.Values.Select(e => e.Summary).Skip(skip).Take(take)]);
 
     public List<WorkerDescription> Workers { get; } = [];
+
+    public List<SiloMessage> Logs { get; } = [];
+
+    public Task<IReadOnlyList<SiloMessage>> GetLogsAsync(IReadOnlyDictionary<string, long> after, int most, CancellationToken cancellationToken) =>
+        Task.FromResult<IReadOnlyList<SiloMessage>>([.. Logs.Where(message => message.Number > after.GetValueOrDefault(message.Silo)).GroupBy(message => message.Silo).SelectMany(silo => silo.TakeLast(most))]);
 
     /// <summary>Called before the workers are listed; may change them.</summary>
     public Action BeforeWorkers { get; set; } = () => { };
@@ -150,6 +176,10 @@ internal sealed class FakeSilos(LocalClusterOptions options) : ILocalCluster
     public Func<Task> BeforeStop { get; set; } = () => Task.CompletedTask;
 
     public void Kill() => Killed = true;
+
+    public bool Left { get; private set; }
+
+    public void Leave() => Left = true;
 
     public async ValueTask DisposeAsync()
     {

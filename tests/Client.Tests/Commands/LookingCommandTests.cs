@@ -1,7 +1,7 @@
 using System.Text.Json.Nodes;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Connection;
-using AdjointDpm.Client.Rendering;
+using AdjointDpm.Client.Rendering.Pictures;
 using AdjointDpm.Grains.Experiments;
 using SkiaSharp;
 using Spectre.Console;
@@ -22,6 +22,7 @@ public sealed class LookingCommandTests : IDisposable
         _adpm.Cluster.Events.AddRange(Samples.Events());
         _adpm.Cluster.Workers.Add(Samples.Worker("silo-0/cpu:0", false, Samples.Shard(3, 1)));
         _adpm.Cluster.Workers.Add(Samples.Worker("silo-1/cpu:0", true));
+        _adpm.Cluster.Logs.AddRange(Enumerable.Range(1, 3).SelectMany(i => new[] { 0, 1 }.Select(silo => new AdjointDpm.Grains.Workers.SiloMessage($"silo-{silo}", i, Samples.Noon.AddSeconds(i), i == 2 ? "warn" : "info", $"A: message {i} of stylize-{silo}"))));
         _adpm.Cluster.Steps.AddRange(Enumerable.Range(1, 5).Select(step => new TrialStep(step, new Dictionary<string, double> { ["loss"] = 5.0 / step, ["gradientNorm"] = step }, new StepProfile { Step = step, AdjointNorms = [4, 2, 1], HeldOut = step == 5 ? new Dictionary<string, double> { ["loss"] = 1.25 } : null })));
     }
 
@@ -44,7 +45,8 @@ public sealed class LookingCommandTests : IDisposable
     [InlineData("ls -o name", "ls-name")]
     [InlineData("workers -o wide", "workers-wide")]
     [InlineData("workers -o csv", "workers-csv")]
-    [InlineData("logs --gateway far:30000", "logs-elsewhere")]
+    [InlineData("logs --gateway far:30000 --limit 2", "logs-elsewhere")]
+    [InlineData("logs stylize-1 --gateway far:30000 --limit 1 --json", "logs-elsewhere-json")]
     [InlineData("grid stylize", "grid-none")]
     public async Task Output_IsAsVerified(string line, string name) => Verified.Equal(_adpm.Text(line, await _adpm.RunAsync(line)), name);
 
@@ -68,7 +70,6 @@ public sealed class LookingCommandTests : IDisposable
             if (happened.Sequence == 5 && !lost)
             {
                 lost = true;
-                _adpm.Time.AutoAdvanceAmount = TimeSpan.FromSeconds(1);
                 throw new ClusterUnreachableException("The cluster at x stopped to answer.");
             }
             if (happened.Kind == EventKind.ExperimentEnded) _adpm.Cluster.Experiments[Id] = Samples.Ended();
@@ -77,10 +78,11 @@ public sealed class LookingCommandTests : IDisposable
         var all = _adpm.Cluster.Events.ToList();
         _adpm.Cluster.Happened = 2;
         var running = _adpm.RunAsync("events stylize --follow");
+        // Too slowly for patience to run out, however long the follower is kept waiting.
         while (!running.IsCompleted)
         {
-            _adpm.Time.Advance(TimeSpan.FromSeconds(1));
-            await Task.Yield();
+            _adpm.Time.Advance(TimeSpan.FromMilliseconds(20));
+            await Task.Delay(TimeSpan.FromMilliseconds(1), TimeProvider.System, TestContext.Current.CancellationToken);
         }
         Assert.Equal(0, await running);
         Assert.Equal(all.Count, _adpm.Out.ToString().Split('\n', StringSplitOptions.RemoveEmptyEntries).Length);
@@ -115,8 +117,100 @@ public sealed class LookingCommandTests : IDisposable
         Assert.Equal(0, await _adpm.RunAsync("grid stylize --x learningRate --into grid.png"));
         Verified.Equal(_adpm.Text("grid stylize --x learningRate --into grid.png", 0), "grid");
         using var sheet = SKBitmap.Decode(Path.Combine(_adpm.Folder, "grid.png"));
-        Assert.Equal((16, 4, SKColors.Red, SKColors.White, SKColors.Lime), (sheet.Width, sheet.Height, sheet.GetPixel(0, 0), sheet.GetPixel(8, 0), sheet.GetPixel(15, 3)));
+        // Two pictures sixteen times as large beside each other, below what they are.
+        Assert.Equal((96 + 4 + 96, 18 + 64, SKColors.Red, SKColors.White, SKColors.Lime), (sheet.Width, sheet.Height, sheet.GetPixel(0, 18), sheet.GetPixel(98, 40), sheet.GetPixel(195, 81)));
+        Assert.Contains(Enumerable.Range(0, 96 * 14).Select(i => sheet.GetPixel(i % 96, i / 96)), color => color == SKColors.Black);
         Assert.Equal(ExitCodes.Invalid, await _adpm.RunAsync("grid stylize --y rank"));
+    }
+
+    [Fact]
+    public async Task ResultsElsewhere_AreFetchedInParts_ByTheirSha256()
+    {
+        using var red = new SKBitmap(6, 4);
+        red.Erase(SKColors.Red);
+        using var png = red.Encode(SKEncodedImageFormat.Png, 100);
+        _adpm.Cluster.Experiments[Id] = Samples.Ended(folder: "/nowhere/experiments/" + Id);
+        _adpm.Cluster.PartBytes = 7;
+        foreach (var trial in new int?[] { 0, 1 })
+            foreach (var name in new[] { "before.png", "after.png", "before-after.png" })
+                _adpm.Cluster.Files[(trial, name)] = png.ToArray();
+        _adpm.Cluster.Files[(null, "report.json")] = System.Text.Encoding.UTF8.GetBytes(ReportCommandTests.Report("stylize", 2).ToJsonString());
+        Assert.Equal(0, await _adpm.RunAsync("grid stylize --gateway far:1 --into grid.png"));
+        using (var sheet = SKBitmap.Decode(Path.Combine(_adpm.Folder, "grid.png")))
+            Assert.Equal(SKColors.Red, sheet.GetPixel(1, 19));
+        Assert.Equal(0, await _adpm.RunAsync("show stylize/1 --gateway far:1"));
+        Assert.Contains("Before and after", _adpm.Out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, await _adpm.RunAsync("diff stylize/0 stylize/1 --gateway far:1"));
+        Assert.Equal(0, await _adpm.RunAsync("report stylize --gateway far:1"));
+        var page = await File.ReadAllTextAsync(Path.Combine(_adpm.Folder, "stylize-0a1b2c3d.html"), TestContext.Current.CancellationToken);
+        Assert.Equal(4, page.Split("data:image/png").Length - 1);
+        // It leads to no folder that is gone.
+        Assert.DoesNotContain("href=", page, StringComparison.Ordinal);
+
+        _adpm.Cluster.Changed = true;
+        Assert.Equal(ExitCodes.Failed, await _adpm.RunAsync("grid stylize --gateway far:1"));
+        Assert.Contains("is not what its manifest says: its SHA-256 is another.", _adpm.Error.ToString(), StringComparison.Ordinal);
+        _adpm.Cluster.Changed = false;
+        _adpm.Cluster.Files[(0, "../../evil.png")] = png.ToArray();
+        Assert.Equal(ExitCodes.Failed, await _adpm.RunAsync($"pull {Id}/0 out --as lora --gateway far:1"));
+        Assert.DoesNotContain("evil", string.Join(' ', Directory.GetFileSystemEntries(Path.GetTempPath()).Select(Path.GetFileName)), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Labels_AreShown_AndFiltered()
+    {
+        for (var i = 0; i < 3; i++)
+        {
+            var summary = Samples.Summary($"digits-0000000{i}", RunState.Running, 1, 0, 5) with { Labels = new Dictionary<string, string> { ["team"] = i < 2 ? "vision" : "sound", ["number"] = $"{i}" } };
+            _adpm.Cluster.Experiments[summary.Id] = Samples.Running(summary.Id) with { Summary = summary };
+        }
+
+        Assert.Equal(0, await _adpm.RunAsync("ls --label team=vision --label number=1 -o name"));
+        Assert.Equal("digits-00000001\n", _adpm.Out.ToString());
+        Assert.Equal(0, await _adpm.RunAsync("ls --label team=vision --limit 1 --json"));
+        Assert.Contains("\"team\": \"vision\"", _adpm.Out.ToString(), StringComparison.Ordinal);
+        _adpm.Out.GetStringBuilder().Clear();
+        Assert.Equal(0, await _adpm.RunAsync("ls --label team=sound -o wide"));
+        Assert.Contains("number=2 team=sound", _adpm.Out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, await _adpm.RunAsync("show digits-00000002"));
+        Assert.Contains("\nnumber=2 team=sound\n", _adpm.Out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(ExitCodes.Invalid, await _adpm.RunAsync("ls --label team"));
+    }
+
+    [Theory]
+    [InlineData("top --json", "adjointdpm.dev/top/v1")]
+    [InlineData("grid stylize --json", "adjointdpm.dev/grid/v1")]
+    [InlineData("logs --data . --json", "adjointdpm.dev/log/v1")]
+    [InlineData("init guide guide.yaml --json", "adjointdpm.dev/files/v1")]
+    [InlineData("certificates certs --json", "adjointdpm.dev/files/v1")]
+    [InlineData("users add users.txt ana --project a --role view --token-file token --json", "adjointdpm.dev/files/v1")]
+    public async Task Json_IsOneDocumentWithASchema(string line, string schema)
+    {
+        var folder = Directory.CreateDirectory(Path.Combine(_adpm.Folder, "experiments", Id, "trial-0")).FullName;
+        using (var picture = new SKBitmap(6, 4))
+        using (var png = picture.Encode(SKEncodedImageFormat.Png, 100))
+            await File.WriteAllBytesAsync(Path.Combine(folder, "after.png"), png.ToArray(), TestContext.Current.CancellationToken);
+        Directory.CreateDirectory(Path.Combine(_adpm.Folder, "logs"));
+        await File.WriteAllTextAsync(Path.Combine(_adpm.Folder, "logs", "silo-0.log"), "info: A\n", TestContext.Current.CancellationToken);
+        Assert.Equal(0, await _adpm.RunAsync(line));
+        Assert.Equal(schema, (string?)JsonNode.Parse(_adpm.Out.ToString())!["schema"]);
+    }
+
+    [Fact]
+    public void Grid_InTheTerminal_HasHeadsOfRowsAndColumns_AndGaps()
+    {
+        GridCell Cell(SKColor color)
+        {
+            var picture = new SKBitmap(8, 4);
+            picture.Erase(color);
+            return new GridCell("", picture);
+        }
+
+        using var grid = new PictureGrid(["rate=1", "rate=a-long-one"], ["rank=4", "rank=8"], 2, [Cell(SKColors.Red), Cell(SKColors.Lime), null, Cell(SKColors.Blue)]);
+        var console = new TestConsole().Width(30);
+        console.Profile.Capabilities.ColorSystem = ColorSystem.TrueColor;
+        console.Write(grid.Blocks(30));
+        Verified.Equal(string.Join('\n', console.Lines.Select(line => line.TrimEnd())), "grid-blocks");
     }
 
     [Fact]

@@ -52,6 +52,16 @@ public sealed class RunCommandTests : IDisposable
         Assert.Equal("succeeded", json.RootElement.GetProperty("experiment").GetProperty("state").GetString());
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData(" --json")]
+    public async Task Run_WritesThePage_WhateverItPrints(string json)
+    {
+        End(record: ReportCommandTests.Report("stylize", 3).ToJsonString());
+        Assert.Equal(0, await _adpm.RunAsync($"run {_spec} --output out{json}"));
+        Assert.True(File.Exists(Path.Combine(_adpm.Folder, "out", "experiments", _id, "report.html")));
+    }
+
     [Fact]
     public async Task Run_Again_ReturnsTheFinishedResult()
     {
@@ -80,6 +90,25 @@ public sealed class RunCommandTests : IDisposable
         Assert.Equal(ExitCodes.Interrupted, await running);
         Assert.Equal((true, false, null), (_adpm.Silos[0].Stopped, _adpm.Silos[0].Killed, _adpm.Exited));
         Assert.EndsWith($"Stopping. Once more to kill.\nStopped; what was done is kept in runs. Go on with the same command: adpm run {_spec} --silos 2\n", _adpm.Error.ToString());
+    }
+
+    [Fact]
+    public async Task Run_TerminalCloses_LeavesTheSilosAndSaysNothing()
+    {
+        var running = _adpm.RunAsync($"run {_spec} --silos 2");
+        _adpm.Interruptions.HangUp();
+        Assert.Equal(ExitCodes.Interrupted, await running);
+        Assert.Equal((true, false, true), (_adpm.Silos[0].Left, _adpm.Silos[0].Killed, _adpm.Silos[0].Options.Finish));
+        Assert.DoesNotContain("Stop", _adpm.Error.ToString(), StringComparison.Ordinal);
+        Assert.Null(_adpm.Exited);
+    }
+
+    [Fact]
+    public async Task Run_Detached_ReturnsOnceItHasBegun()
+    {
+        Assert.Equal(0, await _adpm.RunAsync($"run {_spec} --silos 2 --detach -o out"));
+        Assert.True(_adpm.Silos[0].Left);
+        Verified.Equal(_adpm.Text("run stylize.yaml --silos 2 --detach -o out", 0).Replace(_id, "ID"), "run-detach");
     }
 
     [Fact]
@@ -125,7 +154,7 @@ public sealed class RunCommandTests : IDisposable
         Assert.Contains("error: The silo was not found. Looked for 'FOLDER/bin/silo/AdjointDpm.Silo.dll'", _adpm.Clean(_adpm.Error.ToString()));
     }
 
-    private void End(Func<ExperimentSnapshot, ExperimentSnapshot>? change = null)
+    private void End(Func<ExperimentSnapshot, ExperimentSnapshot>? change = null, string record = "")
     {
         _adpm.Cluster.Events.AddRange(Samples.Events());
         _adpm.Cluster.BeforeEvent = happened =>
@@ -138,6 +167,7 @@ public sealed class RunCommandTests : IDisposable
                 File.WriteAllText(Path.Combine(folder, file), "");
             }
 
+            File.WriteAllText(Path.Combine(folder, "report.json"), record);
             _adpm.Cluster.Experiments[_id] = (change ?? (ended => ended))(Samples.Ended(_id, folder));
             _adpm.Time.Advance(TimeSpan.FromSeconds(95));
         };

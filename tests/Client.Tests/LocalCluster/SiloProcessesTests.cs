@@ -97,6 +97,31 @@ public sealed class SiloProcessesTests : IDisposable
     }
 
     [Fact]
+    public async Task Finish_SilosAreStoppedByUs_OrLeftToFinish()
+    {
+        await using (var stopped = new SiloProcesses(Options(1) with { Finish = true }))
+            await stopped.StartAsync(Cancellation);
+        Assert.All(Pids("silo-0"), pid => Assert.False(Alive(int.Parse(pid, System.Globalization.CultureInfo.InvariantCulture))));
+        var log = Log("silo-0");
+        Assert.Contains("stopping silo-0", log);
+        Assert.Contains("--Silo:FinishWithoutParent=true", log);
+
+        var left = new SiloProcesses(Options(1) with { Finish = true });
+        await left.StartAsync(Cancellation);
+        left.Leave();
+        var id = Assert.Single(left.ProcessIds);
+        // Not of our session: what ends the terminal does not end it.
+        Assert.NotEqual(SessionOf(Environment.ProcessId), SessionOf(id));
+        await left.DisposeAsync();
+        using var process = Process.GetProcessById(id);
+        Assert.False(process.HasExited);
+        process.Kill(entireProcessTree: true);
+        await process.WaitForExitAsync(Cancellation);
+    }
+
+    private static string SessionOf(int id) => File.ReadAllText($"/proc/{id}/stat").Split(") ")[1].Split(' ')[3];
+
+    [Fact]
     public async Task Keep_SilosOutliveUs()
     {
         var silos = new SiloProcesses(Options(1) with { Keep = true });

@@ -64,6 +64,41 @@ public sealed class RenderingTests
     }
 
     [Fact]
+    public void Progress_OfTrialsThatEndEarly_ReachesTheEnd()
+    {
+        var running = Samples.Running();
+        var progress = new ExperimentProgress(_time);
+        progress.Refresh(running with { Trials = [Samples.Trial(0, RunState.Succeeded, 0.1), Samples.Trial(1, RunState.Stopped, 0.1, 4), Samples.Trial(2, RunState.Failed, 0.1, 6), Samples.Trial(3, RunState.Stopped, 0.1, 0)] });
+        Assert.Equal((30, 30), (progress.StepsDone, progress.StepsPlanned));
+    }
+
+    [Fact]
+    public void Progress_CountsTheTrialsThatASnapshotLeavesOut()
+    {
+        var progress = new ExperimentProgress(_time);
+        var running = Samples.Running();
+        progress.Refresh(running with { Summary = running.Summary with { Trials = 5000, TrialsEnded = 2001 } });
+        // One of the three that are told has ended, and 2,000 of the 4,997 others.
+        Assert.Equal((27 + (2000 * 20), 5000 * 20), (progress.StepsDone, progress.StepsPlanned));
+    }
+
+    [Fact]
+    public void Progress_Remaining_LeavesOutWhatComesBeforeTheFirstStep()
+    {
+        var progress = new ExperimentProgress(_time);
+        var alone = Samples.Running() with { Trials = [Samples.Trial(0, RunState.Running, 0.1, 0) with { Phase = "proving" }] };
+        alone = alone with { Summary = alone.Summary with { Trials = 1, TrialsEnded = 0 } };
+        progress.Refresh(alone);
+        _time.Advance(TimeSpan.FromMinutes(10));
+        var step = new ExperimentEvent { Sequence = 5, Time = Samples.Noon, Kind = EventKind.StepCommitted, Trial = 0, Step = 1, Message = "" };
+        progress.Happened(step);
+        Assert.Null(progress.Remaining);
+        _time.Advance(TimeSpan.FromSeconds(3));
+        progress.Happened(step with { Step = 2 });
+        Assert.Equal(TimeSpan.FromSeconds(3 * 18), progress.Remaining);
+    }
+
+    [Fact]
     public void Progress_ManyTrials_AreCutShort()
     {
         var running = Samples.Running();
@@ -105,6 +140,52 @@ public sealed class RenderingTests
         using var console = new TestConsole().Width(60);
         ProblemView.Show(new Outlet(console, TextWriter.Null, terminal: true), [new("e.yaml", 1, 150, "spec", "Something is wrong [here].") { Length = 9 }], [new string('a', 149) + "\t\u001b[31mwrong" + new string('b', 100)]);
         Verified.Equal(string.Join('\n', console.Lines.Select(line => line.TrimEnd())), "problem-window");
+    }
+
+    [Theory]
+    [InlineData("", "xterm-256color", true)]
+    [InlineData("1", "xterm-256color", false)]
+    [InlineData("", "dumb", false)]
+    public void Colours_AreLeftOut_WhereNoColorOrTheTerminalSaysSo(string noColor, string term, bool colored)
+    {
+        var (output, error) = (new StringWriter { NewLine = "\n" }, new StringWriter { NewLine = "\n" });
+        var terminal = Terminal.Of(name => name switch { "NO_COLOR" => noColor, "TERM" => term, _ => null }, (output, false), (error, false), null!);
+        ExperimentView.Show(terminal, Samples.Ended(), _time);
+        terminal.Note("[red]error:[/] something");
+        foreach (var text in new[] { output.ToString(), error.ToString() })
+        {
+            Assert.Equal(colored, text.Contains("\e[38;5;", StringComparison.Ordinal) || text.Contains("\e[31m", StringComparison.Ordinal) || text.Contains("\e[91m", StringComparison.Ordinal) || text.Contains("\e[9", StringComparison.Ordinal));
+            Assert.Equal(term != "dumb", text.Contains('\e', StringComparison.Ordinal) || noColor.Length > 0);
+        }
+
+        Assert.Equal(colored, terminal.Out.ShowsPictures);
+        Assert.Equal(term != "dumb", terminal.Live);
+    }
+
+    [Fact]
+    public void Redirected_StreamsAreWhatTheyAre_EachForItself()
+    {
+        var terminal = Terminal.Of(_ => null, (new StringWriter(), true), (new StringWriter(), false), null!);
+        Assert.Equal((false, true, true), (terminal.Out.IsTerminal, terminal.Error.IsTerminal, terminal.Live));
+    }
+
+    [Fact]
+    public async Task WorkBar_TellsTheTimeThatIsLeft_FromTheFirstThatIsDone()
+    {
+        var error = new StringWriter { NewLine = "\n" };
+        var terminal = new Terminal(Outlet.Open(TextWriter.Null, false, false), Outlet.Open(error, false, false), Live: false);
+        await using var bar = new WorkBar(terminal, _time, "loading [the model]");
+        _time.Advance(TimeSpan.FromMinutes(3));
+        Assert.Equal("loading [[the model]]  [grey]3m00s[/]", bar.Text());
+        bar.Report("drawing", 2, 10);
+        Assert.EndsWith("20%  drawing, 2 of 10", bar.Text(), StringComparison.Ordinal);
+        _time.Advance(TimeSpan.FromSeconds(4));
+        bar.Report("drawing", 4, 10);
+        Assert.EndsWith("40%  drawing, 4 of 10  eta 12s", bar.Text(), StringComparison.Ordinal);
+        _time.Advance(TimeSpan.FromSeconds(7));
+        bar.Report("drawing", 5, 10);
+        // In a log a line every ten seconds, not one for each.
+        Assert.Equal("drawing, 2 of 10\ndrawing, 5 of 10, eta 18s\n", error.ToString());
     }
 
     [Fact]

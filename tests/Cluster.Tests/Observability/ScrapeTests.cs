@@ -79,9 +79,9 @@ public sealed partial class ScrapeTests(ITestOutputHelper output)
             {
                 foreach (var silo in cluster.Silos)
                     Assert.InRange((await LinesAsync(silo)).Count(line => line.Contains("trial=\"", StringComparison.Ordinal)), 0, perTrial * AtOnce);
-                (snapshot, _) = await cluster.WaitForAsync(name, snapshot => snapshot.Summary.EndedAt is not null, TimeSpan.FromSeconds(1));
+                snapshot = (await cluster.WaitForAsync(name, snapshot => snapshot.Summary.EndedAt is not null, TimeSpan.FromSeconds(1))).Last!;
             }
-            Assert.True(snapshot!.Summary.State == RunState.Succeeded, snapshot.Reason);
+            Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
             var counts = new List<int>();
             foreach (var silo in cluster.Silos)
                 await RealCluster.RetryAsync(async () =>

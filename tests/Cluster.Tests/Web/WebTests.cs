@@ -17,6 +17,7 @@ public sealed class WebTests
     {
         Parameters = new Dictionary<string, ParameterSpec> { ["optimizer.learningRate"] = new() { Values = ["0.001", "0.0001"] } },
         Objective = new ObjectiveSpec { Metric = "heldOut.loss.after" },
+        Checkpoint = DigitsSpecs.Small.Checkpoint with { Pictures = 2 },
     };
 
     [Fact]
@@ -44,7 +45,7 @@ public sealed class WebTests
         // Filtered, sorted and by pages.
         Assert.Contains("trials 1–100 of 10000", (await GetAsync(http, "/experiments/evil")).Text, StringComparison.Ordinal);
         Assert.Contains("trials 9991–10000 of 10000", (await GetAsync(http, "/experiments/evil?sort=index&skip=9990")).Text, StringComparison.Ordinal);
-        var some = (await GetAsync(http, "/experiments/evil?where=" + Uri.EscapeDataString("seed>9000 steps=2") + "&sort=training.seed&desc=true")).Text;
+        var some = (await GetAsync(http, "/experiments/evil?where=" + Uri.EscapeDataString("seed > 9000 steps= 2") + "&sort=training.seed&desc=true")).Text;
         Assert.Contains("trials 1–100 of 500", some, StringComparison.Ordinal);
         Assert.Contains("<td>9500</td>", some, StringComparison.Ordinal);
         Assert.Contains("is not a condition", (await GetAsync(http, "/experiments/two?where=nonsense")).Text, StringComparison.Ordinal);
@@ -65,6 +66,20 @@ public sealed class WebTests
         Assert.Contains("class=\"heat\"", trial, StringComparison.Ordinal);
         Assert.Contains("backward", trial, StringComparison.Ordinal);
 
+        // Pictures on the way, by step and content.
+        var drawn = steps.Where(step => step.Profile?.Picture is not null).Select(step => $"/experiments/two/trials/0/pictures/{step.Step:d6}.{step.Profile!.Picture}.png").ToList();
+        Assert.Equal(3, drawn.Count);
+        foreach (var address in drawn)
+        {
+            Assert.Contains(address, trial, StringComparison.Ordinal);
+            using var drawing = await http.GetAsync(new Uri(address, UriKind.Relative), TestContext.Current.CancellationToken);
+            Assert.Equal(("image/png", true), (drawing.Content.Headers.ContentType!.MediaType, drawing.Headers.CacheControl!.ToString().Contains("immutable", StringComparison.Ordinal)));
+            using var decoded = SkiaSharp.SKBitmap.Decode(await drawing.Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken));
+            Assert.NotNull(decoded);
+        }
+        foreach (var address in new[] { drawn[0].Replace("trials/0", "trials/1", StringComparison.Ordinal).Replace("/000000.", "/000001.", StringComparison.Ordinal), "/experiments/two/trials/0/pictures/..%2f00000001.jsonl", "/experiments/two/trials/0/pictures/x.png" })
+            await GetAsync(http, address, HttpStatusCode.NotFound);
+
         // Files by their content, those of this trial and no others.
         var manifest = await JsonDocument.ParseAsync(File.OpenRead(Path.Combine(snapshot.Trials[0].ArtifactFolder!, "manifest.json")), cancellationToken: TestContext.Current.CancellationToken);
         var picture = manifest.RootElement.GetProperty("files").EnumerateArray().Single(file => file.GetProperty("path").GetString() == "after.png").GetProperty("sha256").GetString()!;
@@ -82,6 +97,28 @@ public sealed class WebTests
         Assert.Contains("silo-0/cpu:0", (await GetAsync(http, "/workers")).Text, StringComparison.Ordinal);
         // Of one that has ended all that happened is told at once, and then the end.
         Assert.Equal(["opened", "changed", "ended"], (await GetAsync(http, "/live/experiments/two")).Text.Split('\n').Where(line => line.StartsWith("event: ", StringComparison.Ordinal)).Select(line => line["event: ".Length..]).Distinct());
+        // Who has heard of all that happened is told nothing, but to ask again: it may be tried again.
+        var newest = (await (await cluster.ExperimentAsync("two")).GetSnapshotAsync(TestContext.Current.CancellationToken))!.Sequence;
+        using var again = new HttpRequestMessage(HttpMethod.Get, new Uri("/live/experiments/two?after=0", UriKind.Relative)) { Headers = { { "Last-Event-ID", newest.ToString(System.Globalization.CultureInfo.InvariantCulture) } } };
+        using var heard = await http.SendAsync(again, TestContext.Current.CancellationToken);
+        var lines = (await heard.Content.ReadAsStringAsync(TestContext.Current.CancellationToken)).Split('\n');
+        Assert.Equal(["event: opened", "event: ended"], lines.Where(line => line.StartsWith("event: ", StringComparison.Ordinal)));
+        Assert.Contains("retry: 10000", lines);
+        Assert.Contains($"id: {newest}", lines);
+
+        Assert.DoesNotContain("/dashboard", (await GetAsync(http, "/workers")).Text, StringComparison.Ordinal);
+        await GetAsync(http, "/dashboard/", HttpStatusCode.NotFound);
+    }
+
+    [Fact]
+    public async Task Dashboard_OfOrleans_IsServedWhereItIsAskedFor()
+    {
+        await using var cluster = await RealCluster.StartAsync(1, "--Silo:Dashboard=true");
+        using var http = new HttpClient { BaseAddress = new Uri($"http://127.0.0.1:{cluster.Silos[0].Ready.HttpPort}") };
+        Assert.Contains("href=\"/dashboard/\"", (await GetAsync(http, "/workers")).Text, StringComparison.Ordinal);
+        Assert.Contains("Orleans Dashboard", (await GetAsync(http, "/dashboard/")).Text, StringComparison.OrdinalIgnoreCase);
+        // The pages of its own stay where they were.
+        Assert.Contains("None yet.", (await GetAsync(http, "/")).Text, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -102,6 +139,13 @@ public sealed class WebTests
         await Assertions.Expect(page.GetByRole(AriaRole.Heading, new() { Level = 1 })).ToHaveTextAsync("digits");
         // And so does the experiment, to its end, without being loaded again.
         await page.EvaluateAsync("window.here = true");
+        // What is put in anew keeps its place: scrolled as it was, and with the keyboard where it was.
+        await page.EvaluateAsync(Narrow);
+        await page.Locator("#trials .scroll").FocusAsync();
+        await page.EvaluateAsync("() => { const table = document.querySelector('#trials .scroll'); table.scrollLeft = 37; window.before = table; }");
+        await page.WaitForFunctionAsync("() => document.querySelector('#trials .scroll') !== window.before", null, new() { Timeout = 150_000 });
+        await Assertions.Expect(page.Locator("#trials .scroll")).ToBeFocusedAsync();
+        Assert.Equal(37, await page.Locator("#trials .scroll").EvaluateAsync<int>("table => table.scrollLeft"));
         await Assertions.Expect(page.Locator("#state .state")).ToHaveTextAsync("succeeded", new() { Timeout = 150_000 });
         await Assertions.Expect(page.Locator(".live")).ToHaveTextAsync("ended");
         Assert.True(await page.EvaluateAsync<bool>("window.here === true"));
@@ -120,10 +164,20 @@ public sealed class WebTests
             await page.Keyboard.PressAsync("Tab");
         await page.Keyboard.PressAsync("Enter");
         await page.WaitForURLAsync(root + "/experiments/digits-live/trials/1");
-        var slider = page.GetByRole(AriaRole.Slider);
-        await slider.FocusAsync();
+        // Beside each other until somebody moves the slider, and again when that is wanted.
+        Assert.False(await page.Locator("#pictures .pair").EvaluateAsync<bool>("pair => pair.classList.contains('over')"));
+        await page.Locator("#pictures input").FocusAsync();
         await page.Keyboard.PressAsync("Home");
-        Assert.Equal("inset(0px 0px 0px 100%)", await page.Locator(".pair img").Last.EvaluateAsync<string>("picture => picture.style.clipPath"));
+        Assert.Equal("0", await page.Locator("#pictures .pair img").Last.EvaluateAsync<string>("picture => picture.style.opacity"));
+        await page.Keyboard.PressAsync("Tab");
+        await page.Keyboard.PressAsync("Enter");
+        Assert.False(await page.Locator("#pictures .pair").EvaluateAsync<bool>("pair => pair.classList.contains('over')"));
+        // Samples on the way: the newest, and by the slider those before.
+        await Assertions.Expect(page.Locator("#steps .now")).ToHaveAttributeAsync("data-step", "3");
+        await page.Locator("#steps input").FocusAsync();
+        await page.Keyboard.PressAsync("Home");
+        await Assertions.Expect(page.Locator("#steps .now")).ToHaveAttributeAsync("data-step", "0");
+        await Assertions.Expect(page.Locator("#steps output")).ToHaveTextAsync("0");
 
         // Every page on a phone, in the dark: nothing is wider than the screen but what scrolls in itself.
         var phone = await chromium.OpenAsync(390, 844, console, ColorScheme.Dark);
@@ -141,6 +195,9 @@ public sealed class WebTests
         }
         Assert.Empty(console);
     }
+
+    /// <summary>Makes tables scroll.</summary>
+    private const string Narrow = "() => { document.styleSheets[0].insertRule('.scroll { max-width: 12rem; }'); }";
 
     /// <summary>What reaches beyond the screen and does not scroll in itself.</summary>
     private const string Widest = """

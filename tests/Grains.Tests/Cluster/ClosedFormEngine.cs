@@ -55,6 +55,9 @@ internal sealed class ClosedFormEngine(EngineScript script, string silo) : IGrad
         return new Evaluation(samples, new Dictionary<string, double> { ["loss"] = loss * samples, ["accuracy"] = samples }, new WorkStatistics { Samples = samples });
     }
 
+    /// <summary>The first number of the parameters, for a picture.</summary>
+    public byte[] Draw(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken) => [(byte)'P', .. parameters.Bytes[..4].Span];
+
     public void Save(TrialPlan plan, ParameterVersion before, ParameterVersion after, string metricsFile, string folder, CancellationToken cancellationToken)
     {
         File.Copy(metricsFile, Path.Combine(folder, "metrics.jsonl"));

@@ -332,6 +332,8 @@ internal sealed class SimEngine(World world) : IGradientEngine
 
     public Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken) => _engine.Evaluate(plan, parameters, firstSample, samples, cancellationToken);
 
+    public byte[] Draw(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken) => parameters.Bytes[..4].ToArray();
+
     public void Save(TrialPlan plan, ParameterVersion before, ParameterVersion after, string metricsFile, string folder, CancellationToken cancellationToken)
     {
         File.WriteAllBytes(Path.Combine(folder, "metrics.jsonl"), world.Disk.Read(metricsFile)!);

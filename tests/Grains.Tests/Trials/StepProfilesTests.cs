@@ -29,10 +29,11 @@ public sealed class StepProfilesTests : IDisposable
         var profiles = new StepProfiles(files, time);
         profiles.HeldOut(0, [new("loss", 3)]);
         await profiles.WriteAsync(now: false);
-        Assert.Empty(await TrialFiles.ReadProfilesAsync(_disk, _folder));
+        var log = new ProfileLog(_disk, _folder);
+        Assert.Empty(await log.ReadAsync());
         time.Advance(TimeSpan.FromSeconds(1));
         await profiles.WriteAsync(now: false);
-        Assert.Equal(3, Assert.Single(await TrialFiles.ReadProfilesAsync(_disk, _folder)).HeldOut!["loss"]);
+        Assert.Equal(3, Assert.Single(await log.ReadAsync()).Value.HeldOut!["loss"]);
 
         // Done again by another activation, and cut off by a crash.
         files.Epoch = 2;
@@ -41,6 +42,12 @@ public sealed class StepProfilesTests : IDisposable
         profiles.HeldOut(1, [new("loss", 5)]);
         await profiles.WriteAsync(now: true);
         await File.AppendAllTextAsync(Path.Combine(_folder, "profile", "00000002.jsonl"), "{\"step\":3,\"heldO", TestContext.Current.CancellationToken);
-        Assert.Equal([(0, 3.0), (1, 5.0), (2, 1.0)], (await TrialFiles.ReadProfilesAsync(_disk, _folder)).Select(step => (step.Step, step.HeldOut!["loss"])));
+        (int, double)[] expected = [(0, 3.0), (1, 5.0), (2, 1.0)];
+        // The one that has read before, and one that begins.
+        foreach (var reader in new[] { log, new ProfileLog(_disk, _folder), log })
+            Assert.Equal(expected, (await reader.ReadAsync()).Select(step => (step.Key, step.Value.HeldOut!["loss"])));
+        // The rest of the line.
+        await File.AppendAllTextAsync(Path.Combine(_folder, "profile", "00000002.jsonl"), "ut\":{\"loss\":7}}\n", TestContext.Current.CancellationToken);
+        Assert.Equal(7, (await log.ReadAsync())[3].HeldOut!["loss"]);
     }
 }

@@ -80,7 +80,7 @@ public sealed class GoldenTests
 
     private static byte[] Bytes<T>(string name, T value) => name.StartsWith("state ", StringComparison.Ordinal) ? new StateSerializer().Serialize(value).ToArray() : Serializer.SerializeToArray(value);
 
-    private static T Read<T>(string name, byte[] bytes) => name.StartsWith("state ", StringComparison.Ordinal) ? StateSerializer.Read<T>(bytes, name) : Serializer.Deserialize<T>(bytes);
+    private static T? Read<T>(string name, byte[] bytes) => name.StartsWith("state ", StringComparison.Ordinal) ? StateSerializer.Read<T>(bytes, name) : Serializer.Deserialize<T>(bytes);
 
     private static List<(string Name, byte[] Bytes, JsonNode Then)> Lines() => !File.Exists(Kept) ? [] : [.. File.ReadLines(Kept).Select(line => line.Split('\t')).Select(parts => (parts[0], Convert.FromHexString(parts[1]), JsonNode.Parse(parts[2])!))];
 

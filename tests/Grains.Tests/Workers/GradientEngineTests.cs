@@ -51,6 +51,26 @@ public sealed class GradientEngineTests : IDisposable
     }
 
     [Fact]
+    public void Draw_IsARowOfTheSheet_AndChangesNoGradient()
+    {
+        var plan = Plan(Spec with { Checkpoint = new CheckpointSpec { SheetRows = 1, Pictures = 1 } });
+        var (start, moved) = (Start(plan), Moved(Start(plan)));
+        var expected = _engine.Differentiate(plan, moved, 3, 1, CancellationToken.None).Gradient;
+        var row = _engine.Draw(plan, start, CancellationToken.None);
+        Assert.Equal(expected, _engine.Differentiate(plan, moved, 3, 1, CancellationToken.None).Gradient);
+        Assert.Equal(row, _engine.Draw(plan, start, CancellationToken.None));
+        Assert.NotEqual(row, _engine.Draw(plan, moved, CancellationToken.None));
+
+        // What the sheets at the end show of the same parameters.
+        var folder = Directory.CreateTempSubdirectory("adjointdpm-draw-").FullName;
+        var metrics = Path.Combine(folder, "metrics");
+        File.WriteAllText(metrics, "{\"step\":1,\"metrics\":{\"loss\":1},\"parametersSha256\":\"\"}\n");
+        _engine.Save(plan, moved, start, metrics, Directory.CreateDirectory(Path.Combine(folder, "results")).FullName, CancellationToken.None);
+        Assert.Equal(File.ReadAllBytes(Path.Combine(folder, "results", "after.png")), row);
+        Directory.Delete(folder, recursive: true);
+    }
+
+    [Fact]
     public void Gradient_MatchesADirectionalDifference_ForWeightsAndLora()
     {
         var precise = Spec with { Model = Spec.Model with { Dtype = NumberFormat.Float64 } };

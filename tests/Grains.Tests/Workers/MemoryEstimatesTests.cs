@@ -1,4 +1,5 @@
 using AdjointDpm.Grains.Specs;
+using AdjointDpm.Grains.Tools;
 using AdjointDpm.Grains.Workers.Engine;
 using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Tests.Formats;
@@ -19,17 +20,20 @@ public sealed class MemoryEstimatesTests : IDisposable
         var spec = Spec() with { Train = new TrainSpec { Target = TrainTarget.Lora, Include = ["*attn*to_*"], Rank = 2 } };
         foreach (var weights in Directory.GetFiles(spec.Model.Path, "*.safetensors", SearchOption.AllDirectories))
             File.Delete(weights);
-        var plan = ExperimentMemory.Plan(spec with { Model = spec.Model with { Checkpointing = true } }, null, fromConfiguration: true, TestContext.Current.CancellationToken);
+        var plan = Plan(spec with { Model = spec.Model with { Checkpointing = true } }, null);
         Assert.True(plan.IsEstimated);
         Assert.Equal((2, 3), (plan.Samples, plan.Steps));
         Assert.Equal("discrete + checkpointing", Assert.Single(plan.Methods, m => m.IsConfigured).Method);
         // Heun evaluates twice a step.
-        var heun = ExperimentMemory.Plan(spec with { Sample = spec.Sample with { Solver = SolverName.Heun, Grid = GridName.LogSnr } }, null, fromConfiguration: true, TestContext.Current.CancellationToken);
+        var heun = Plan(spec with { Sample = spec.Sample with { Solver = SolverName.Heun, Grid = GridName.LogSnr } }, null);
         Assert.Equal(2 * plan.Methods.Single(m => m.Method == "discrete").Evaluations, heun.Methods.Single(m => m.Method == "discrete").Evaluations);
         var least = plan.Methods.Min(m => m.PeakBytes) + plan.WeightBytes;
-        Assert.Contains("least", Assert.Throws<InsufficientMemoryException>(() => ExperimentMemory.Plan(spec, least - 1, fromConfiguration: true, TestContext.Current.CancellationToken)).Message, StringComparison.OrdinalIgnoreCase);
-        Assert.Single(ExperimentMemory.Plan(spec, least, fromConfiguration: true, TestContext.Current.CancellationToken).Methods, m => m.IsChosen);
+        Assert.Contains("least", Assert.Throws<InsufficientMemoryException>(() => Plan(spec, least - 1)).Message, StringComparison.OrdinalIgnoreCase);
+        Assert.Single(Plan(spec, least).Methods, m => m.IsChosen);
     }
+
+    private static ShardMemory Plan(ExperimentSpec spec, long? budget) =>
+        ExperimentMemory.Plan(new PlanRequest(ExperimentSpecJson.Serialize(spec), budget) { FromConfiguration = true }, cancellationToken: TestContext.Current.CancellationToken);
 
     private ExperimentSpec Spec()
     {

@@ -269,17 +269,17 @@ public sealed class TrainTargetTests : IDisposable
     [Fact]
     public void CheckRewards_FindsLossesOfASpecFit_AndFilesThatAreNot()
     {
-        var fit = RewardChecks.Run(new AdjointDpm.Grains.Tools.CheckRewardRequest { SpecJson = ExperimentSpecJson.Serialize(Noise with { Losses = [Noise.Losses[0], new LossSpec { Name = LossName.NoiseNorm }] }) }, TestContext.Current.CancellationToken);
+        var fit = RewardChecks.Run(new AdjointDpm.Grains.Tools.CheckRewardRequest { SpecJson = ExperimentSpecJson.Serialize(Noise with { Losses = [Noise.Losses[0], new LossSpec { Name = LossName.NoiseNorm }] }) }, cancellationToken: TestContext.Current.CancellationToken);
         // That of x_T is no reward.
         Assert.Equal(["losses[0] cross-entropy"], fit.Select(reward => reward.Name));
         Assert.All(fit, reward => Assert.Empty(reward.Problems));
         Assert.All(fit, reward => Assert.True(reward is { Deterministic: true, Precision: "float64", Slopes.Count: > 2 }));
 
-        var cut = Assert.Single(RewardChecks.Run(new AdjointDpm.Grains.Tools.CheckRewardRequest { File = Path.Combine(ReferenceFolder.Of("losses"), "cut.pt"), Shape = [3, 10, 10] }, TestContext.Current.CancellationToken));
+        var cut = Assert.Single(RewardChecks.Run(new AdjointDpm.Grains.Tools.CheckRewardRequest { File = Path.Combine(ReferenceFolder.Of("losses"), "cut.pt"), Shape = [3, 10, 10] }, cancellationToken: TestContext.Current.CancellationToken));
         Assert.Contains("without a gradient with respect to the picture. Write it with differentiable operations: as a C# class derived from SampleLoss, as a TorchScript file", Assert.Single(cut.Problems), StringComparison.Ordinal);
-        var coupled = Assert.Single(RewardChecks.Run(new AdjointDpm.Grains.Tools.CheckRewardRequest { File = Path.Combine(ReferenceFolder.Of("losses"), "coupled.pt"), Shape = [3, 10, 10] }, TestContext.Current.CancellationToken));
+        var coupled = Assert.Single(RewardChecks.Run(new AdjointDpm.Grains.Tools.CheckRewardRequest { File = Path.Combine(ReferenceFolder.Of("losses"), "coupled.pt"), Shape = [3, 10, 10] }, cancellationToken: TestContext.Current.CancellationToken));
         Assert.Contains(coupled.Problems, problem => problem.Contains("depends on the other samples", StringComparison.Ordinal));
-        var error = Assert.Throws<ArgumentException>(() => RewardChecks.Run(new AdjointDpm.Grains.Tools.CheckRewardRequest { File = "/a/b.ckpt" }, TestContext.Current.CancellationToken));
+        var error = Assert.Throws<ArgumentException>(() => RewardChecks.Run(new AdjointDpm.Grains.Tools.CheckRewardRequest { File = "/a/b.ckpt" }, cancellationToken: TestContext.Current.CancellationToken));
         Assert.Contains("is no reward that can be tested alone", error.Message, StringComparison.Ordinal);
     }
 

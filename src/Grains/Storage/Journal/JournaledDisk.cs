@@ -91,6 +91,12 @@ internal sealed class JournaledDisk : IDisk, IAsyncDisposable
         return await _files.ReadAsync(path, start, length);
     }
 
+    public async Task<byte[]> ReadFromAsync(string path, long start)
+    {
+        await SettledAsync(path);
+        return await _files.ReadFromAsync(path, start);
+    }
+
     public Task WriteAsync(string path, ReadOnlyMemory<byte> contents, Durability durability = Durability.Now, long version = 0) =>
         durability == Durability.Seen || contents.Length > LongestRecord ? ReplaceAsync(path, contents, durability, version) : Add(JournalKind.Put, path, contents, version, durability);
 

@@ -18,6 +18,7 @@ internal sealed partial class GradientEngine
         var request = Request(spec, model, batch);
         using var loss = Loss(spec, model, batch, request, cancellationToken);
         var measured = MemoryModel.Measure(Declared(request, model), loss.Mean);
+        cancellationToken.ThrowIfCancellationRequested();
         var weights = model.Sampled.Networks.Sum(network => network.state_dict().Values.Sum(value => value.numel() * value.element_size()));
         var own = measured.Plan(SolveMethods.Gradient(spec.Gradient));
         MemoryModel Again(ModelSpec way)
@@ -110,28 +111,5 @@ internal sealed partial class GradientEngine
         }
 
         throw least;
-    }
-}
-
-/// <summary>Plans for experiments outside any cluster.</summary>
-public static class ExperimentMemory
-{
-    /// <summary>What a shard of an experiment would hold on this machine, by gradient method.</summary>
-    /// <param name="spec">Spec; a search over it is left out.</param>
-    /// <param name="budget">Bytes for weights and gradient together; null for no limit.</param>
-    /// <param name="fromConfiguration">Whether a text model is planned from its configuration without being loaded. Default: for networks of more than 100 million weights.</param>
-    /// <param name="cancellationToken">Looked at between measurements.</param>
-    /// <exception cref="InsufficientMemoryException">Nothing fits; says what would.</exception>
-    public static ShardMemory Plan(ExperimentSpec spec, long? budget, bool? fromConfiguration = null, CancellationToken cancellationToken = default)
-    {
-        ArgumentNullException.ThrowIfNull(spec);
-        Native.NativeTorch.EnsureLoaded();
-        if (fromConfiguration != false && MemoryEstimates.Of(spec, budget, fromConfiguration == true) is { } estimated)
-            return estimated;
-        // What is found is as exact as this.
-        if (spec.Gradient.Method == GradientName.Auto)
-            spec = spec with { Gradient = spec.Gradient with { Method = GradientName.Discrete } };
-        using var engine = new GradientEngine("cpu:0");
-        return engine.Memory(spec, budget, cancellationToken);
     }
 }

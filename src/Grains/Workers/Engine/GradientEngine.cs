@@ -41,7 +41,7 @@ internal sealed partial class GradientEngine : IGradientEngine
         // A fresh one: what is cached may hold the weights of a step.
         Forget(KeyOf(plan.Spec));
         var model = Load(plan);
-        return new PreparedTrial(model.Initial(), model.Sha256);
+        return new PreparedTrial(model.Initial(), model.Sha256, model.Sampled.PlannedBytes(plan.Spec), Hardware.Of(_name));
     }
 
     public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken)
@@ -130,6 +130,17 @@ internal sealed partial class GradientEngine : IGradientEngine
         }
     }
 
+    /// <summary>One shard's gradient at the untrained weights, for what it costs.</summary>
+    public WorkStatistics Cost(ExperimentSpec spec, CancellationToken cancellationToken)
+    {
+        var plan = new TrialPlan(spec, "");
+        using (ThreadCount.Enter(spec.Resources.Threads))
+        {
+            var initial = Load(plan).Initial();
+            return Differentiate(plan, new ParameterVersion(DataPlane.TensorReference.HashOf(initial), initial), 0, 0, cancellationToken).Statistics;
+        }
+    }
+
     public Evaluation Evaluate(TrialPlan plan, ParameterVersion parameters, int firstSample, int samples, CancellationToken cancellationToken)
     {
         using var threads = ThreadCount.Enter(plan.Spec.Resources.Threads);
@@ -157,9 +168,7 @@ internal sealed partial class GradientEngine : IGradientEngine
         using var threads = ThreadCount.Enter(plan.Spec.Resources.Threads);
         var (spec, model) = (plan.Spec, Load(plan));
         using var scope = NewDisposeScope();
-        var columns = Conditions(model, spec) is { Length: > 0 } classes ? classes.Length : 8;
-        if (FixedSamples.Are(spec))
-            columns = Math.Min(columns == 1 ? 8 : columns, FixedSamples.Total(spec) / FixedSamples.Restarts(spec));
+        var columns = Columns(spec, model);
         var pictures = new[] { before, after }.Select((version, n) =>
         {
             model.Use(version);
@@ -173,13 +182,31 @@ internal sealed partial class GradientEngine : IGradientEngine
         model.Part.SaveBeside(folder, model.Sampled, spec);
     }
 
+    public byte[] Draw(TrialPlan plan, ParameterVersion parameters, CancellationToken cancellationToken)
+    {
+        using var threads = ThreadCount.Enter(plan.Spec.Resources.Threads);
+        var (spec, model) = (plan.Spec with { Checkpoint = plan.Spec.Checkpoint with { SheetRows = 1 } }, Load(plan));
+        using var scope = NewDisposeScope();
+        model.Use(parameters);
+        var columns = Columns(spec, model);
+        return SampleSheet.Row(Sheet(spec, model, columns, guided: false, cancellationToken), columns);
+    }
+
+    /// <summary>Columns of a sheet: one for each class or prompt.</summary>
+    private int Columns(ExperimentSpec spec, LoadedModel model)
+    {
+        var columns = Conditions(model, spec) is { Length: > 0 } classes ? classes.Length : 8;
+        return FixedSamples.Are(spec) ? Math.Min(columns == 1 ? 8 : columns, FixedSamples.Total(spec) / FixedSamples.Restarts(spec)) : columns;
+    }
+
     /// <summary>Each loss of a spec that looks at pictures, on samples of its model, in float64 where the loss can.</summary>
-    public IReadOnlyList<RewardFitness> CheckRewards(ExperimentSpec spec, int samples, CancellationToken cancellationToken)
+    public IReadOnlyList<RewardFitness> CheckRewards(ExperimentSpec spec, int samples, IProgress<ToolProgress>? telling, CancellationToken cancellationToken)
     {
         using var threads = ThreadCount.Enter(spec.Resources.Threads);
         var found = new List<RewardFitness>();
         for (var i = 0; i < spec.Losses.Count; i++)
         {
+            telling?.Report(new("testing losses", i, spec.Losses.Count));
             // A loss of x_T, for which no pictures stand.
             if (spec.Losses[i].Name == LossName.NoiseNorm)
                 continue;

@@ -48,19 +48,7 @@ public static class MemoryEstimates
         var source = StableDiffusionSource.At(path, spec.Model.Prediction is { } prediction ? ExperimentSpecJson.NameOf(prediction) : null);
         var config = source.ReadConfig();
         var (height, width) = config.SizeOr(spec.Sample.Height, spec.Sample.Width, "Set sample.height and sample.width.");
-        var trains = spec.Train.Target is TrainTarget.Weights or TrainTarget.Lora;
-        var memory = new StableDiffusionMemory
-        {
-            Config = config,
-            Height = height,
-            Width = width,
-            Steps = Evaluations(spec, config),
-            Batch = spec.Training.SamplesPerShard,
-            Dtype = spec.Model.Dtype switch { NumberFormat.Float64 => TorchSharp.torch.ScalarType.Float64, NumberFormat.BFloat16 => TorchSharp.torch.ScalarType.BFloat16, NumberFormat.Float16 => TorchSharp.torch.ScalarType.Float16, _ => TorchSharp.torch.ScalarType.Float32 },
-            Guided = spec.Sample.Guidance != 1,
-            Trained = trains ? spec.Train.Include : [],
-            Rank = spec.Train.Target == TrainTarget.Lora ? spec.Train.Rank : null,
-        };
+        var memory = MemoryOf(spec, config, height, width);
         return always || memory.UnetWeights() > Large ? Of(memory, budget, Configured(spec)) with { Steps = spec.Sample.Steps } : null;
     }
 
@@ -74,8 +62,22 @@ public static class MemoryEstimates
         way.Fused ? "model.fusedAttention: true" : null,
     }.Where(line => line is not null));
 
-    // Null for methods that are planned by measurement only.
-    private static MemoryWay? Configured(ExperimentSpec spec) => spec.Gradient.Method is not (GradientName.StoreAll or GradientName.Discrete or GradientName.Offloaded) ? null : new(
+    /// <summary>What a spec draws and trains of a model.</summary>
+    internal static StableDiffusionMemory MemoryOf(ExperimentSpec spec, StableDiffusionConfig config, int height, int width) => new()
+    {
+        Config = config,
+        Height = height,
+        Width = width,
+        Steps = Evaluations(spec, config),
+        Batch = spec.Training.SamplesPerShard,
+        Dtype = spec.Model.Dtype switch { NumberFormat.Float64 => TorchSharp.torch.ScalarType.Float64, NumberFormat.BFloat16 => TorchSharp.torch.ScalarType.BFloat16, NumberFormat.Float16 => TorchSharp.torch.ScalarType.Float16, _ => TorchSharp.torch.ScalarType.Float32 },
+        Guided = spec.Sample.Guidance != 1,
+        Trained = spec.Train.Target is TrainTarget.Weights or TrainTarget.Lora ? spec.Train.Include : [],
+        Rank = spec.Train.Target == TrainTarget.Lora ? spec.Train.Rank : null,
+    };
+
+    /// <summary>The way that a spec asks for; null for methods that are planned by measurement only.</summary>
+    internal static MemoryWay? Configured(ExperimentSpec spec) => spec.Gradient.Method is not (GradientName.StoreAll or GradientName.Discrete or GradientName.Offloaded) ? null : new(
         Unrolled: spec.Gradient.Method == GradientName.StoreAll, Checkpointing: spec.Model.Checkpointing ?? false, Slicing: spec.Model.DecoderSlices ?? false, Tile: spec.Model.DecoderTiles,
         Fused: spec.Model.FusedAttention ?? false, Offloaded: spec.Gradient.Method == GradientName.Offloaded);
 

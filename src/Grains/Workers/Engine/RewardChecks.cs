@@ -13,14 +13,15 @@ public static class RewardChecks
     /// <summary>Tests the losses of an experiment on samples of its model, or a reward alone on smooth random pictures.</summary>
     /// <exception cref="ArgumentException">The request names neither, or a file of a kind that is no reward.</exception>
     /// <exception cref="InvalidDataException">A file cannot be read, or is no reward.</exception>
-    public static IReadOnlyList<RewardFitness> Run(CheckRewardRequest request, CancellationToken cancellationToken = default)
+    public static IReadOnlyList<RewardFitness> Run(CheckRewardRequest request, IProgress<ToolProgress>? telling = null, CancellationToken cancellationToken = default)
     {
         if (request.SpecJson is { } json)
         {
             using var engine = new GradientEngine("cpu:0");
-            return engine.CheckRewards(ExperimentSpecJson.Deserialize(json), request.Samples, cancellationToken);
+            return engine.CheckRewards(ExperimentSpecJson.Deserialize(json), request.Samples, telling, cancellationToken);
         }
 
+        telling?.Report(new("testing the reward", 0, 0));
         NativeTorch.EnsureLoaded();
         using var scope = NewDisposeScope();
         var range = request.Symmetric ? PixelRange.Symmetric : PixelRange.Unit;

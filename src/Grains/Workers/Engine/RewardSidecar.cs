@@ -25,6 +25,9 @@ internal sealed record RewardSidecarOptions
     /// <summary>Values of the pictures that the sidecar takes.</summary>
     public PixelRange Range { get; init; }
 
+    /// <summary>Bearer token that it wants; null for none.</summary>
+    public string? Token { get; init; }
+
     /// <summary>Whether its scores are better the higher they are.</summary>
     public bool Maximise { get; init; } = true;
 }
@@ -107,6 +110,8 @@ internal sealed class RewardSidecar
         using var deadline = new CancellationTokenSource(_options.Timeout, _time);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, cancellation);
         using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(address, $"v1/reward?gradient={(wantGradients ? "true" : "false")}")) { Content = new ByteArrayContent(body) };
+        if (_options.Token is { } token)
+            request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", token);
         request.Content.Headers.ContentType = new MediaTypeHeaderValue("application/octet-stream");
         using var response = await _http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, either.Token).ConfigureAwait(false);
         using var stream = await response.Content.ReadAsStreamAsync(either.Token).ConfigureAwait(false);

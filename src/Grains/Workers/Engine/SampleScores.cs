@@ -14,8 +14,10 @@ public static class SampleScores
 
     private static readonly string[] Extensions = [".png", ".jpg", ".jpeg", ".webp"];
 
+    /// <param name="request">What is asked.</param>
+    /// <param name="telling">Told how far it is; null for nobody.</param>
     /// <exception cref="InvalidDataException">There are no pictures, or they do not fit each other or the classifier.</exception>
-    public static SampleScore Run(ScoreRequest request)
+    public static SampleScore Run(ScoreRequest request, IProgress<ToolProgress>? telling = null)
     {
         NativeTorch.EnsureLoaded();
         using var scope = NewDisposeScope();
@@ -29,7 +31,7 @@ public static class SampleScores
             throw new InvalidDataException($"--label is {wanted}, but '{request.Classifier}' has the classes 0 to {classifier.Classes - 1}.");
 
         var pictures = Pictures(request.Folder, request.Label, classifier.Classes);
-        var (predicted, features) = Look(classifier, layer, pictures);
+        var (predicted, features) = Look(classifier, layer, pictures, telling);
         var labelled = pictures.Select((picture, i) => (picture.Label, Predicted: predicted[i])).Where(pair => pair.Label is not null).ToList();
         var right = labelled.Count(pair => pair.Label == pair.Predicted);
         var classes = pictures.Select((picture, i) => (Class: picture.Label ?? predicted[i], Index: (long)i)).GroupBy(pair => pair.Class).Where(group => group.Count() > 1).ToList();
@@ -49,7 +51,8 @@ public static class SampleScores
         var others = Pictures(request.Reference, null, classifier.Classes);
         if (Math.Min(pictures.Count, others.Count) < LeastForDistance)
             throw new InvalidDataException($"Distances need at least {LeastForDistance} pictures in each folder, but there are {pictures.Count} and {others.Count}.");
-        var (_, reference) = Look(classifier, layer, others);
+        var (_, reference) = Look(classifier, layer, others, telling);
+        telling?.Report(new("resampling distances", 0, 0));
         var frechet = FeatureStatistics.WithInterval(FeatureStatistics.FrechetDistance, features, reference);
         var kernel = FeatureStatistics.WithInterval(FeatureStatistics.KernelDistance, features, reference);
         return score with
@@ -85,13 +88,14 @@ public static class SampleScores
     }
 
     /// <summary>Class and features of each picture; of maps, their means.</summary>
-    private static (List<int> Predicted, Tensor Features) Look(ImageClassifier classifier, string layer, List<(string Path, int? Label)> pictures)
+    private static (List<int> Predicted, Tensor Features) Look(ImageClassifier classifier, string layer, List<(string Path, int? Label)> pictures, IProgress<ToolProgress>? telling)
     {
         var (predicted, features) = (new List<int>(), new List<Tensor>());
         var channels = Channels(classifier, pictures[0].Path);
         long[]? size = null;
         foreach (var batch in pictures.Chunk(Batch))
         {
+            telling?.Report(new("looking at pictures", predicted.Count, pictures.Count));
             using var scope = NewDisposeScope();
             var images = cat([.. batch.Select(picture =>
             {

@@ -35,7 +35,16 @@ internal static class SampleSheet
         Save(both, Path.Combine(folder, "before-after.png"));
     }
 
-    private static int Scale(SheetPixels samples) => Math.Max(3, Side / Math.Max(samples.Height, samples.Width));
+    /// <summary>Samples on the way, as <c>after.png</c> shows those at the end.</summary>
+    public static byte[] Row(SheetPixels samples, int columns)
+    {
+        using var sheet = Draw(samples, columns, AfterLine);
+        using var data = sheet.Encode(SKEncodedImageFormat.Png, 100);
+        return data.ToArray();
+    }
+
+    /// <summary>Only what is too small to be seen is enlarged.</summary>
+    private static int Scale(SheetPixels samples) => Math.Max(1, (int)Math.Round((double)Side / Math.Max(samples.Height, samples.Width)));
 
     /// <summary>A grid of samples with a line on top that tells the halves apart: grey before, blue after.</summary>
     private static SKBitmap Draw(SheetPixels samples, int columns, SKColor line)
@@ -51,27 +60,25 @@ internal static class SampleSheet
         for (var i = 0; i < samples.Count; i++)
         {
             var (left, top) = (margin + i % columns * cellWidth, 2 * margin + i / columns * cellHeight);
-            for (var y = 0; y < samples.Height; y++)
-            {
-                for (var x = 0; x < samples.Width; x++)
-                {
-                    paint.Color = Pixel(samples, i, y, x);
-                    canvas.DrawRect(left + x * scale, top + y * scale, scale, scale, paint);
-                }
-            }
+            using var picture = Picture(samples, i);
+            // Without a filter, so that a pixel stays a square.
+            canvas.DrawBitmap(picture, SKRect.Create(left, top, samples.Width * scale, samples.Height * scale));
         }
         return sheet;
     }
 
-    private static SKColor Pixel(SheetPixels samples, int sample, int y, int x)
+    private static SKBitmap Picture(SheetPixels samples, int sample)
     {
-        byte At(int channel)
-        {
-            var value = samples.Values[((sample * samples.Channels + channel) * samples.Height + y) * samples.Width + x];
-            return (byte)Math.Clamp(Math.Round((value + 1) * 127.5), 0, 255);
-        }
-        return samples.Channels >= 3 ? new SKColor(At(0), At(1), At(2)) : new SKColor(At(0), At(0), At(0));
+        var (plane, first) = (samples.Height * samples.Width, sample * samples.Channels * samples.Height * samples.Width);
+        // Of one or two channels the first is grey.
+        var (green, blue) = samples.Channels >= 3 ? (plane, 2 * plane) : (0, 0);
+        var colors = new SKColor[plane];
+        for (var i = 0; i < plane; i++)
+            colors[i] = new SKColor(Byte(samples.Values[first + i]), Byte(samples.Values[first + green + i]), Byte(samples.Values[first + blue + i]));
+        return new SKBitmap(new SKImageInfo(samples.Width, samples.Height, SKColorType.Rgba8888, SKAlphaType.Opaque)) { Pixels = colors };
     }
+
+    private static byte Byte(float value) => float.IsNaN(value) ? (byte)0 : (byte)Math.Clamp(Math.Round((value + 1) * 127.5), 0, 255);
 
     private static void Save(SKBitmap bitmap, string path)
     {

@@ -40,6 +40,9 @@ internal abstract class SampledModel : IDisposable
     /// <summary>Sampled values as pictures in [-1, 1], differentiably.</summary>
     public abstract Tensor Picture(Tensor sample);
 
+    /// <summary>What a shard's gradient will hold above the weights, by the model's configuration alone; null where only a measurement tells.</summary>
+    public virtual long? PlannedBytes(ExperimentSpec spec) => null;
+
     /// <summary>Trades time for memory as the spec has it.</summary>
     public abstract void Spare(ModelSpec spec);
 

@@ -148,6 +148,15 @@ internal sealed class TextModel : SampledModel
         }
     }
 
+    public override long? PlannedBytes(ExperimentSpec spec)
+    {
+        if (MemoryEstimates.Configured(spec) is not { } way)
+            return null;
+        var (height, width) = Size();
+        var memory = MemoryEstimates.MemoryOf(spec, StableDiffusionConfig.Of(_model), height, width);
+        return memory.Estimate(way, memory.Weights()).PeakBytes;
+    }
+
     private (int Height, int Width) Size()
     {
         var r = _model.Autoencoder.Config.Reduction;

@@ -202,7 +202,7 @@ internal sealed class LossParts(LossBatch batch) : IDisposable
             case LossName.TorchScript or LossName.Onnx:
                 return batch.Networks.Reward(spec, batch.Dtype);
             case LossName.Sidecar:
-                var options = new RewardSidecarOptions { Range = LossNetworks.Range(spec), Maximise = spec.Maximize ?? true };
+                var options = new RewardSidecarOptions { Range = LossNetworks.Range(spec), Maximise = spec.Maximize ?? true, Token = spec.SecretRef is { } reference ? SecretReference.Read(reference, Environment.GetEnvironmentVariable) : null };
                 return new RewardSidecar(Http, [.. (spec.Addresses ?? throw Missing(index, "addresses")).Select(address => new Uri(address))], options, TimeProvider.System).AsLoss(batch.Cancellation);
             default:
                 throw new NotSupportedException($"losses[{index}] has the unknown name {spec.Name}.");
