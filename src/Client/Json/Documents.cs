@@ -34,10 +34,10 @@ internal sealed record ExperimentDocumentJson(ExperimentLine Experiment, string?
 
 internal sealed record TrialDocument(
     int Index, RunState State, string? Reason, IReadOnlyDictionary<string, string> Parameters, int Step, int Steps, string? Phase, IReadOnlyDictionary<string, double> Metrics,
-    IReadOnlyList<double> LossHistory, string? ParametersSha256, DateTimeOffset? StartedAt, DateTimeOffset? EndedAt, string? ArtifactFolder, int ShardsReissued, GradientProofSummary? Proof)
+    IReadOnlyList<double> LossHistory, string? ParametersSha256, DateTimeOffset? StartedAt, DateTimeOffset? EndedAt, string? ArtifactFolder, int ShardsReissued, GradientProofSummary? Proof, double TrainingSeconds)
 {
     public static TrialDocument Of(TrialSnapshot t) => new(
-        t.Index, t.State, t.Reason, t.Parameters, t.Step, t.Steps, t.Phase, t.Metrics, t.LossHistory, t.ParametersSha256, t.StartedAt, t.EndedAt, t.ArtifactFolder, t.ShardsReissued, t.Proof);
+        t.Index, t.State, t.Reason, t.Parameters, t.Step, t.Steps, t.Phase, t.Metrics, t.LossHistory, t.ParametersSha256, t.StartedAt, t.EndedAt, t.ArtifactFolder, t.ShardsReissued, t.Proof, t.TrainingSeconds);
 }
 
 internal sealed record TrialsDocument(string Experiment, int Matched, IReadOnlyList<TrialDocument> Trials)

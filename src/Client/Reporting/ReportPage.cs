@@ -47,6 +47,7 @@ internal static class ReportPage
         Head(experiment),
         Section("Before and after", Pictures(experiment.Recorded, prefix, ref room)),
         Section("Training and held-out", Curves(experiment.Recorded)),
+        AttackSection.Of(experiment.Recorded) is { Length: > 0 } attack ? (object)Section("The attack", attack) : "",
         Section("Is the gradient right?", Proof(experiment.Recorded)),
         Section("Memory and time", Cost(experiment.Recorded)),
         Section("Trials", Trials(experiment.Recorded)),
@@ -130,7 +131,7 @@ internal static class ReportPage
             new XElement("p", "Every trial began with this proof, in float64 on its own model and sampler: the configured gradient beside the one that automatic differentiation through the whole sampler gives, and that one beside finite differences."),
             Html.Table(["trials", "method", "verdict", "cosine", "norm ratio", "relative error"], judged.GroupBy(trial => trial.Proof!).Take(20).Select(group => new object[]
             {
-                Some(group.Select(trial => trial.Index)), group.Key.Method, group.Key.Passed ? "PASS" : "FAIL: " + group.Key.Finding,
+                Some(group.Select(trial => trial.Index)), group.Key.Method, group.Key.Passed ? group.Key.IsEstimate ? "measured" : "PASS" : "FAIL: " + group.Key.Finding,
                 group.Key.Cosine.ToString("f8", CultureInfo.InvariantCulture), group.Key.NormRatio.ToString("g6", CultureInfo.InvariantCulture), Words.Error(group.Key.RelativeError),
             })),
         };
@@ -147,12 +148,12 @@ internal static class ReportPage
 
     private static object[] Cost(RecordedExperiment experiment) =>
     [
-        Html.Table(["trial", "wall time", "device time", "samples", "evaluations forward", "backward", "VJPs", "live tensors, most", "shards reissued"], Ranked(experiment).Take(20).Select(trial => new object[]
+        Html.Table(["trial", "wall time", "device time", "samples", "evaluations forward", "backward", "VJPs", "live tensors, most", "bytes, most", "shards reissued"], Ranked(experiment).Take(20).Select(trial => new object[]
         {
             trial.Index, trial.Seconds is { } seconds ? Words.Span(TimeSpan.FromSeconds(seconds)) : "", CostOf(trial, "workerSeconds") is { } busy ? Words.Span(TimeSpan.FromSeconds(busy)) : "",
-            Whole(trial, "samples"), Whole(trial, "forwardNfe"), Whole(trial, "backwardNfe"), Whole(trial, "vjps"), Whole(trial, "peakLiveTensors"), trial.ShardsReissued,
+            Whole(trial, "samples"), Whole(trial, "forwardNfe"), Whole(trial, "backwardNfe"), Whole(trial, "vjps"), Whole(trial, "peakLiveTensors"), CostOf(trial, "peakLiveBytes") is { } bytes ? Words.Size((long)bytes) : "", trial.ShardsReissued,
         })),
-        new XElement("p", new XAttribute("class", "note"), $"{(experiment.Report.Trials.Count > 20 ? "The first 20 trials by objective. " : "")}Bytes of memory are not recorded; 'adpm plan FILE' predicts them part by part, measured on the model itself."),
+        new XElement("p", new XAttribute("class", "note"), $"{(experiment.Report.Trials.Count > 20 ? "The first 20 trials by objective. " : "")}Bytes are those in use during a shard above those before, where the C library tells; 'adpm plan FILE' predicts them part by part, measured on the model itself."),
     ];
 
     private static object[] Trials(RecordedExperiment experiment)
@@ -233,7 +234,9 @@ internal static class ReportPage
         else
             yield return "No judge was named (heldOut): figures after training are of the losses that were trained on, on noise that training did not see.";
         if (report.Trials.FirstOrDefault(trial => trial.Proof is { Exact: false }) is { } inexact)
-            yield return $"The gradient method '{inexact.Proof!.Method}' does not give the gradient of the sampler as it is run, but approximates it; the proof above says how well.";
+            yield return inexact.Proof!.IsEstimate
+                ? $"The gradient method '{inexact.Proof.Method}' is an estimate for training and claims no gradient of the sampler; how near it is in one draw stands above."
+                : $"The gradient method '{inexact.Proof.Method}' does not give the gradient of the sampler as it is run, but approximates it; the proof above says how well.";
         if (experiment.Verdict.Checked < experiment.Verdict.Trials)
             yield return $"The gradient of {experiment.Verdict.Trials - experiment.Verdict.Checked} trials was not put to the proof.";
         if (experiment.Audits.Count == 0)
@@ -247,7 +250,7 @@ internal static class ReportPage
         if (report.Trials.Count > 1)
             yield return $"The best of {report.Trials.Count} trials was chosen by {report.Objective.Metric}, so its value is optimistic; a run with another heldOut.seed measures by how much.";
         yield return "Equal bits are promised for an equal kind of device, dtype and number of threads.";
-        yield return "Bytes of memory and the processor's model are not recorded.";
+        yield return "The processor's model is not recorded.";
     }
 
     private static XElement Comparison(IReadOnlyList<ReportedExperiment> experiments)

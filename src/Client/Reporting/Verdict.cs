@@ -38,7 +38,7 @@ internal sealed record Verdict(
         var report = experiment.Report;
         var (best, metric) = (experiment.Best, report.Objective.Metric);
         var succeeded = report.Trials.Count(trial => trial.State == RunState.Succeeded);
-        var proofs = report.Trials.Where(trial => trial.Proof is not null).Select(trial => trial.Proof!).ToList();
+        var (estimates, proofs) = (report.Trials.Where(trial => trial.Proof is { IsEstimate: true }).Select(trial => trial.Proof!).ToList(), report.Trials.Where(trial => trial.Proof is { IsEstimate: false }).Select(trial => trial.Proof!).ToList());
         var (before, after) = (best is null ? null : BeforeOf(best, metric), best is null ? null : experiment.ObjectiveOf(best));
         var worse = best is null ? [] : Changes(best).Where(change => change.Name.StartsWith("heldOut.", StringComparison.Ordinal) && change.IsWorse(experiment)).ToList();
         var holds = audits.Count(audit => audit.Holds);
@@ -54,7 +54,10 @@ internal sealed record Verdict(
                 yield return $"No trial succeeded with a value of {metric}. {report.Reason}".Trim();
             if (succeeded < report.Trials.Count)
                 yield return $"{succeeded} of {report.Trials.Count} trials succeeded.";
-            yield return proofs.Count == 0 ? "The gradient was not put to the proof (gradient.check.mode: off)."
+            if (estimates.MinBy(estimate => double.IsNaN(estimate.Cosine) ? double.NegativeInfinity : estimate.Cosine) is { } furthest)
+                yield return string.Create(CultureInfo.InvariantCulture, $"The gradient {furthest.Method} is an estimate for training, not the gradient of the sampler: measured once, its cosine to the unrolled gradient is {furthest.Cosine:f3} and its norm ratio {furthest.NormRatio:g3} where it is worst.");
+            if (proofs.Count > 0 || estimates.Count == 0)
+                yield return proofs.Count == 0 ? "The gradient was not put to the proof (gradient.check.mode: off)."
                 : proofs.All(proof => proof.Passed) ? $"The gradient was proven in {Of(proofs.Count, report.Trials.Count)}: it is within {Words.Error(proofs.Max(proof => proof.RelativeError))} of the unrolled gradient{(proofs[0].Exact ? "" : ", which this method only approximates")}, and finite differences agree."
                 : $"The gradient was NOT proven in {proofs.Count(proof => !proof.Passed)} of {proofs.Count} trials: {proofs.First(proof => !proof.Passed).Finding}";
             if (audits.Count > 0)
@@ -85,8 +88,17 @@ internal sealed record Change(string Name, double Before, double After)
     /// <summary>By the objective's goal where it is the objective, else: accuracies and rewards are to grow, all else is a loss.</summary>
     public bool IsWorse(RecordedExperiment experiment)
     {
+        if (Name + ".after" != experiment.Report.Objective.Metric && IsNeither(Name))
+            return false;
         var grows = Name + ".after" == experiment.Report.Objective.Metric ? !experiment.Minimizes
-            : Name.EndsWith("accuracy", StringComparison.OrdinalIgnoreCase) || Name.Contains("reward", StringComparison.OrdinalIgnoreCase) || Name.EndsWith("logProbability", StringComparison.Ordinal);
+            : Name.EndsWith("accuracy", StringComparison.OrdinalIgnoreCase) || Name.EndsWith("diversity", StringComparison.Ordinal) || Name.Contains("reward", StringComparison.OrdinalIgnoreCase) || Name.EndsWith("logProbability", StringComparison.Ordinal);
         return grows ? After < Before : After > Before;
+    }
+
+    /// <summary>How far something went, and how an attack fared, is good or bad by what was wanted.</summary>
+    private static bool IsNeither(string name)
+    {
+        var own = name.StartsWith("heldOut.", StringComparison.Ordinal) ? name["heldOut.".Length..] : name;
+        return own is "distance" or "classified" || own.StartsWith("audit.", StringComparison.Ordinal) || own.StartsWith("noise.", StringComparison.Ordinal);
     }
 }

@@ -278,6 +278,9 @@ public sealed record TrialSnapshot
 
     /// <summary>Trial whose trained parameters it began with; null: the model's own.</summary>
     [Id(23)] public int? BegunWith { get; init; }
+
+    /// <summary>Seconds that devices computed for the steps so far, without proof and evaluations.</summary>
+    [Id(30)] public double TrainingSeconds { get; init; }
 }
 
 /// <summary>Kinds of events.</summary>

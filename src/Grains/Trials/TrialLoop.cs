@@ -286,7 +286,7 @@ internal sealed partial class TrialLoop(
         var metrics = StepUpdate.Metrics(shards, norm);
         foreach (var (name, value) in metrics)
             State.Metrics[name] = value;
-        Count(shards);
+        Count(shards, isTraining: true);
         State.Step = step;
         var record = Record(shards.Sum(shard => shard.Weight), metrics) with
         {
@@ -376,10 +376,10 @@ internal sealed partial class TrialLoop(
         Weight = _spec.Resources.Weight ?? 1,
     };
 
-    private void Count(IEnumerable<WorkResult> parts)
+    private void Count(IEnumerable<WorkResult> parts, bool isTraining)
     {
         foreach (var part in parts)
-            State.Totals = State.Totals.Plus(part.Statistics);
+            State.Totals = State.Totals.Plus(part.Statistics, isTraining);
     }
 
     /// <summary>Laps of a monotonic clock, in seconds.</summary>

@@ -91,16 +91,16 @@ internal sealed class TrialState
     /// <summary>First step whose gradients are computed one sample at a time, since a worker ran out of memory; null while none did.</summary>
     public int? LeanFrom { get; set; }
 
-    /// <summary>Version with the lowest held-out loss so far; null without heldOut.every.</summary>
+    /// <summary>Version with the best held-out metric so far; null without heldOut.every.</summary>
     public string? BestSha256 { get; set; }
 
-    /// <summary>Its held-out loss.</summary>
+    /// <summary>Its held-out metric: the loss, unless heldOut.metric names another.</summary>
     public double BestLoss { get; set; }
 
     /// <summary>Step that was last looked at.</summary>
     public int GuardedStep { get; set; }
 
-    /// <summary>Looks since the lowest loss.</summary>
+    /// <summary>Looks since the best one.</summary>
     public int LooksSinceBest { get; set; }
 
     public bool CancelRequested { get; set; }
@@ -135,7 +135,21 @@ internal sealed record TrialTotals
 
     [Id(5)] public double WorkerSeconds { get; init; }
 
-    public TrialTotals Plus(Workers.WorkStatistics statistics) => new()
+    /// <summary>Most bytes that a piece of training had in use above those before; null where no worker could tell.</summary>
+    [Id(20)] public long? PeakLiveBytes { get; init; }
+
+    /// <summary>Of the steps of training alone, without proof and evaluations.</summary>
+    [Id(21)] public long TrainingForwardNfe { get; init; }
+
+    /// <inheritdoc cref="TrainingForwardNfe"/>
+    [Id(22)] public long TrainingBackwardNfe { get; init; }
+
+    /// <inheritdoc cref="TrainingForwardNfe"/>
+    [Id(23)] public double TrainingSeconds { get; init; }
+
+    /// <param name="statistics">What an accepted piece of work cost.</param>
+    /// <param name="isTraining">Whether it is a shard of a step.</param>
+    public TrialTotals Plus(Workers.WorkStatistics statistics, bool isTraining) => this with
     {
         Samples = Samples + statistics.Samples,
         ForwardNfe = ForwardNfe + statistics.ForwardNfe,
@@ -143,6 +157,10 @@ internal sealed record TrialTotals
         Vjps = Vjps + statistics.Vjps,
         PeakLiveTensors = Math.Max(PeakLiveTensors, statistics.PeakLiveTensors),
         WorkerSeconds = WorkerSeconds + statistics.ForwardSeconds + statistics.LossSeconds + statistics.BackwardSeconds,
+        PeakLiveBytes = isTraining && statistics.PeakLiveBytes is { } bytes ? Math.Max(bytes, PeakLiveBytes ?? 0) : PeakLiveBytes,
+        TrainingForwardNfe = TrainingForwardNfe + (isTraining ? statistics.ForwardNfe : 0),
+        TrainingBackwardNfe = TrainingBackwardNfe + (isTraining ? statistics.BackwardNfe : 0),
+        TrainingSeconds = TrainingSeconds + (isTraining ? statistics.ForwardSeconds + statistics.LossSeconds + statistics.BackwardSeconds : 0),
     };
 }
 

@@ -67,6 +67,7 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
         ShardsReissued = State.ShardsReissued,
         LeanFrom = State.LeanFrom,
         BegunWith = State.Assignment.Origin?.Trial,
+        TrainingSeconds = State.Totals.TrainingSeconds,
     };
 }
 

@@ -3,6 +3,7 @@ using AdjointDpm.Formats;
 using AdjointDpm.Grains.Models;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tools;
+using AdjointDpm.Grains.Workers;
 using AdjointDpm.Grains.Workers.Engine;
 using AdjointDpm.Models;
 using AdjointDpm.Models.Files;
@@ -13,14 +14,20 @@ namespace AdjointDpm.Silo.Tools;
 /// <summary>Answers <c>--tool</c>: work on files, in one line of JSON, without opening a port or a folder of a cluster.</summary>
 internal static class Tool
 {
-    public static int Run(string? request, TextWriter output)
+    /// <param name="request">What is asked, as JSON.</param>
+    /// <param name="output">Where the answer goes.</param>
+    /// <param name="services">Registers losses of the program's own; null for none.</param>
+    public static int Run(string? request, TextWriter output, Action<IServiceCollection>? services = null)
     {
-        var answer = Answer(request);
+        var own = new ServiceCollection();
+        services?.Invoke(own);
+        using var provider = own.BuildServiceProvider();
+        var answer = Answer(request, new(provider.GetServices<OwnLoss>()));
         output.WriteLine(ToolJson.Write(answer));
         return answer.Error is null ? 0 : 1;
     }
 
-    private static ToolAnswer Answer(string? request)
+    private static ToolAnswer Answer(string? request, OwnLosses losses)
     {
         try
         {
@@ -29,8 +36,8 @@ internal static class Tool
                 InspectRequest inspect => Inspect(inspect),
                 ConvertRequest convert => Convert(convert),
                 DrawRequest draw => Drawing.Run(draw),
-                PlanRequest plan => new ToolAnswer { Memory = ExperimentMemory.Plan(ExperimentSpecJson.Deserialize(plan.SpecJson), plan.Budget) },
-                CheckRewardRequest check => new ToolAnswer { Rewards = RewardChecks.Run(check) },
+                PlanRequest plan => new ToolAnswer { Memory = ExperimentMemory.Plan(ExperimentSpecJson.Deserialize(plan.SpecJson), plan.Budget, losses) },
+                CheckRewardRequest check => new ToolAnswer { Rewards = RewardChecks.Run(check, losses) },
                 ScoreRequest score => new ToolAnswer { Score = SampleScores.Run(score) },
                 ModelsRequest models => new ToolAnswer { Models = Models(models) },
                 EstimateRequest estimate => Estimating.Run(estimate),
