@@ -5,7 +5,7 @@
 // dotnet run --project bench -c Release -- attention                               plain and fused attention, and channels-last convolutions
 // dotnet run --project bench -c Release -- trials [number [at once]]               what a trial costs the cluster that computes nothing; default: 10000 8
 // dotnet run --project bench -c Release -- transport [workers,… [megabytes,…]]     gradients of several processes to their mean, and a step's overhead; default: 2,4 1,4,25,100; "transport steps": the overhead alone; "transport tls": the same without and with mutual TLS
-// dotnet run --project bench -c Release -- applications [folder [pictures [recipe …]]]    the tables and pictures of docs/applications.md; default: runs/applications docs/images
+// dotnet run --project bench -c Release -- applications [folder [pictures [section …]]]    the tables and pictures of docs/applications.md (build src/Client and src/Silo first); default: runs/applications docs/images
 // dotnet run --project bench -c Release -- audit [noises [radius [budgets]]]       success of an audit by the gradient it climbs, for equal evaluations; default: 100 0.2 160,320
 // dotnet run --project bench -c Release -- search [seeds [trials [names]]]          regret of the searches, beside Optuna where PYTHON has it; default: 21 100
 // dotnet run --project bench -c Release -- failover [rounds]                       how long a run stands still for when a silo is lost; default: 9

@@ -17,6 +17,7 @@ internal static class InversionTarget
         ["none"] = digit => digit,
         // Ink spreads by one pixel to every side.
         ["thick"] = digit => nn.functional.max_pool2d(digit, 3, 1, 1),
+        ["inverted"] = digit => digit.neg(),
         // A shear by 15 degrees about the middle: what stood upright leans to the right.
         ["slant"] = digit => nn.functional.grid_sample(digit.add(1), nn.functional.affine_grid(
             tensor(new[] { 1f, MathF.Tan(MathF.PI / 12), 0, 0, 1, 0 }, [1, 2, 3]).expand(digit.shape[0], 2, 3), digit.shape, align_corners: false), align_corners: false).sub(1),

@@ -66,6 +66,11 @@ public sealed class RecipeTests
             Training = new TrainingSpec { Steps = 2, Shards = 2, SamplesPerShard = 2 },
         });
         Assert.True(rewarded.Metrics["loss.after"] <= rewarded.Metrics["loss.before"]);
+        Assert.True(rewarded.Metrics["heldOut.losses.crossEntropy.after"] > 0);
+        Assert.Equal(0, rewarded.Metrics["heldOut.distance.before"]);
+        // What training does was measured, and is not said to be proven.
+        Assert.True(rewarded.Proof is { IsEstimate: true, Passed: true, Method: "adjoint-matching" }, $"{rewarded.Proof}");
+        Assert.True(rewarded.Totals!.TrainingSeconds > 0);
         Assert.True(File.Exists(Path.Combine(rewarded.ArtifactFolder!, "lora", "pytorch_lora_weights.safetensors")));
 
         async Task<TrialSnapshot> RunAsync(string recipe, Func<ExperimentSpec, ExperimentSpec> smaller)
@@ -75,7 +80,11 @@ public sealed class RecipeTests
             {
                 Model = new ModelSpec { Path = DigitsSpecs.Small.Model.Path },
                 Losses = [.. spec.Losses.Select(loss => loss with { Classifier = loss.Classifier is null ? null : Path.Combine(DigitsSpecs.Models, "digits8-classifier") })],
-                HeldOut = spec.HeldOut! with { Classifier = Path.Combine(DigitsSpecs.Models, "digits8-classifier-heldout") },
+                HeldOut = spec.HeldOut! with
+                {
+                    Classifier = Path.Combine(DigitsSpecs.Models, "digits8-classifier-heldout"),
+                    Losses = spec.HeldOut.Losses is { } losses ? [.. losses.Select(loss => loss with { Classifier = Path.Combine(DigitsSpecs.Models, "digits8-classifier-heldout") })] : null,
+                },
                 Sample = spec.Sample with { Steps = 4 },
                 Parameters = new Dictionary<string, ParameterSpec>(),
                 MaxTrials = null,
@@ -100,6 +109,20 @@ public sealed class RecipeTests
         Assert.True(trial.Metrics["loss.after"] < 0.8 * trial.Metrics["loss.before"], $"{trial.Metrics["loss.before"]} {trial.Metrics["loss.after"]}");
         Assert.StartsWith("[11,", Shape(trial, "condition.safetensors", "class_embedding.weight"), StringComparison.Ordinal);
         Assert.True(Directory.Exists(Path.Combine(trial.ArtifactFolder!, "model")));
+    }
+
+    /// <summary>The pair of the example, fewer steps: the strokes of the pair's own noise grow.</summary>
+    [Fact]
+    public async Task InvertEffect_RunShorter_ComesNearerToTheEffect()
+    {
+        await using var cluster = await RealCluster.StartAsync(1);
+        var spec = ExperimentDocument.Load(Path.Combine(Examples, "invert-effect.yaml")).Document!.Spec;
+        var snapshot = await cluster.RunAsync("invert-effect", spec with { Training = spec.Training with { Steps = 8 }, Sample = spec.Sample with { Steps = 5 }, Checkpoint = new CheckpointSpec { SheetRows = 1 } });
+        Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason + cluster.Silos[0].Log);
+        var trial = Assert.Single(snapshot.Trials);
+        Assert.True(trial.Metrics["loss.after"] < 0.8 * trial.Metrics["loss.before"], $"{trial.Metrics["loss.before"]} {trial.Metrics["loss.after"]}");
+        // Only the row of the four was moved.
+        Assert.StartsWith("[11,", Shape(trial, "condition.safetensors", "class_embedding.weight"), StringComparison.Ordinal);
     }
 
     /// <summary>A tensor's shape as the file's own header has it.</summary>

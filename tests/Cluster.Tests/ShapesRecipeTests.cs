@@ -64,7 +64,7 @@ public sealed class ShapesRecipeTests
             {
                 Model = new ModelSpec { Path = Path.Combine(DigitsSpecs.Models, "shapes-sd") },
                 Losses = [.. spec.Losses.Select(loss => loss with { Classifier = loss.Classifier is null ? null : classifier, Reference = loss.Reference is null ? null : orange })],
-                HeldOut = spec.HeldOut is null ? null : spec.HeldOut with { Classifier = judge, Samples = 4 },
+                HeldOut = spec.HeldOut is null ? null : spec.HeldOut with { Classifier = judge, Samples = 4, Losses = null },
                 Sample = spec.Sample with { Steps = 3, Classes = null, Prompts = ["a red square on a dark ground", "a yellow square on a dark ground"] },
                 Training = spec.Training with { Steps = 2, Shards = 2, SamplesPerShard = 2 },
                 Parameters = new Dictionary<string, ParameterSpec>(),

@@ -20,18 +20,21 @@ internal sealed record GradientParts(string Name, IReadOnlyList<(string Name, Te
     /// <summary>All parts as one.</summary>
     public static GradientParts All(IEnumerable<GradientParts> parts) => new(GradientProof.AllName, [.. parts.SelectMany(part => part.Members)]);
 
-    /// <summary>How far two solves agree on this part.</summary>
-    public GradientAgreement Compare(SampleGradients actual, SampleGradients reference)
+    /// <summary>How far two gradients agree on this part.</summary>
+    public GradientAgreement Compare(GradientEstimate actual, GradientEstimate reference)
     {
         using var scope = NewDisposeScope();
         return GradientCheck.Compare(Name, Vector(actual), Vector(reference));
     }
 
     /// <summary>The gradient of this part as one vector of float64, in the current dispose scope.</summary>
-    public Tensor Vector(SampleGradients solved)
+    public Tensor Vector(SampleGradients solved) => Vector(GradientEstimate.Of(solved));
+
+    /// <inheritdoc cref="Vector(SampleGradients)"/>
+    public Tensor Vector(GradientEstimate estimate)
     {
         using var grad = no_grad();
-        return cat([.. Members.Select(member => (member.Name == GradientCheck.NoiseName ? solved.Noise : solved.Inputs[member.Name]).to(ScalarType.Float64).reshape(-1))]);
+        return cat([.. Members.Select(member => (member.Name == GradientCheck.NoiseName ? estimate.Noise! : estimate.Inputs[member.Name]).to(ScalarType.Float64).reshape(-1))]);
     }
 
     /// <summary>Central difference of the loss of x_0 along a direction of this part, which is put back afterwards.</summary>
@@ -103,7 +106,7 @@ internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, T
     public int Nfe { get; private set; }
 
     /// <summary>The derivative along the unrolled gradient's direction plus a random one of the same length, so that it is neither small by chance nor blind to the rest.</summary>
-    public DirectionalDerivative Along(GradientParts part, SampleGradients configured, SampleGradients unrolled)
+    public DirectionalDerivative Along(GradientParts part, GradientEstimate configured, GradientEstimate unrolled)
     {
         using var scope = NewDisposeScope();
         using var grad = no_grad();

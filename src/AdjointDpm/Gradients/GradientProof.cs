@@ -48,6 +48,15 @@ public sealed record DirectionalDerivative(string Name, double FiniteDifference,
     public double RelativeError => FiniteDifference == Unrolled ? 0 : Math.Abs(FiniteDifference - Unrolled) / Math.Abs(Unrolled);
 }
 
+/// <summary>A gradient by whatever means. Its tensors belong to whoever made it.</summary>
+/// <param name="Noise">∂L/∂x_T; null where it has none.</param>
+/// <param name="Inputs">∂L/∂input by name, of all declared inputs.</param>
+/// <param name="Statistics">What it cost.</param>
+public sealed record GradientEstimate(TorchSharp.torch.Tensor? Noise, IReadOnlyDictionary<string, TorchSharp.torch.Tensor> Inputs, SolveStatistics Statistics)
+{
+    internal static GradientEstimate Of(SampleGradients solved) => new(solved.Noise, solved.Inputs, solved.Statistics);
+}
+
 /// <summary>What a gradient is worth: compared with the unrolled one, in size and direction, by group and on every step of the way, and that one with finite differences.</summary>
 /// <remarks>An exact method must meet the unrolled gradient everywhere. An approximation is judged by what is trained, the declared inputs, or by x_T when nothing is declared; the rest is told.</remarks>
 public sealed record GradientProof
@@ -61,10 +70,13 @@ public sealed record GradientProof
     /// <summary>Whether the method claims the gradient of the discretised sampler itself: <see cref="GradientMethod.IsExact"/>.</summary>
     public required bool Exact { get; init; }
 
-    /// <summary>Agreement of x_T, then of each group in the order of declaration.</summary>
+    /// <summary>Whether it is an estimate for training that claims no such thing (<see cref="Measure"/>): what it is worth is told, and not judged.</summary>
+    public bool IsEstimate { get; init; }
+
+    /// <summary>Agreement of x_T, then of each group in the order of declaration; without x_T where an estimate has no gradient of it.</summary>
     public required ImmutableArray<GradientAgreement> Groups { get; init; }
 
-    /// <summary>Agreement of ∂L/∂x at each point of the grid, from x_T to x_0, named <c>x[n]</c>.</summary>
+    /// <summary>Agreement of ∂L/∂x at each point of the grid, from x_T to x_0, named <c>x[n]</c>; empty for an estimate.</summary>
     public required ImmutableArray<GradientAgreement> States { get; init; }
 
     /// <summary>ρ = σ/α at each point of <see cref="States"/>.</summary>
@@ -101,22 +113,54 @@ public sealed record GradientProof
         var objective = new Objective { OnSample = loss, KeepStateGradients = true };
         using var configured = Sampling.Differentiate(request, objective, method, cancellationToken);
         using var unrolled = Sampling.Differentiate(request, objective, GradientMethod.StoreAll, cancellationToken);
-        var parts = GradientParts.Of(request, options.Group);
-        var groups = parts.Select(part => part.Compare(configured, unrolled)).ToImmutableArray();
+        var proof = Compare(request, loss, method.Name, GradientEstimate.Of(configured), unrolled, options, cancellationToken);
         var states = configured.States.Zip(unrolled.States).Select((pair, n) => GradientCheck.Compare($"x[{n}]", pair.First, pair.Second)).ToImmutableArray();
-        var directions = new DifferenceDirections(Sampling.HoldSteps(request, cancellationToken), loss, options.Key, cancellationToken);
-        var differences = (options.DifferenceByGroup ? parts : [GradientParts.All(parts)]).Select(part => directions.Along(part, configured, unrolled)).ToImmutableArray();
-        return new()
+        return proof with
         {
-            Method = method.Name,
             Exact = method.IsExact,
-            Groups = groups,
             States = states,
             Rhos = [.. request.Grid.Points.Select(point => point.Rho)],
+            Findings = [.. method.IsExact ? Inexact(proof.Groups.Concat(states), options) : Astray(proof.Groups, options), .. proof.Findings],
+        };
+    }
+
+    /// <summary>Measures an estimate for training, such as a truncated or a matched gradient, against the unrolled gradient. It does not claim to be that and is not held to it: only what finite differences say against the unrolled gradient is a finding.</summary>
+    /// <param name="request">What was sampled; a small batch, since the unrolled gradient holds the activations of every evaluation.</param>
+    /// <param name="loss">Scalar loss of x_0.</param>
+    /// <param name="name">What the estimate is called.</param>
+    /// <param name="estimate">The estimate, of this request.</param>
+    /// <param name="options">How. Default: all defaults.</param>
+    /// <param name="cancellationToken">Looked at before every step.</param>
+    /// <exception cref="ArgumentException">It is a gradient of nothing: it has none of x_T, and no inputs are declared.</exception>
+    public static GradientProof Measure(SampleRequest request, Func<TorchSharp.torch.Tensor, TorchSharp.torch.Tensor> loss, string name, GradientEstimate estimate, GradientProofOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        ArgumentNullException.ThrowIfNull(loss);
+        ArgumentNullException.ThrowIfNull(estimate);
+        if (estimate.Noise is null && request.Field.Inputs.IsEmpty)
+            throw new ArgumentException("The estimate has no gradient of x_T, and the request declares no inputs: there is nothing to compare.", nameof(estimate));
+        using var unrolled = Sampling.Differentiate(request, loss, GradientMethod.StoreAll, cancellationToken);
+        return Compare(request, loss, name, estimate, unrolled, options ?? new(), cancellationToken) with { IsEstimate = true };
+    }
+
+    /// <summary>Agreement by group and finite differences; what these say against the unrolled gradient is found.</summary>
+    private static GradientProof Compare(SampleRequest request, Func<TorchSharp.torch.Tensor, TorchSharp.torch.Tensor> loss, string name, GradientEstimate configured, SampleGradients unrolled, GradientProofOptions options, CancellationToken cancellationToken)
+    {
+        var reference = GradientEstimate.Of(unrolled);
+        var parts = GradientParts.Of(request, options.Group).Skip(configured.Noise is null ? 1 : 0).ToList();
+        var directions = new DifferenceDirections(Sampling.HoldSteps(request, cancellationToken), loss, options.Key, cancellationToken);
+        var differences = (options.DifferenceByGroup ? parts : [GradientParts.All(parts)]).Select(part => directions.Along(part, configured, reference)).ToImmutableArray();
+        return new()
+        {
+            Method = name,
+            Exact = false,
+            Groups = [.. parts.Select(part => part.Compare(configured, reference))],
+            States = [],
+            Rhos = [],
             Differences = differences,
             Statistics = configured.Statistics,
             DifferenceNfe = directions.Nfe,
-            Findings = [.. method.IsExact ? Inexact(groups.Concat(states), options) : Astray(groups, options), .. Refuted(differences, options)],
+            Findings = [.. Refuted(differences, options)],
         };
     }
 

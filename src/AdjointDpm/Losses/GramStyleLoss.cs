@@ -19,11 +19,13 @@ public sealed class GramStyleLoss : SampleLoss, IDisposable
     /// <param name="features">Network whose layers describe the texture; not owned.</param>
     /// <param name="references">Images of the style, shape [N, C, H, W] in [-1, 1]; their Gram matrices are averaged. Another size than the samples' is fine.</param>
     /// <param name="weights">Weight of each layer that takes part. Default: one for every layer of the network.</param>
-    /// <exception cref="ArgumentException">A layer is unknown, or the references leave it without any activation.</exception>
+    /// <exception cref="ArgumentException">There are no layers, one is unknown, or the references leave it without any activation.</exception>
     public GramStyleLoss(ImageClassifier features, Tensor references, IReadOnlyDictionary<string, double>? weights = null)
     {
         _features = features;
         weights ??= features.Layers.ToDictionary(layer => layer, _ => 1.0);
+        if (weights.Count == 0)
+            throw new ArgumentException(features.Layers.Count == 0 ? "None of the network's layers makes maps: there is no texture to compare. Use one with convolutions." : $"No layers are chosen. The network's layers: {string.Join(", ", features.Layers)}.", nameof(weights));
         using var frozen = no_grad();
         using var scope = NewDisposeScope();
         var maps = features.Features(references.to(features.Dtype()));
@@ -63,7 +65,7 @@ public sealed class GramStyleLoss : SampleLoss, IDisposable
     }
 
     /// <summary>Gram matrices of feature maps: [B, C, h, w] to [B, C, C].</summary>
-    private static Tensor Gram(Tensor maps)
+    internal static Tensor Gram(Tensor maps)
     {
         using var scope = NewDisposeScope();
         var flat = maps.flatten(2);

@@ -22,6 +22,7 @@ internal static class ExperimentView
         else foreach (var line in TrialTable.Stacked(experiment, time)) terminal.Line(line);
         Reasons(terminal, experiment);
         Best(terminal, experiment);
+        AttackView.Show(terminal, experiment.Trials);
         ProofView.Summaries(terminal, experiment);
         foreach (var trial in experiment.Trials.Where(trial => trial.LeanFrom is not null))
             terminal.Line($"[yellow]![/] A worker ran out of memory in trial {trial.Index}: from step {trial.LeanFrom} on its gradients were computed one sample at a time");

@@ -24,7 +24,8 @@ internal static class ProofView
         terminal.Write(differences);
         terminal.Line();
         terminal.Line($"Cost: {proof.ForwardNfe} evaluations forward, {proof.BackwardNfe} backward, {proof.Vjps} vector–Jacobian products; {proof.DifferenceNfe} evaluations for the differences.");
-        terminal.Line(proof.Passed ? $"[green]PASS[/] {(proof.Exact ? "The gradient is that of the sampler as it is run." : "The approximation is within what the spec accepts.")}" : "[red]FAIL[/]");
+        terminal.Line(proof is { IsEstimate: true, Passed: true } ? $"[green]MEASURED[/] {Markup.Escape(proof.Method)} is an estimate for training, of one draw: it does not claim the gradient of the sampler, and is not held to it."
+            : proof.Passed ? $"[green]PASS[/] {(proof.Exact ? "The gradient is that of the sampler as it is run." : "The approximation is within what the spec accepts.")}" : "[red]FAIL[/]");
         foreach (var finding in proof.Findings) terminal.Line($"  [red]✗[/] {Markup.Escape(finding)}");
     }
 
@@ -35,7 +36,9 @@ internal static class ProofView
         {
             var worst = group.Select(trial => trial.Proof!).MinBy(proof => double.IsNaN(proof.Cosine) ? double.NegativeInfinity : -proof.RelativeError)!;
             var trials = $"{(group.Count() == 1 ? "trial" : "trials")} {string.Join(", ", group.Select(trial => trial.Index))}";
-            terminal.Line(group.Key.Passed
+            terminal.Line(worst.IsEstimate && group.Key.Passed
+                ? string.Create(CultureInfo.InvariantCulture, $"[blue]≈[/] Gradient {Markup.Escape(worst.Method)} in {trials} is an estimate: cosine {worst.Cosine:f3} and norm ratio {worst.NormRatio:g3} to the unrolled gradient, where it is worst")
+                : group.Key.Passed
                 ? string.Create(CultureInfo.InvariantCulture, $"[green]✓[/] Gradient {Markup.Escape(worst.Method)} proven in {trials}: within {Words.Error(worst.RelativeError)} of the unrolled gradient, and finite differences agree")
                 : string.Create(CultureInfo.InvariantCulture, $"[yellow]![/] Gradient {Markup.Escape(worst.Method)} in {trials}: {Markup.Escape(worst.Finding ?? "not proven")}"));
         }

@@ -66,7 +66,8 @@ internal static class TrialTable
     /// <summary>Metrics measured before and after. The same numbers under two names, such as a loss that is the only one, are shown once.</summary>
     private static List<string> Pairs(IReadOnlyList<TrialSnapshot> trials)
     {
-        var names = trials.SelectMany(trial => trial.Metrics.Keys).Where(key => key.EndsWith(".before", StringComparison.Ordinal)).Select(key => key[..^".before".Length]).Distinct();
+        // Attacks have lines of their own.
+        var names = trials.SelectMany(trial => trial.Metrics.Keys).Where(key => key.EndsWith(".before", StringComparison.Ordinal) && !key.Contains("audit.", StringComparison.Ordinal)).Select(key => key[..^".before".Length]).Distinct();
         return [.. names
             .OrderByDescending(name => name.EndsWith("loss", StringComparison.Ordinal)).ThenByDescending(name => name.StartsWith("heldOut.", StringComparison.Ordinal)).ThenBy(name => name, StringComparer.Ordinal)
             .DistinctBy(name => string.Join(' ', trials.Select(trial => Arrow(trial, name))))

@@ -30,6 +30,7 @@ internal static class TrialView
 
         if (steps is [.., { Profile.AdjointNorms: { Count: > 1 } norms } newest])
             terminal.Line($"{Environment.NewLine}Gradient from noise to sample at step {newest.Step}  {Bar.Curve(norms, norms.Count)}  {Words.Number(norms[0])} … {Words.Number(norms[^1])}");
+        AttackView.Show(terminal, [trial]);
         if (trial.ParametersSha256 is { } sha) terminal.Line($"{Environment.NewLine}Parameters {sha}");
     }
 }

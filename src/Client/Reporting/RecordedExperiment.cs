@@ -57,7 +57,8 @@ internal sealed class RecordedExperiment
         {
             "loss" or "heldOut.loss" => false, // what training makes small
             "heldOut.accuracy" when !trial.Metrics.Keys.Any(key => key.StartsWith("audit.", StringComparison.Ordinal)) => true, // the share that is taken for what was asked for
-            _ => null,
+            "heldOut.diversity" => true,
+            _ => name.StartsWith("heldOut.losses.", StringComparison.Ordinal) ? false : null,
         };
     }
 

@@ -45,6 +45,7 @@ internal static class ReportPage
         Head(experiment),
         Section("Before and after", pictures.Of(experiment.Recorded)),
         Section("Training and held-out", ReportCurves.Of(experiment.Recorded, pictures)),
+        AttackSection.Of(experiment.Recorded) is { Length: > 0 } attack ? (object)Section("The attack", attack) : "",
         Section("Is the gradient right?", ReportRecord.Proof(experiment.Recorded)),
         Section("Memory and time", ReportCost.Of(experiment)),
         Section("Trials", ReportTrials.Of(experiment.Recorded, size)),

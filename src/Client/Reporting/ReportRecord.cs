@@ -19,7 +19,7 @@ internal static class ReportRecord
             new XElement("p", "Every trial began with this proof, in float64 on its own model and sampler: the configured gradient beside the one that automatic differentiation through the whole sampler gives, and that one beside finite differences."),
             Html.Table(["trials", "method", "verdict", "cosine", "norm ratio", "relative error"], judged.GroupBy(trial => trial.Proof!).Take(20).Select(group => new object[]
             {
-                Some(group.Select(trial => trial.Index)), group.Key.Method, group.Key.Passed ? "PASS" : "FAIL: " + group.Key.Finding,
+                Some(group.Select(trial => trial.Index)), group.Key.Method, group.Key.Passed ? group.Key.IsEstimate ? "measured" : "PASS" : "FAIL: " + group.Key.Finding,
                 group.Key.Cosine.ToString("f8", CultureInfo.InvariantCulture), group.Key.NormRatio.ToString("g6", CultureInfo.InvariantCulture), Words.Error(group.Key.RelativeError),
             })),
         };
@@ -67,7 +67,9 @@ internal static class ReportRecord
         else
             yield return "No judge was named (heldOut): figures after training are of the losses that were trained on, on noise that training did not see.";
         if (report.Trials.FirstOrDefault(trial => trial.Proof is { Exact: false }) is { } inexact)
-            yield return $"The gradient method '{inexact.Proof!.Method}' does not give the gradient of the sampler as it is run, but approximates it; the proof above says how well.";
+            yield return inexact.Proof!.IsEstimate
+                ? $"The gradient method '{inexact.Proof.Method}' is an estimate for training and claims no gradient of the sampler; how near it is in one draw stands above."
+                : $"The gradient method '{inexact.Proof.Method}' does not give the gradient of the sampler as it is run, but approximates it; the proof above says how well.";
         if (experiment.Verdict.Checked < experiment.Verdict.Trials)
             yield return $"The gradient of {experiment.Verdict.Trials - experiment.Verdict.Checked} trials was not put to the proof.";
         if (experiment.Audits.Count == 0)

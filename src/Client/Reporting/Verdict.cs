@@ -38,7 +38,7 @@ internal sealed record Verdict(
         var report = experiment.Report;
         var (best, metric) = (experiment.Best, report.Objective.Metric);
         var succeeded = report.Trials.Count(trial => trial.State == RunState.Succeeded);
-        var proofs = report.Trials.Where(trial => trial.Proof is not null).Select(trial => trial.Proof!).ToList();
+        var (estimates, proofs) = (report.Trials.Where(trial => trial.Proof is { IsEstimate: true }).Select(trial => trial.Proof!).ToList(), report.Trials.Where(trial => trial.Proof is { IsEstimate: false }).Select(trial => trial.Proof!).ToList());
         var (before, after) = (best is null ? null : BeforeOf(best, metric), best is null ? null : experiment.ObjectiveOf(best));
         var worse = best is null ? [] : Changes(experiment, best).Where(change => change.Name.StartsWith(HeldOut, StringComparison.Ordinal) && change.IsBetter == false).ToList();
         var holds = audits.Count(audit => audit.Holds);
@@ -54,7 +54,10 @@ internal sealed record Verdict(
                 yield return $"No trial succeeded with a value of {metric}. {report.Reason}".Trim();
             if (succeeded < report.Trials.Count)
                 yield return $"{succeeded} of {report.Trials.Count} trials succeeded.";
-            yield return proofs.Count == 0 ? "The gradient was not put to the proof (gradient.check.mode: off)."
+            if (estimates.MinBy(estimate => double.IsNaN(estimate.Cosine) ? double.NegativeInfinity : estimate.Cosine) is { } furthest)
+                yield return string.Create(CultureInfo.InvariantCulture, $"The gradient {furthest.Method} is an estimate for training, not the gradient of the sampler: measured once, its cosine to the unrolled gradient is {furthest.Cosine:f3} and its norm ratio {furthest.NormRatio:g3} where it is worst.");
+            if (proofs.Count > 0 || estimates.Count == 0)
+                yield return proofs.Count == 0 ? "The gradient was not put to the proof (gradient.check.mode: off)."
                 : proofs.All(proof => proof.Passed) ? $"The gradient was proven in {Of(proofs.Count, report.Trials.Count)}: it is within {Words.Error(proofs.Max(proof => proof.RelativeError))} of the unrolled gradient{(proofs[0].Exact ? "" : ", which this method only approximates")}, and finite differences agree."
                 : $"The gradient was NOT proven in {proofs.Count(proof => !proof.Passed)} of {proofs.Count} trials: {proofs.First(proof => !proof.Passed).Finding}";
             if (audits.Count > 0)

@@ -49,13 +49,16 @@ public sealed record GradientProofReport
     /// <summary>Evaluations that the finite differences cost.</summary>
     [Id(13)] public required int DifferenceNfe { get; init; }
 
-    /// <summary>The worst of everything that is judged, in one line's worth.</summary>
+    /// <summary>Whether it is an estimate for training (alignprop, refl, adjoint-matching): of one draw, measured against the unrolled gradient and not held to it.</summary>
+    [Id(20)] public bool IsEstimate { get; init; }
+
+    /// <summary>The worst of everything that is judged, or measured of an estimate, in one line's worth.</summary>
     public GradientProofSummary Summary()
     {
-        var judged = Exact || Groups.Count == 1 ? Groups.Concat(States) : Groups.Skip(1);
+        var judged = Exact || IsEstimate || Groups.Count == 1 ? Groups.Concat(States) : Groups.Skip(1);
         // NaN, where one of two gradients is zero, is the worst cosine there is.
         var worst = judged.MinBy(row => double.IsNaN(row.Cosine) ? double.NegativeInfinity : Exact ? -row.RelativeError : row.Cosine)!;
-        return new(Method, Exact, Passed, worst.Cosine, worst.NormRatio, worst.RelativeError, Findings.Count > 0 ? Findings[0] : null);
+        return new(Method, Exact, Passed, worst.Cosine, worst.NormRatio, worst.RelativeError, Findings.Count > 0 ? Findings[0] : null, IsEstimate);
     }
 
     /// <summary>UTF-8 JSON, with NaN by name.</summary>
@@ -97,6 +100,7 @@ public sealed record ProofDifference([property: Id(0)] string Name, [property: I
 /// <param name="NormRatio">Norm ratio there.</param>
 /// <param name="RelativeError">Relative error there.</param>
 /// <param name="Finding">The first thing that does not hold.</param>
+/// <param name="IsEstimate">Whether it is an estimate for training, measured and not judged.</param>
 [GenerateSerializer, Immutable, Alias("adjointdpm.GradientProofSummary")]
 public sealed record GradientProofSummary(
-    [property: Id(0)] string Method, [property: Id(1)] bool Exact, [property: Id(2)] bool Passed, [property: Id(3)] double Cosine, [property: Id(4)] double NormRatio, [property: Id(5)] double RelativeError, [property: Id(6)] string? Finding);
+    [property: Id(0)] string Method, [property: Id(1)] bool Exact, [property: Id(2)] bool Passed, [property: Id(3)] double Cosine, [property: Id(4)] double NormRatio, [property: Id(5)] double RelativeError, [property: Id(6)] string? Finding, [property: Id(20)] bool IsEstimate = false);

@@ -22,7 +22,7 @@ public sealed record TrialTotals
     /// <summary>Seconds of devices: sampling, loss and adjoint together.</summary>
     [Id(5)] public double WorkerSeconds { get; init; }
 
-    /// <summary>Most bytes that a shard held on the native heap above those before it; null where no worker tells.</summary>
+    /// <summary>Most bytes that a shard of a step held on the native heap above those before it; null where no worker tells.</summary>
     [Id(6)] public long? PeakLiveBytes { get; init; }
 
     /// <summary>Bytes that a shard's gradient was planned to hold above the weights, when the trial began; null for models that only a measurement can plan for.</summary>
@@ -42,6 +42,15 @@ public sealed record TrialTotals
 
     /// <summary>Machines that worked for it: processor or GPU, and how many threads there are.</summary>
     [Id(12)] public IReadOnlyList<string> Hardware { get; init; } = [];
+
+    /// <summary>Evaluations from noise to sample in the steps of training alone, without proof and evaluations.</summary>
+    [Id(13)] public long TrainingForwardNfe { get; init; }
+
+    /// <summary>Evaluations from sample to noise in the steps of training.</summary>
+    [Id(14)] public long TrainingBackwardNfe { get; init; }
+
+    /// <summary>Seconds of devices for the steps of training.</summary>
+    [Id(15)] public double TrainingSeconds { get; init; }
 }
 
 /// <summary>Seconds of a trial by what it waited for.</summary>

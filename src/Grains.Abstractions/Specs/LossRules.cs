@@ -5,22 +5,23 @@ internal static class LossRules
 {
     private static readonly Dictionary<LossName, (string[] Needs, string[] May)> Keys = new()
     {
-        [LossName.GramStyle] = (["classifier", "reference"], ["layers"]),
-        [LossName.CrossEntropy] = (["classifier"], ["label"]),
+        [LossName.GramStyle] = (["classifier", "reference"], ["layers", "cutouts", "resize"]),
+        [LossName.CrossEntropy] = (["classifier"], ["label", "cutouts", "resize"]),
         [LossName.PixelDistance] = ([], ["reference"]),
-        [LossName.LogProbability] = (["classifier"], ["label", "goal"]),
-        [LossName.Margin] = (["classifier"], ["label", "goal", "confidence"]),
-        [LossName.Content] = (["classifier"], ["reference", "layers"]),
-        [LossName.Perceptual] = (["classifier"], ["reference", "layers"]),
+        [LossName.LogProbability] = (["classifier"], ["label", "goal", "cutouts", "resize"]),
+        [LossName.Margin] = (["classifier"], ["label", "goal", "confidence", "cutouts", "resize"]),
+        [LossName.Content] = (["classifier"], ["reference", "layers", "resize"]),
+        [LossName.Perceptual] = (["classifier"], ["reference", "layers", "resize"]),
         [LossName.GaussianDivergence] = (["deviation"], []),
         [LossName.TotalVariation] = ([], ["squared"]),
         [LossName.NoiseNorm] = ([], ["squared"]),
         [LossName.ClipSimilarity] = (["clip"], ["text", "clipText", "reference", "cutouts"]),
         [LossName.ClipGram] = (["clip", "reference"], ["layer", "distance"]),
         [LossName.Aesthetic] = (["clip", "file"], ["target", "cutouts"]),
-        [LossName.TorchScript] = (["file"], ["range", "maximize"]),
-        [LossName.Onnx] = (["file"], ["column", "range", "maximize"]),
-        [LossName.Sidecar] = (["addresses"], ["range", "maximize", "secretRef"]),
+        [LossName.TorchScript] = (["file"], ["range", "maximize", "resize"]),
+        [LossName.Onnx] = (["file"], ["column", "range", "maximize", "resize"]),
+        [LossName.Sidecar] = (["addresses"], ["range", "maximize", "resize", "secretRef"]),
+        [LossName.Custom] = (["loss"], ["options", "cutouts", "resize"]),
     };
 
     private static readonly Dictionary<string, (string Words, string Expected)> What = new()
@@ -29,14 +30,17 @@ internal static class LossRules
         ["reference"] = ("the image whose style is wanted", "the path of a file"),
         ["deviation"] = ("the standard deviation of both Gaussians, in units of the samples", "a number above 0"),
         ["clip"] = ("the folder of CLIP's vision tower", "the path of a folder"),
+        ["loss"] = ("the name that the silos' host registered it under", "text"),
         ["addresses"] = ("where the reward listens, such as [http://127.0.0.1:8900]", "a list of addresses"),
     };
 
-    public static IEnumerable<SpecFinding> Check(ExperimentSpec spec) => spec.Losses.SelectMany((loss, index) => Loss(spec, loss, index));
+    public static IEnumerable<SpecFinding> Check(ExperimentSpec spec) => [.. Losses(spec, spec.Losses, "losses"), .. Losses(spec, spec.HeldOut?.Losses ?? [], "heldOut.losses")];
 
-    private static IEnumerable<SpecFinding> Loss(ExperimentSpec spec, LossSpec loss, int index)
+    private static IEnumerable<SpecFinding> Losses(ExperimentSpec spec, IReadOnlyList<LossSpec> losses, string list) => losses.SelectMany((loss, index) => Loss(spec, loss, SpecPath.Item(list, index)));
+
+    private static IEnumerable<SpecFinding> Loss(ExperimentSpec spec, LossSpec loss, string path)
     {
-        var (path, name) = (SpecPath.Item("losses", index), ExperimentSpecJson.NameOf(loss.Name));
+        var name = ExperimentSpecJson.NameOf(loss.Name);
         var (needs, may) = Keys[loss.Name];
         foreach (var (key, value) in Values(loss))
         {
@@ -83,6 +87,6 @@ internal static class LossRules
     [
         ("classifier", loss.Classifier), ("layers", loss.Layers), ("reference", loss.Reference), ("label", loss.Label), ("goal", loss.Goal), ("confidence", loss.Confidence), ("deviation", loss.Deviation),
         ("squared", loss.Squared), ("file", loss.File), ("column", loss.Column), ("range", loss.Range), ("maximize", loss.Maximize), ("clip", loss.Clip), ("text", loss.Text), ("clipText", loss.ClipText),
-        ("layer", loss.Layer), ("distance", loss.Distance), ("cutouts", loss.Cutouts), ("target", loss.Target), ("addresses", loss.Addresses), ("secretRef", loss.SecretRef),
+        ("layer", loss.Layer), ("distance", loss.Distance), ("cutouts", loss.Cutouts), ("target", loss.Target), ("addresses", loss.Addresses), ("secretRef", loss.SecretRef), ("resize", loss.Resize), ("loss", loss.Loss), ("options", loss.Options),
     ];
 }

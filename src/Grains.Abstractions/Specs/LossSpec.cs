@@ -76,9 +76,13 @@ public sealed record LossSpec
     /// <summary>How Gram matrices are compared, for clip-gram. Default: relative.</summary>
     public GramDistanceName? Distance { get; init; }
 
-    /// <summary>Random square parts that CLIP looks at instead of the whole; others at each step. Default: the whole.</summary>
+    /// <summary>Random square parts that CLIP or a classifier looks at instead of the whole, each brought to the size of the whole; others at each step. Default: the whole.</summary>
     [Range(1, 1024)]
     public int? Cutouts { get; init; }
+
+    /// <summary>Height and width in pixels that pictures and references are brought to before a classifier or a reward looks at them, differentiably and with antialiasing. Default: as they are.</summary>
+    [Range(1, 4096)]
+    public int? Resize { get; init; }
 
     /// <summary>Score to come near to, for aesthetic. Default: the higher the better.</summary>
     [Range(-1e6, 1e6)]
@@ -90,6 +94,12 @@ public sealed record LossSpec
 
     /// <summary>Where the bearer token for the sidecar is: env:NAME, an environment variable of the silos whose name begins with ADPM_SECRET_. Read when the sidecar is asked and stored nowhere. Default: none is sent.</summary>
     public string? SecretRef { get; init; }
+
+    /// <summary>Name that the silos' host registered the loss under, for custom (docs/losses.md).</summary>
+    public string? Loss { get; init; }
+
+    /// <summary>What the loss is told, by name, for custom. Default: nothing.</summary>
+    public IReadOnlyDictionary<string, string>? Options { get; init; }
 }
 
 /// <summary>Losses a spec may name: those of the library.</summary>
@@ -144,6 +154,9 @@ public enum LossName
 
     /// <summary>Minus the score of a process of its own, with the gradient that it gives.</summary>
     Sidecar,
+
+    /// <summary>A class of C# that the silos' host registered ('loss').</summary>
+    Custom,
 }
 
 /// <summary>What an audit of a classifier looks for.</summary>
@@ -195,11 +208,31 @@ public sealed record HeldOutSpec
     [Range(0, int.MaxValue)]
     public int? Label { get; init; }
 
-    /// <summary>Evaluate every so many steps too, keep the parameters with the lowest held-out loss, and save those. Default: only before and after.</summary>
+    /// <summary>Height and width in pixels that pictures are brought to before the judge looks at them. Default: as they are.</summary>
+    [Range(1, 4096)]
+    public int? Resize { get; init; }
+
+    /// <summary>Losses that take no part in the training, measured on the held-out samples as heldOut.losses.NAME, and their weighted sum as heldOut.losses.sum. Default: none.</summary>
+    [MinLength(1)]
+    public IReadOnlyList<LossSpec>? Losses { get; init; }
+
+    /// <summary>Measure how different two samples of one class are, as heldOut.diversity: falls when the model draws ever the same. Default: false.</summary>
+    public bool? Diversity { get; init; }
+
+    /// <summary>Measure how far the samples went from those that the untrained model draws of the same noise, as heldOut.distance. Default: false.</summary>
+    public bool? Distance { get; init; }
+
+    /// <summary>Held-out number by which 'every' keeps the best version and 'patience' stops: loss, a loss by its name, losses.NAME, losses.sum, accuracy, diversity or distance. Default: loss.</summary>
+    public string? Metric { get; init; }
+
+    /// <summary>Whether 'metric' is better small or large. Default: large for accuracy and diversity, else small.</summary>
+    public Goal? Goal { get; init; }
+
+    /// <summary>Evaluate every so many steps too, keep the parameters with the best held-out metric, and save those. Default: only before and after.</summary>
     [Range(1, 1_000_000)]
     public int? Every { get; init; }
 
-    /// <summary>Evaluations in a row without a new lowest held-out loss after which training ends; with 'every'. Default: none ends it.</summary>
+    /// <summary>Evaluations in a row without a new best held-out metric after which training ends; with 'every'. Default: none ends it.</summary>
     [Range(1, 1_000_000)]
     public int? Patience { get; init; }
 }

@@ -32,6 +32,11 @@ internal static class SpecRules
 
     private static IEnumerable<SpecFinding> HeldOut(ExperimentSpec spec)
     {
+        if (spec.HeldOut is { Metric: { } metric } && HeldOutMetrics.Of(spec) is var measured && !measured.Contains(metric))
+            yield return new("heldOut.metric", $"heldOut.metric is '{metric}', which is not measured here. Choose one of {string.Join(", ", measured)}{(metric is HeldOutMetrics.Diversity or HeldOutMetrics.Distance ? $", or set heldOut.{metric}: true" : "")}.") { Found = metric, Expected = string.Join(", ", measured), Suggestion = Suggestion.Nearest(metric, measured) };
+        // Of one sample nobody can say how it differs.
+        if (spec.HeldOut is { Diversity: true } && spec.Training.SamplesPerShard is var together && (together == 1 || (spec.Train.Target != TrainTarget.Noise && spec.Training.FixedNoise != true && spec.HeldOut.Samples % together == 1)))
+            yield return new("heldOut.diversity", $"heldOut.diversity compares samples that are drawn together, training.samplesPerShard = {together} of them, but of heldOut.samples = {spec.HeldOut.Samples} one would be alone. Change either.") { Found = $"{spec.HeldOut.Samples} samples, {together} at a time" };
         if (spec.HeldOut?.Classifier is not { } judge) yield break;
         for (var i = 0; i < spec.Losses.Count; i++)
         {

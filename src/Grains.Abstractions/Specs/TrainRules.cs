@@ -76,7 +76,11 @@ internal static class TrainRules
             yield return new("heldOut.patience", "heldOut.patience counts the evaluations of heldOut.every, which is not set. Set it.") { AtKey = true };
         if (spec.HeldOut?.Every is not null && spec.Train.Target == TrainTarget.None)
             yield return MethodRules.Unused("heldOut.every", "train.target none", "Remove it");
-        if (spec.HeldOut is { Label: not null, Classifier: null })
-            yield return MethodRules.Unused("heldOut.label", "a heldOut without classifier", "Remove it, or add the classifier");
+        foreach (var (key, isSet) in new[] { ("label", spec.HeldOut?.Label is not null), ("resize", spec.HeldOut?.Resize is not null) })
+            if (isSet && spec.HeldOut?.Classifier is null)
+                yield return MethodRules.Unused($"heldOut.{key}", "a heldOut without classifier", "Remove it, or add the classifier");
+        foreach (var (key, isSet) in new[] { ("metric", spec.HeldOut?.Metric is not null), ("goal", spec.HeldOut?.Goal is not null) })
+            if (isSet && spec.HeldOut?.Every is null)
+                yield return MethodRules.Unused($"heldOut.{key}", "evaluations before and after alone", "Remove it, or set heldOut.every");
     }
 }

@@ -172,7 +172,7 @@ public sealed record SampleScore
     /// <summary>Number of pictures.</summary>
     public required int Samples { get; init; }
 
-    /// <summary>Layer whose features were compared.</summary>
+    /// <summary>Layer whose features were compared; empty for a classifier without maps, of which nothing is compared.</summary>
     public required string Layer { get; init; }
 
     /// <summary>Pictures that are to be of a known class.</summary>

@@ -38,12 +38,15 @@ internal sealed class SubmissionRules(IReadOnlyList<string> roots, IReadOnlyList
         }
         foreach (var (name, _, path) in SpecPaths.Of(ExperimentSpecJson.Serialize(spec)))
             DemandPath(name, path);
-        foreach (var loss in spec.Losses)
+        foreach (var loss in spec.Losses.Concat(spec.HeldOut?.Losses ?? []))
         {
             if (loss.Name == LossName.TorchScript)
                 DemandTorchScript();
             foreach (var address in loss.Addresses ?? [])
                 DemandSidecar(address);
+            // What a loss of the host makes of them is not known here.
+            foreach (var (option, value) in loss.Options ?? new Dictionary<string, string>())
+                DemandText($"The option {option} of a custom loss", value);
         }
         foreach (var (name, parameter) in spec.Parameters)
             foreach (var value in parameter.Values ?? [])

@@ -13,7 +13,7 @@ internal sealed partial class TrialLoop
         using var span = Traces.Start("evaluate");
         Note(await EvaluateAsync(kind, kind == WorkKind.EvaluateAfter ? await FinalAsync() : _trained!.Reference), when);
         if (kind == WorkKind.EvaluateBefore && _spec.HeldOut?.Every is not null)
-            (State.BestSha256, State.BestLoss) = (State.ParametersSha256, State.Metrics["loss.before"]);
+            (State.BestSha256, State.BestLoss) = (State.ParametersSha256, State.Metrics[$"heldOut.{HeldOutMetrics.Kept(_spec.HeldOut)}.before"]);
         State.Phase = next;
         await CommitLaterAsync();
     }
@@ -26,17 +26,12 @@ internal sealed partial class TrialLoop
         foreach (var (name, mean) in means)
         {
             // On fixed noise that training never sees: "loss.before", and under the judge's name when there is one.
-            if (name == "accuracy" || _spec.HeldOut is not null)
+            if (_spec.HeldOut is not null)
                 State.Metrics[$"heldOut.{name}.{when}"] = mean;
-            if (name != "accuracy")
+            if (!HeldOutMetrics.IsOnlyHeldOut(name))
                 State.Metrics[$"{name}.{when}"] = mean;
         }
-        if (State.Metrics.TryGetValue($"audit.eligible.{when}", out var eligible) && eligible > 0)
-        {
-            State.Metrics[$"audit.rate.{when}"] = State.Metrics[$"audit.success.{when}"] / eligible;
-            if (State.Metrics.TryGetValue($"audit.random.{when}", out var random))
-                State.Metrics[$"audit.randomRate.{when}"] = random / eligible;
-        }
+        AttackRates.Add(State.Metrics, when, FixedSamples.Total(_spec) / FixedSamples.Restarts(_spec));
     }
 
     /// <summary>Whether samples are to be drawn before going on, for people to look at.</summary>
@@ -76,26 +71,27 @@ internal sealed partial class TrialLoop
                 token => Assignment(token) with { Parameters = parameters, FirstSample = token.Shard * chunk, Samples = Math.Min(chunk, samples - token.Shard * chunk) },
                 (shard, result, _) => parts[shard] = result),
             stopping);
-        Count(parts);
+        Count(parts, isTraining: false);
         return parts;
     }
 
     /// <summary>Whether the held-out loss is to be looked at before going on; at the end it always is.</summary>
     private bool IsLookDue() => _spec.HeldOut?.Every is { } every && State.Step > State.GuardedStep && (State.Step % every == 0 || State.Step == _spec.Training.Steps);
 
-    /// <summary>Keeps the version with the lowest held-out loss, and ends training when it has not fallen for long.</summary>
+    /// <summary>Keeps the version with the best held-out metric, and ends training when there was no better one for long.</summary>
     private async Task GuardAsync()
     {
         var parts = await EvaluateAsync(WorkKind.Guard, _trained!.Reference);
         var means = StepUpdate.Means(parts).ToList();
         _profiles.HeldOut(State.Step, means);
         await _profiles.WriteAsync(now: true);
-        var loss = means.First(mean => mean.Key == "loss").Value;
+        var kept = HeldOutMetrics.Kept(_spec.HeldOut!);
+        var value = means.First(mean => mean.Key == kept).Value;
         string? unused = null;
-        if (loss < State.BestLoss)
+        if (HeldOutMetrics.IsBetter(_spec.HeldOut!, value, State.BestLoss))
         {
             unused = State.BestSha256;
-            (State.BestSha256, State.BestLoss, State.LooksSinceBest) = (State.ParametersSha256, loss, 0);
+            (State.BestSha256, State.BestLoss, State.LooksSinceBest) = (State.ParametersSha256, value, 0);
             State.Metrics["heldOut.bestStep"] = State.Step;
         }
         else
@@ -103,7 +99,8 @@ internal sealed partial class TrialLoop
             State.LooksSinceBest++;
         }
         State.GuardedStep = State.Step;
-        State.Metrics["heldOut.loss"] = loss;
+        State.Metrics["heldOut.loss"] = means.First(mean => mean.Key == "loss").Value;
+        State.Metrics[$"heldOut.{kept}"] = value;
         if (State.LooksSinceBest >= _spec.HeldOut?.Patience)
         {
             State.Metrics["heldOut.stoppedAtStep"] = State.Step;

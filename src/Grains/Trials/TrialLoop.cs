@@ -245,7 +245,7 @@ internal sealed partial class TrialLoop(
         }
         _trained = ranged is not null ? ranged : Whole(parameters!, []);
         sha ??= await files.WriteAsync(parameters!, Durability.BeforeTheNext);
-        Count([prepared!]);
+        Count([prepared!], isTraining: false);
         (State.ModelSha256, State.InitialSha256, State.ParametersSha256) = (prepared!.ModelSha256!, sha, sha);
         State.Phase = TrialPhase.Proving;
         var (training, assignment) = (_spec.Training, State.Assignment!);
@@ -313,7 +313,7 @@ internal sealed partial class TrialLoop(
         var metrics = StepUpdate.Metrics(shards, version.Norm);
         foreach (var (name, value) in metrics)
             State.Metrics[name] = value;
-        Count(shards);
+        Count(shards, isTraining: true);
         State.Step = step;
         var record = Record(shards.Sum(shard => shard.Weight), metrics) with
         {
@@ -413,10 +413,10 @@ internal sealed partial class TrialLoop(
         Weight = _spec.Resources.Weight ?? 1,
     };
 
-    private void Count(IEnumerable<WorkResult> parts)
+    private void Count(IEnumerable<WorkResult> parts, bool isTraining)
     {
         foreach (var part in parts)
-            State.Totals = part.Statistics.AddedTo(State.Totals);
+            State.Totals = part.Statistics.AddedTo(State.Totals, isTraining);
     }
 
     /// <summary>Notes how long a phase took; committed with what comes next.</summary>

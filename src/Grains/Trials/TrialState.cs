@@ -94,10 +94,10 @@ internal sealed class TrialState
     /// <summary>Why; null while none did.</summary>
     public string? LeanReason { get; set; }
 
-    /// <summary>Version with the lowest held-out loss so far; null without heldOut.every.</summary>
+    /// <summary>Version with the best held-out metric so far; null without heldOut.every.</summary>
     public string? BestSha256 { get; set; }
 
-    /// <summary>Its held-out loss.</summary>
+    /// <summary>Its held-out metric: the loss, unless heldOut.metric names another.</summary>
     public double BestLoss { get; set; }
 
     /// <summary>Step after which samples were last drawn for checkpoint.pictures; null before the first.</summary>
@@ -106,7 +106,7 @@ internal sealed class TrialState
     /// <summary>Step that was last looked at.</summary>
     public int GuardedStep { get; set; }
 
-    /// <summary>Looks since the lowest loss.</summary>
+    /// <summary>Looks since the best one.</summary>
     public int LooksSinceBest { get; set; }
 
     public bool CancelRequested { get; set; }

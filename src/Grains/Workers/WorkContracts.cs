@@ -139,19 +139,24 @@ internal sealed record WorkStatistics
     [Id(23)] public string? Hardware { get; init; }
 
     /// <summary>A trial's totals with this piece of work.</summary>
-    public TrialTotals AddedTo(TrialTotals totals) => totals with
+    /// <param name="totals">Those before.</param>
+    /// <param name="isTraining">Whether it is a shard of a step.</param>
+    public TrialTotals AddedTo(TrialTotals totals, bool isTraining) => totals with
     {
         Samples = totals.Samples + Samples,
         ForwardNfe = totals.ForwardNfe + ForwardNfe,
         BackwardNfe = totals.BackwardNfe + BackwardNfe,
         Vjps = totals.Vjps + Vjps,
         PeakLiveTensors = Math.Max(totals.PeakLiveTensors, PeakLiveTensors),
-        PeakLiveBytes = Most(totals.PeakLiveBytes, PeakLiveBytes),
+        PeakLiveBytes = isTraining ? Most(totals.PeakLiveBytes, PeakLiveBytes) : totals.PeakLiveBytes,
         PlannedBytes = PlannedBytes ?? totals.PlannedBytes,
         WorkerSeconds = totals.WorkerSeconds + ForwardSeconds + LossSeconds + BackwardSeconds,
         SampleSeconds = totals.SampleSeconds + ForwardSeconds,
         LossSeconds = totals.LossSeconds + LossSeconds,
         AdjointSeconds = totals.AdjointSeconds + BackwardSeconds,
+        TrainingForwardNfe = totals.TrainingForwardNfe + (isTraining ? ForwardNfe : 0),
+        TrainingBackwardNfe = totals.TrainingBackwardNfe + (isTraining ? BackwardNfe : 0),
+        TrainingSeconds = totals.TrainingSeconds + (isTraining ? ForwardSeconds + LossSeconds + BackwardSeconds : 0),
         Hardware = Hardware is null || totals.Hardware.Contains(Hardware) ? totals.Hardware : [.. totals.Hardware, Hardware],
     };
 

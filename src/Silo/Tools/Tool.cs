@@ -3,6 +3,7 @@ using AdjointDpm.Formats;
 using AdjointDpm.Grains.Models;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tools;
+using AdjointDpm.Grains.Workers;
 using AdjointDpm.Grains.Workers.Engine;
 using AdjointDpm.Models;
 using AdjointDpm.Models.Files;
@@ -13,14 +14,20 @@ namespace AdjointDpm.Silo.Tools;
 /// <summary>Answers <c>--tool</c>: work on files, in one line of JSON, without opening a port or a folder of a cluster.</summary>
 internal static class Tool
 {
-    public static int Run(string? request, TextWriter output)
+    /// <param name="request">What is asked, as JSON.</param>
+    /// <param name="output">Where the answer goes.</param>
+    /// <param name="services">Registers losses of the program's own; null for none.</param>
+    public static int Run(string? request, TextWriter output, Action<IServiceCollection>? services = null)
     {
-        var answer = Answer(request, output);
+        var own = new ServiceCollection();
+        services?.Invoke(own);
+        using var provider = own.BuildServiceProvider();
+        var answer = Answer(request, output, new(provider.GetServices<OwnLoss>()));
         output.WriteLine(ToolJson.Write(answer));
         return answer.Error is null ? 0 : 1;
     }
 
-    private static ToolAnswer Answer(string? request, TextWriter output)
+    private static ToolAnswer Answer(string? request, TextWriter output, OwnLosses losses)
     {
         try
         {
@@ -31,8 +38,8 @@ internal static class Tool
                 InspectRequest inspect => Inspect(inspect),
                 ConvertRequest convert => Convert(convert, telling),
                 DrawRequest draw => Drawing.Run(draw, telling),
-                PlanRequest plan => new ToolAnswer { Memory = ExperimentMemory.Plan(plan, telling) },
-                CheckRewardRequest check => new ToolAnswer { Rewards = RewardChecks.Run(check, telling) },
+                PlanRequest plan => new ToolAnswer { Memory = ExperimentMemory.Plan(plan, losses, telling, CancellationToken.None) },
+                CheckRewardRequest check => new ToolAnswer { Rewards = RewardChecks.Run(check, losses, telling, CancellationToken.None) },
                 ScoreRequest score => new ToolAnswer { Score = SampleScores.Run(score, telling) },
                 ModelsRequest models => new ToolAnswer { Models = Models(models) },
                 EstimateRequest estimate => Estimating.Run(estimate),

@@ -40,7 +40,7 @@ internal static class TrialPageView
                 .. trial.Parameters.Select(parameter => (parameter.Key, (object?)parameter.Value)),
                 ("time", trial.StartedAt is { } start ? ended && trial.EndedAt is { } end ? Words.Span(end - start) : Words.Span(TimeSpan.FromMinutes(Math.Floor((time.GetUtcNow() - start).TotalMinutes))) + " so far" : null),
                 ("shards reissued", trial.ShardsReissued > 0 ? trial.ShardsReissued : null),
-                ("gradient", trial.Proof is { } proof ? proof.Passed ? $"proven, error {Words.Error(proof.RelativeError)}" : "NOT proven" : null),
+                ("gradient", trial.Proof is { } proof ? proof is { Passed: true, IsEstimate: true } ? string.Create(CultureInfo.InvariantCulture, $"an estimate, cosine {proof.Cosine:f3} where it is worst") : proof.Passed ? $"proven, error {Words.Error(proof.RelativeError)}" : "NOT proven" : null),
                 ("begun with", trial.BegunWith is { } origin ? $"the parameters of trial {origin}" : null),
             ]),
         trial.Reason is { Length: > 0 } reason ? new XElement("p", WebPage.Class("reason"), reason) : "",

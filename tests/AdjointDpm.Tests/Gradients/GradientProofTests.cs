@@ -107,4 +107,24 @@ public sealed class GradientProofTests
         }, cancellationToken: stop.Token));
         Assert.All(request.Field.Inputs.Select(i => i.Value).Append(request.Noise).Zip(before), pair => Assert.True(pair.First.Equals(pair.Second)));
     }
+
+    [Fact]
+    public void Measure_TellsWhatAnEstimateIsWorth_AndDoesNotJudgeIt()
+    {
+        using var scope = NewDisposeScope();
+        using var net = new TinyDenoiser();
+        var request = net.Request(Sampler.Ddim, "none", out _, steps: 4);
+        using var exact = Sampling.Differentiate(request, Loss, GradientMethod.Discrete, Cancel);
+        var doubled = exact.Inputs.ToDictionary(input => input.Key, input => input.Value * -2);
+        var proof = GradientProof.Measure(request, Loss, "doubled", new(null, doubled, exact.Statistics), new() { DifferenceByGroup = false }, Cancel);
+        Assert.True(proof is { IsEstimate: true, Exact: false, Passed: true, Method: "doubled" }, string.Join('\n', proof.Findings));
+        Assert.DoesNotContain("x_T", proof.Groups.Select(group => group.Name));
+        Assert.All(proof.Groups, group => Assert.Equal((-1, 2), (Math.Round(group.Cosine, 9), Math.Round(group.NormRatio, 9))));
+        var difference = Assert.Single(proof.Differences);
+        Assert.Equal(-2 * difference.Unrolled, difference.Configured, 1e-9 * Math.Abs(difference.Unrolled));
+
+        // With x_T, where there is one; and what cannot be compared is refused.
+        Assert.Equal("x_T", GradientProof.Measure(request, Loss, "whole", new(exact.Noise, exact.Inputs, exact.Statistics), cancellationToken: Cancel).Groups[0].Name);
+        Assert.Throws<ArgumentException>(() => GradientProof.Measure(request with { Field = NoiseField.From((x, _) => x) }, Loss, "nothing", new(null, new Dictionary<string, Tensor>(), exact.Statistics), cancellationToken: Cancel));
+    }
 }

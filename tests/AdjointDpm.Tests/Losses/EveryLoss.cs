@@ -14,7 +14,7 @@ internal static class EveryLoss
     [
         "cross-entropy", "log-probability targeted", "log-probability untargeted", "margin targeted", "margin untargeted", "margin without end", "features", "features weighted",
         "perceptual", "perceptual weighted", "pixels", "divergence", "variation absolute", "variation squared", "noise chi", "noise squared", "gram style",
-        "clip similarity", "clip similarity cutouts", "clip gram", "clip gram norm", "aesthetic", "aesthetic target", "aesthetic cutouts", "torchscript", "external", "sum",
+        "clip similarity", "clip similarity cutouts", "clip gram", "clip gram norm", "aesthetic", "aesthetic target", "aesthetic cutouts", "torchscript", "external", "resized", "cutouts", "sum",
     ];
 
     /// <summary>Losses that are sums over values of a sample: no network, so that a batch's size cannot change the order of a sum.</summary>
@@ -51,6 +51,8 @@ internal static class EveryLoss
             case "aesthetic cutouts": return new AestheticLoss(Clip(dtype), AestheticHead.Of(randn(10), 5.2)) { Cutouts = new(3, 2) };
             case "torchscript": return TorchScriptLoss.Load(Path.Combine(ReferenceFolder.Of("losses"), "reward.pt")).To(CPU, dtype);
             case "external": return new ExternalRewardLoss(Brightness);
+            case "resized": return new ViewedLoss(Build("cross-entropy", dtype)) { Side = 7 };
+            case "cutouts": return new ViewedLoss(Build("gram style", dtype)) { Cutouts = new(3, 3), Side = 8 };
             default: return new WeightedLoss((0.3, Build("cross-entropy", dtype)), (2, Build("pixels", dtype)));
         }
     }

@@ -1,5 +1,6 @@
 using AdjointDpm.Formats;
 using AdjointDpm.Gradients;
+using AdjointDpm.Losses;
 using AdjointDpm.Models;
 using AdjointDpm.Models.Classifiers;
 using AdjointDpm.Samplers;
@@ -76,6 +77,24 @@ public sealed class PretrainedTests(ITestOutputHelper output)
         // The golden gradient is with respect to pixels in [0, 1], of which [-1, 1] makes two units.
         Close(golden.Read("darknet.ce_7_281_grad"), image.grad! * 2, 1e-4);
         Close(golden.Read("darknet.leaky4"), classifier.Features(image)["leaky_4"], 1e-5);
+    }
+
+    /// <summary><see cref="GramStyleLoss"/> divides by a reference's norm, which the golden number does not have: compared are the matrices that it compares, by their squares and the gradient of these.</summary>
+    [Fact]
+    public void TinyDarknet_GramMatricesAndTheirGradient_ArePyTorchs()
+    {
+        if (Absent())
+            return;
+        using var scope = NewDisposeScope();
+        using var golden = SafetensorsFile.Open(Path.Combine(Folder, "pretrained_golden.safetensors"));
+        using var classifier = Classifier("tiny-darknet", "tiny_darknet_imagenet");
+        var image = Image(golden.Read("darknet.x")).requires_grad_();
+        string[] layers = ["leaky_1", "leaky_2", "leaky_4", "leaky_8"];
+        var maps = classifier.Features(image);
+        var sum = layers.Select(layer => GramStyleLoss.Gram(maps[layer])).Select(gram => gram.mul(gram).sum()).Aggregate((a, b) => a + b);
+        sum.backward();
+        Close(golden.Read("darknet.gram_sq_sum"), sum.detach().reshape(1), 1e-4);
+        Close(golden.Read("darknet.gram_sq_grad"), image.grad! * 2, 1e-4);
     }
 
     private static MnistCnnDenoiser Denoiser()

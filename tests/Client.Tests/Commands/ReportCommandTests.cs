@@ -120,6 +120,37 @@ public sealed class ReportCommandTests : IDisposable
         Assert.DoesNotContain("NaN", string.Concat(page.Descendants("svg").Attributes().Concat(page.Descendants("svg").Descendants().Attributes()).Select(attribute => attribute.Value)), StringComparison.Ordinal);
     }
 
+    /// <summary>How an attack fared is told with its intervals, and is neither better nor worse; an estimate is measured, not proven.</summary>
+    [Fact]
+    public async Task Attack_HasASectionOfItsOwn_AndAnEstimateIsNotCalledProven()
+    {
+        var report = Report("attack", 1);
+        var trial = report["trials"]![0]!;
+        foreach (var (name, value) in Samples.Attack)
+            trial["metrics"]![name] = value;
+        (trial["metrics"]!["heldOut.audit.success.before"], trial["metrics"]!["heldOut.audit.success.after"]) = (0, 0.7);
+        (trial["metrics"]!["heldOut.distance.before"], trial["metrics"]!["heldOut.distance.after"]) = (0, 0.3);
+        (trial["metrics"]!["heldOut.diversity.before"], trial["metrics"]!["heldOut.diversity.after"]) = (0.5, 0.1);
+        trial["cost"]!["trainingSeconds"] = 140;
+        trial["cost"]!["peakLiveBytes"] = 12_000_000;
+        trial["proof"] = new JsonObject { ["method"] = "refl", ["exact"] = false, ["passed"] = true, ["cosine"] = 0.4567, ["normRatio"] = 0.25, ["relativeError"] = 0.9, ["isEstimate"] = true };
+        Write("attack-1", report);
+        Assert.Equal(0, await _adpm.RunAsync("report attack-1 --data ."));
+        var page = Page("experiments/attack-1/report.html");
+        Assert.Equal("The attack", page.Descendants("h2").Select(heading => heading.Value).Except(Sections).Single());
+        var cells = page.Descendants("section").Single(section => section.Element("h2")?.Value == "The attack").Descendants("td").Select(cell => cell.Value).ToList();
+        Assert.Contains("87.5 % (28 of 32; 95 %: 71.9 % to 95.0 %)", cells.Select(cell => cell.Replace('\u00a0', ' ')));
+        Assert.Contains("5.000", cells);
+        Assert.Contains("measured", page.Descendants("td").Select(cell => cell.Value));
+        Assert.Contains("12.0 MB", page.Descendants("td").Select(cell => cell.Value));
+        var sentences = JsonNode.Parse(File.ReadAllText(Path.Combine(_adpm.Folder, "experiments/attack-1/report.verdict.json")))!["experiments"]![0]!;
+        Assert.Equal((0, 0), ((int)sentences["proven"]!, (int)sentences["checked"]!));
+        var told = string.Join('\n', sentences["sentences"]!.AsArray().Select(sentence => (string)sentence!));
+        Assert.Contains("The gradient refl is an estimate for training, not the gradient of the sampler: measured once, its cosine to the unrolled gradient is 0.457", told, StringComparison.Ordinal);
+        Assert.DoesNotContain("proof", told, StringComparison.Ordinal);
+        Assert.Equal(["heldOut.diversity"], sentences["gotWorse"]!.AsArray().Select(change => (string)change!["name"]!));
+    }
+
     [Fact]
     public async Task ThousandTrials_StayAPageThatCanBeMailed()
     {

@@ -32,6 +32,16 @@ internal static class Samples
         ArtifactFolder = $"trial-{index}", Phase = state == RunState.Running ? "training" : null,
     };
 
+    /// <summary>The same trial as an attack on a classifier, of 40 noises.</summary>
+    public static TrialSnapshot Attacked(TrialSnapshot trial) => trial with { Metrics = new Dictionary<string, double>(trial.Metrics.Concat(Attack)), Totals = new TrialTotals { TrainingSeconds = 140 } };
+
+    public static IReadOnlyDictionary<string, double> Attack { get; } = new Dictionary<string, double>
+    {
+        ["audit.noises.after"] = 40, ["audit.eligible.before"] = 0.8, ["audit.eligible.after"] = 0.8, ["audit.success.before"] = 0, ["audit.success.after"] = 0.7, ["audit.random.after"] = 0.025, ["audit.recognised.after"] = 0.35, ["audit.met.after"] = 0.8,
+        ["audit.rate.after"] = 0.875, ["audit.rateLow.after"] = 0.7193, ["audit.rateHigh.after"] = 0.9503, ["audit.randomRate.after"] = 0.03125, ["audit.randomRateLow.after"] = 0.0055, ["audit.randomRateHigh.after"] = 0.1574,
+        ["audit.recognisedRate.after"] = 0.5, ["audit.recognisedRateLow.after"] = 0.3265, ["audit.recognisedRateHigh.after"] = 0.6735, ["noise.linf.after"] = 0.2, ["noise.l2.after"] = 4.5,
+    };
+
     /// <summary>A worker that holds work.</summary>
     public static WorkerDescription Worker(string name, bool cordoned, params WorkInHand[] work) =>
         Worker(new() { Name = name, Silo = name[..name.IndexOf('/')], Device = name[(name.IndexOf('/') + 1)..], State = WorkerState.Ready, Cordoned = cordoned, Work = work, ShardsDone = 17 });

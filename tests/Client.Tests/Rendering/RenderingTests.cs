@@ -134,6 +134,17 @@ public sealed class RenderingTests
         Verified.Equal(text.ToString(), "show-72");
     }
 
+    /// <summary>Attacks have lines of their own, and an estimate is not said to be proven.</summary>
+    [Fact]
+    public void Show_AnAttackByAnEstimate_TellsBothAsTheyAre()
+    {
+        var text = new StringWriter { NewLine = "\n" };
+        var terminal = new Terminal(Outlet.Open(text, terminal: false, color: false, width: 120), Outlet.Open(TextWriter.Null, false, false), Live: false);
+        var ended = Samples.Ended();
+        ExperimentView.Show(terminal, ended with { Trials = [Samples.Attacked(ended.Trials[0]) with { Proof = new("refl", false, true, 0.4567, 0.25, 0.9, null, IsEstimate: true) }] }, _time);
+        Verified.Equal(text.ToString(), "show-attack");
+    }
+
     [Fact]
     public void Problems_LongLineAndControlCharacters_AreShownInAWindow()
     {

@@ -72,6 +72,29 @@ public sealed class ExperimentTests
         Assert.Equal(2, worse.Trials[0].Step);
     }
 
+    /// <summary>The loss falls throughout, but it is not what the best version is kept by.</summary>
+    [Theory]
+    [InlineData("accuracy", null)]
+    [InlineData("loss", Goal.Maximize)]
+    public async Task HeldOutMetric_DecidesWhatIsKept(string metric, Goal? goal)
+    {
+        await using var cluster = await SmallCluster.StartAsync(1);
+        var (snapshot, _) = await cluster.RunAsync("metric", TestSpecs.Small with
+        {
+            Optimizer = new OptimizerSpec { Name = OptimizerName.Sgd, LearningRate = 0.3 },
+            Training = TestSpecs.Small.Training with { Steps = 12 },
+            HeldOut = new HeldOutSpec { Samples = 5, Every = 1, Patience = 3, Metric = metric, Goal = goal },
+        });
+        Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
+        var trial = Assert.Single(snapshot.Trials);
+        // The closed form is right about every sample from the beginning on, so no version is more accurate than the first.
+        Assert.Equal((3, 3), ((int)trial.Metrics["heldOut.stoppedAtStep"], trial.Step));
+        Assert.Equal(trial.Metrics["loss.before"], trial.Metrics["loss.after"]);
+        Assert.True(trial.Metrics["heldOut.loss"] < trial.Metrics["loss.before"]);
+        Assert.DoesNotContain("heldOut.bestStep", trial.Metrics.Keys);
+        Assert.DoesNotContain("accuracy.after", trial.Metrics.Keys);
+    }
+
     [Fact]
     public async Task Grid_OneTrialWithNaN_FailsWithReason_AndTheOthersSucceed()
     {

@@ -228,6 +228,35 @@ public sealed class GradientEngineTests : IDisposable
         Assert.Equal(fresh.Differentiate(plan, start, 0, 0, CancellationToken.None).Gradient, after.Gradient);
     }
 
+    /// <summary>What training does is what is measured, and it is not held to what it does not claim.</summary>
+    [Theory]
+    [InlineData(GradientName.AlignProp)]
+    [InlineData(GradientName.ReFL)]
+    [InlineData(GradientName.AdjointMatching)]
+    public void Proof_OfAnEstimate_MeasuresTheEstimate(GradientName method)
+    {
+        var plan = Plan(Spec with
+        {
+            Sample = Spec.Sample with { Solver = SolverName.Ddpm, Steps = 4 },
+            Gradient = new GradientSpec { Method = method, Last = method == GradientName.AdjointMatching ? null : 1, RewardScale = method == GradientName.AdjointMatching ? 1 : null },
+        });
+        var start = Moved(Start(plan));
+        var proof = _engine.Prove(plan, start, CancellationToken.None);
+        Assert.Equal((true, false, true, ExperimentSpecJson.NameOf(method)), (proof.IsEstimate, proof.Exact, proof.Passed, proof.Method));
+        Assert.Equal(proof.IsEstimate, GradientProofReport.Parse(proof.ToJson()).IsEstimate);
+        Assert.Empty(proof.States);
+        var weights = Assert.Single(proof.Groups);
+        Assert.Equal("mid_block", weights.Name);
+        Assert.InRange(weights.Cosine, -1, 0.9999);
+        Assert.True(weights.NormRatio > 0);
+        var summary = proof.Summary();
+        Assert.True(summary is { IsEstimate: true, Passed: true });
+
+        var exact = _engine.Prove(plan with { Spec = plan.Spec with { Gradient = new GradientSpec() } }, start, CancellationToken.None);
+        Assert.True(exact is { IsEstimate: false, Exact: true, Passed: true });
+        Assert.NotEqual(exact.Groups[^1].NormRatio, weights.NormRatio);
+    }
+
     private TrialPlan Plan(ExperimentSpec spec) => new(spec, _engine.Prepare(new TrialPlan(spec, ""), CancellationToken.None).ModelSha256);
 
     private ParameterVersion Start(TrialPlan plan)

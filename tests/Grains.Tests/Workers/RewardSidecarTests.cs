@@ -225,7 +225,7 @@ public sealed class RewardSidecarTests
     }
 
     /// <summary>Answers by a function; null for never.</summary>
-    private sealed class Server(Func<HttpRequestMessage, byte[], HttpResponseMessage?> answer, TimeProvider? time = null) : HttpMessageHandler
+    internal sealed class Server(Func<HttpRequestMessage, byte[], HttpResponseMessage?> answer, TimeProvider? time = null) : HttpMessageHandler
     {
         private readonly Lock _gate = new();
         private readonly List<(int Count, TaskCompletionSource Done)> _waiting = [];

@@ -51,6 +51,26 @@ public sealed class SampleScoresTests : IDisposable
         Assert.Null(SampleScores.Run(new ScoreRequest(pictures, _classifier)).Share);
     }
 
+    /// <summary>A net of dense layers alone recognises; it has no maps that pictures could be compared by.</summary>
+    [Fact]
+    public void ClassifierWithoutMaps_Recognises_AndComparesNothing()
+    {
+        var pictures = Draw("pictures", 25, seed: 1);
+        var dense = Path.Combine(_folder, "dense");
+        using (var made = new SequentialClassifier(new SequentialClassifierConfig { InChannels = 1, SampleSize = 8, Layers = [new() { Type = LayerKind.Flatten }, new() { Type = LayerKind.Linear, Name = "dense", InFeatures = 64, OutFeatures = 3 }] }))
+        {
+            Assert.Empty(made.Features(zeros(1, 1, 8, 8)));
+            ClassifierFolder.Save(made, dense);
+        }
+
+        var score = SampleScores.Run(new ScoreRequest(pictures, dense) { Label = 1 });
+        Assert.Equal((25, 25, 0, ""), (score.Samples, score.Labelled, score.DiverseClasses, score.Layer));
+        Assert.NotNull(score.Share);
+        Assert.Null(score.Diversity);
+        Says<InvalidDataException>("has no layer 'dense'. None of its layers makes maps.", new ScoreRequest(pictures, dense) { Layer = "dense" });
+        Says<InvalidDataException>("Name a classifier with convolutions, or leave --reference out.", new ScoreRequest(pictures, dense) { Reference = pictures });
+    }
+
     [Fact]
     public void WhatDoesNotFit_IsNamed()
     {
@@ -68,11 +88,11 @@ public sealed class SampleScoresTests : IDisposable
         Says<InvalidDataException>("is not a picture that can be read", new ScoreRequest(pictures, _classifier));
         Draw("by-class/7", 1, seed: 6);
         Says<InvalidDataException>("is named after a class that the classifier does not have; it has 0 to 2.", new ScoreRequest(Path.Combine(_folder, "by-class"), _classifier));
-
-        static void Says<T>(string expected, ScoreRequest request)
-            where T : Exception =>
-            Assert.Contains(expected, Assert.Throws<T>(() => SampleScores.Run(request)).Message, StringComparison.Ordinal);
     }
+
+    private static void Says<T>(string expected, ScoreRequest request)
+        where T : Exception =>
+        Assert.Contains(expected, Assert.Throws<T>(() => SampleScores.Run(request)).Message, StringComparison.Ordinal);
 
     private string Draw(string name, int count, ulong seed)
     {

@@ -110,6 +110,53 @@ public sealed class TrainTargetTests : IDisposable
         Assert.Equal(sums.Keys.Order(), _engine.Evaluate(plan, Version(Start(plan)), 4, 4, CancellationToken.None).Sums.Keys.Order());
     }
 
+    /// <summary>An attack that is after a label is recognised when the sample still is what it was asked to be, not when the other classifier falls for it, too.</summary>
+    [Fact]
+    public void TargetedAttack_Recognised_IsOfTheClassThatWasAskedFor()
+    {
+        ExperimentSpec Attack(int? label) => Noise with
+        {
+            Train = new TrainSpec { Target = TrainTarget.Noise, Noise = new NoiseTrainSpec { Box = new NoiseBoxSpec { Norm = NoiseBoxNorm.Linf, Radius = 3 } } },
+            Sample = Noise.Sample with { Classes = [5] },
+            Losses = [Noise.Losses[0] with { Name = LossName.LogProbability, Label = 3 }],
+            HeldOut = Noise.HeldOut! with { Label = label },
+        };
+        var plan = Plan(Attack(null));
+        var theta = Start(plan);
+        for (var step = 0; step < 12; step++)
+            theta = Moved(theta, -0.25f, [.. Numbers(Differentiate(plan, theta, 0).Gradient).Select(g => (float)Math.Sign(g))]);
+        Dictionary<string, double> Sums(int? label) => new(_engine.Evaluate(Plan(Attack(label)), Version(theta), 0, 4, CancellationToken.None).Sums);
+        var (own, asked, sought) = (Sums(null), Sums(5), Sums(3));
+        Assert.True(own["audit.success"] >= 2, $"{own["audit.success"]}");
+        Assert.Equal(asked["audit.recognised"], own["audit.recognised"]);
+        Assert.NotEqual(sought["audit.recognised"], own["audit.recognised"]);
+        Assert.Equal(own["audit.success"], own["audit.met"]);
+    }
+
+    [Theory]
+    [InlineData(NoiseBoxNorm.Linf)]
+    [InlineData(NoiseBoxNorm.L2)]
+    public void Blind_IsAsLongAsTheMoves_AndKnowsNothingOfThem(NoiseBoxNorm norm)
+    {
+        using var scope = TorchSharp.torch.NewDisposeScope();
+        var spec = Noise with { Train = new TrainSpec { Target = TrainTarget.Noise, Noise = new NoiseTrainSpec { Box = new NoiseBoxSpec { Norm = norm, Radius = 1 } } } };
+        using var part = new NoisePart(spec, [1, 1, 8, 8], TorchSharp.torch.ScalarType.Float64, TorchSharp.torch.CPU);
+        // All of the length in one value.
+        var moves = TorchSharp.torch.zeros(4, 1, 8, 8, dtype: TorchSharp.torch.ScalarType.Float64);
+        moves[TorchSharp.torch.TensorIndex.Colon, 0, 2, 3] = 0.7;
+        var blind = part.Blind(moves, 1, 0);
+        if (norm == NoiseBoxNorm.Linf)
+        {
+            Assert.Equal(moves.data<double>().ToArray(), blind.abs().data<double>().ToArray());
+            return;
+        }
+        Assert.All(blind.flatten(1).norm(1).data<double>().ToArray(), length => Assert.Equal(0.7, length, 1e-12));
+        // Spread over the whole noise, and another one for each sample.
+        Assert.True(blind.abs().max().item<double>() < 0.4);
+        Assert.True(blind[0].sub(blind[1]).norm().item<double>() > 0.5);
+        Assert.Equal(blind[3].data<double>().ToArray(), part.Blind(moves.narrow(0, 3, 1), 1, 3)[0].data<double>().ToArray());
+    }
+
     [Fact]
     public void Condition_MovesOnlyTheRowsThatAreNamed()
     {
@@ -227,7 +274,7 @@ public sealed class TrainTargetTests : IDisposable
             new() { Name = LossName.Aesthetic, Clip = vision, File = head, Target = 3 },
             new() { Name = LossName.Sidecar, Addresses = [sidecar.Address], Range = PixelRangeName.Unit },
         ];
-        Assert.Equal(Enum.GetValues<LossName>().Except([LossName.TorchScript, LossName.Onnx]), named.Select(loss => loss.Name).Order());
+        Assert.Equal(Enum.GetValues<LossName>().Except([LossName.TorchScript, LossName.Onnx, LossName.Custom]), named.Select(loss => loss.Name).Order());
         var plan = Plan(Noise with { Losses = named, Sample = Noise.Sample with { Steps = 2 }, Model = Noise.Model with { Dtype = NumberFormat.Float32 }, Training = Noise.Training with { SamplesPerShard = 2 } });
         var at = Differentiate(plan, Moved(Start(plan), 0.1f, null), 0);
         Assert.Equal(["aesthetic", "clipGram", "clipSimilarity", "content", "crossEntropy", "gaussianDivergence", "gramStyle", "logProbability", "loss", "margin", "noiseNorm", "perceptual", "pixelDistance", "sidecar", "totalVariation"], at.Sums.Keys.Order());

@@ -18,7 +18,7 @@ internal readonly record struct OnnxCall(OnnxNode Node, Tensor?[] Inputs, long V
 }
 
 /// <summary>ONNX operators as torch operations: those of CLIP, ResNet, MobileNet and their like.</summary>
-/// <remarks>Semantics: the operators' text of ONNX, versions 9 to 20. Shapes are computed on the CPU, so that no device is waited for.</remarks>
+/// <remarks>Semantics: the operators' text of ONNX, versions 9 to 21. Shapes are computed on the CPU, so that no device is waited for.</remarks>
 internal static class OnnxOperators
 {
     private static readonly Scalar WholeOne = 1L;
@@ -223,6 +223,8 @@ internal static class OnnxOperators
         Flat(c);
         var kernel = c.Node.Longs("kernel_shape")!;
         var stride = c.Node.Longs("strides") ?? Ones(2);
+        if (c.Node.Longs("dilations") is { } dilations && dilations.Any(d => d != 1))
+            throw new InvalidDataException("a dilated AveragePool is not imported");
         var pads = Pads(c, kernel, stride, Ones(2));
         if (!pads.Before.SequenceEqual(pads.After) && c.Node.Long("count_include_pad", 0) == 0)
             throw new InvalidDataException("uneven padding that does not count is not imported");
@@ -282,8 +284,14 @@ internal static class OnnxOperators
     {
         var pads = c.Longs(1, "pads") ?? throw new InvalidDataException("pads are missing");
         var n = (int)c.X.dim();
-        if (c.Maybe(3) is not null)
-            throw new InvalidDataException("axes of a Pad are not imported");
+        if (c.Maybe(3) is { } some)
+        {
+            // From version 18 on pads may be of some axes only.
+            var (axes, given) = (Host(some), pads);
+            pads = new long[2 * n];
+            for (var i = 0; i < axes.Length; i++)
+                (pads[Axis(axes[i], c.X)], pads[n + Axis(axes[i], c.X)]) = (given[i], given[axes.Length + i]);
+        }
         var mode = c.Node.Text("mode", "constant") switch
         {
             "constant" => PaddingModes.Constant,
@@ -296,7 +304,7 @@ internal static class OnnxOperators
         while (named > 1 && pads[n - named] == 0 && pads[(2 * n) - named] == 0)
             named--;
         long[] order = [.. Enumerable.Range(1, named).SelectMany(i => new[] { pads[n - i], pads[(2 * n) - i] })];
-        var value = c.Maybe(2) is { } given ? given.to(ScalarType.Float64).ToDouble() : c.Node.Float("value", 0);
+        var value = c.Maybe(2) is { } filling ? filling.to(ScalarType.Float64).ToDouble() : c.Node.Float("value", 0);
         return nn.functional.pad(c.X, order, mode, mode == PaddingModes.Constant ? value : 0);
     }
 
@@ -322,13 +330,26 @@ internal static class OnnxOperators
     private static Tensor Resize(OnnxCall c)
     {
         Flat(c);
-        var sizes = c.Maybe(3) is { } given ? Host(given)[2..] : null;
-        if (sizes is null)
+        if (c.Node.Text("keep_aspect_ratio_policy", "stretch") is var policy and not "stretch")
+            throw new InvalidDataException($"the policy '{policy}' is not imported");
+        // From version 18 on sizes and scales may be of some axes only.
+        var axes = (c.Node.Longs("axes") ?? [0, 1, 2, 3]).Select(a => (int)Axis(a, c.X)).ToArray();
+        var whole = c.X.shape;
+        if (c.Maybe(3) is { } given)
+        {
+            foreach (var (axis, size) in axes.Zip(Host(given)))
+                whole[axis] = size;
+        }
+        else
         {
             using var scope = NewDisposeScope();
-            var scales = c[2].to(ScalarType.Float64).cpu().data<double>().ToArray();
-            sizes = [(long)Math.Floor(c.X.shape[2] * scales[2]), (long)Math.Floor(c.X.shape[3] * scales[3])];
+            foreach (var (axis, scale) in axes.Zip(c[2].to(ScalarType.Float64).cpu().data<double>().ToArray()))
+                whole[axis] = (long)Math.Floor(whole[axis] * scale);
         }
+
+        if (whole[0] != c.X.shape[0] || whole[1] != c.X.shape[1])
+            throw new InvalidDataException("only the last two axes of pictures are resized");
+        long[] sizes = whole[2..];
 
         var (mode, place) = (c.Node.Text("mode", "nearest"), c.Node.Text("coordinate_transformation_mode", "half_pixel"));
         var antialias = c.Node.Long("antialias", 0) != 0;

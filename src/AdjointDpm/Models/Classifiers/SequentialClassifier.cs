@@ -55,6 +55,9 @@ public sealed class SequentialClassifier : ImageClassifier
     /// <inheritdoc/>
     public override IReadOnlyDictionary<string, Tensor> Features(Tensor images)
     {
+        // A net of dense layers alone makes none.
+        if (Layers.Count == 0)
+            return new Dictionary<string, Tensor>();
         using var scope = NewDisposeScope();
         var last = _layers.FindLastIndex(l => l.Config.Name == Layers[^1]) + 1;
         var kept = Run(images, [.. Layers], last).Kept;

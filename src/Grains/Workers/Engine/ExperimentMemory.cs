@@ -13,7 +13,10 @@ public static class ExperimentMemory
     /// <param name="telling">Told how far it is; null for nobody.</param>
     /// <param name="cancellationToken">Looked at between measurements.</param>
     /// <exception cref="InsufficientMemoryException">Nothing fits; says what would.</exception>
-    public static ShardMemory Plan(PlanRequest request, IProgress<ToolProgress>? telling = null, CancellationToken cancellationToken = default)
+    public static ShardMemory Plan(PlanRequest request, IProgress<ToolProgress>? telling = null, CancellationToken cancellationToken = default) => Plan(request, OwnLosses.None, telling, cancellationToken);
+
+    /// <inheritdoc cref="Plan(PlanRequest, IProgress{ToolProgress}, CancellationToken)"/>
+    internal static ShardMemory Plan(PlanRequest request, OwnLosses own, IProgress<ToolProgress>? telling, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(request);
         Native.NativeTorch.EnsureLoaded();
@@ -23,7 +26,7 @@ public static class ExperimentMemory
         // What is found is as exact as this.
         if (spec.Gradient.Method == GradientName.Auto)
             spec = spec with { Gradient = spec.Gradient with { Method = GradientName.Discrete } };
-        using var engine = new GradientEngine("cpu:0");
+        using var engine = new GradientEngine("cpu:0", own);
         telling?.Report(new("measuring memory by method", 0, 0));
         var memory = engine.Memory(spec, request.Budget, cancellationToken);
         if (request.SearchJson is null || spec.Train.Target == TrainTarget.None)

@@ -4,7 +4,6 @@ using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tools;
 using AdjointDpm.Grains.Trials;
-using AdjointDpm.Models.Classifiers;
 using AdjointDpm.Native;
 using AdjointDpm.Samplers;
 using TorchSharp;
@@ -25,12 +24,14 @@ internal sealed partial class GradientEngine : IGradientEngine
     private readonly LossNetworks _networks;
     private Signal? _progress;
 
-    public GradientEngine(string name)
+    /// <param name="name">Device, such as cpu:0.</param>
+    /// <param name="own">Losses that the host brought; null for none.</param>
+    public GradientEngine(string name, OwnLosses? own = null)
     {
         NativeTorch.EnsureLoaded();
         _name = name;
         _device = name.StartsWith("cuda", StringComparison.Ordinal) ? device(name) : CPU;
-        _networks = new LossNetworks(_device);
+        _networks = new LossNetworks(_device, own ?? OwnLosses.None);
         if (_device.type == DeviceType.CUDA && !cuda.is_available())
             throw new NotSupportedException($"Device '{name}' was asked for, but libtorch finds no CUDA device. Use a build with CUDA on a host with its driver, or a cpu device.");
     }
@@ -111,17 +112,20 @@ internal sealed partial class GradientEngine : IGradientEngine
             var key = batch.Key;
             var request = Drawn(spec, model, batch, CounterNoise.Normal(key, model.Shape(check.Samples), model.Dtype, _device));
             using var loss = Loss(spec, model, batch, request, cancellationToken);
-            var proof = GradientProof.Run(
-                Declared(request, model), loss.Mean, SolveMethods.Gradient(spec.Gradient),
-                new()
-                {
-                    Group = ModuleOf,
-                    DifferenceByGroup = check.Mode == ProofMode.Only,
-                    MinCosine = check.MinCosine,
-                    MaxNormError = check.MaxNormError,
-                    Key = key with { Shard = ushort.MaxValue },
-                }, cancellationToken);
-            return ProofReports.Of(proof, request, check.Samples);
+            var declared = Declared(request, model);
+            var options = new GradientProofOptions
+            {
+                Group = ModuleOf,
+                DifferenceByGroup = check.Mode == ProofMode.Only,
+                MinCosine = check.MinCosine,
+                MaxNormError = check.MaxNormError,
+                Key = key with { Shard = ushort.MaxValue },
+            };
+            if (SolveMethods.Estimator(spec.Gradient) is not { } estimator)
+                return ProofReports.Of(GradientProof.Run(declared, loss.Mean, SolveMethods.Gradient(spec.Gradient), options, cancellationToken), request, check.Samples);
+            // What training does, once, with the draw that this batch has. Of x_T, which is not trained, it has no gradient that would mean anything.
+            using var solved = ShardSolve.Of(spec, declared, () => FieldOf(spec, model, model.Frozen, batch.Conditions), loss, cancellationToken);
+            return ProofReports.Of(GradientProof.Measure(declared, loss.Mean, estimator, new(null, solved.Inputs, solved.Statistics), options, cancellationToken), request, check.Samples);
         }
         finally
         {
@@ -147,17 +151,12 @@ internal sealed partial class GradientEngine : IGradientEngine
         var (spec, model) = (plan.Spec, Load(plan));
         using var scope = NewDisposeScope();
         model.Use(parameters);
-        var heldOut = spec.HeldOut ?? new HeldOutSpec();
         var batch = ShardSamples.OfEvaluation(spec, Conditions(model, spec), firstSample, samples);
         var request = Request(spec, model, batch);
         using var loss = Loss(spec, model, batch, request, cancellationToken);
         using var drawn = Draw(spec, request, loss, plan.Guided, cancellationToken);
         var sums = loss.Sums(drawn.Sample, request.Noise);
-        if (heldOut.Classifier is { } judge)
-        {
-            var wanted = heldOut.Label is { } label ? [.. Enumerable.Repeat((long)label, samples)] : model.Sampled.Classes(batch.Conditions);
-            sums["accuracy"] = Recognised(_networks.Classifier(judge, model.Dtype), model.Sampled.Picture(drawn.Sample), wanted, judge);
-        }
+        HeldOutSums.Add(sums, spec, batch, BatchOf(spec, model, batch, request, cancellationToken), drawn.Sample, request.Noise);
         if (model.Part is NoisePart noise)
             new NoiseAudit(spec, noise, batch, _networks, model).Count(sums, request, drawn.Sample, cancellationToken);
         return new Evaluation(samples, sums, Statistics(spec, samples, drawn.Statistics));
@@ -347,16 +346,6 @@ internal sealed partial class GradientEngine : IGradientEngine
 
     private int[] Conditions(LoadedModel model, ExperimentSpec spec) => model.Sampled.Conditions(spec, folder => _networks.Classifier(folder, model.Dtype).Classes);
 
-    private static double Recognised(ImageClassifier judge, Tensor samples, long[] labels, string path)
-    {
-        if (labels.Length == 0)
-            throw new InvalidDataException($"heldOut.classifier is '{path}', but the model has no classes that it could recognise. Remove it.");
-        using var frozen = no_grad();
-        using var scope = NewDisposeScope();
-        var said = judge.Logits(samples.to(judge.Dtype())).argmax(1).cpu().data<long>().ToArray();
-        return said.Zip(labels).Count(pair => pair.First == pair.Second);
-    }
-
     /// <summary>The trial's model and all networks its losses name. Outside any dispose scope, since they are kept.</summary>
     private LoadedModel Load(TrialPlan plan)
     {
@@ -379,6 +368,7 @@ internal sealed partial class GradientEngine : IGradientEngine
         var model = _models[^1].Model;
         if (plan.ModelSha256.Length > 0 && plan.ModelSha256 != model.Sha256)
             throw new InvalidDataException($"The model at '{plan.Spec.Model.Path}' is not the one the trial began with (SHA-256 {model.Sha256[..12]}…, not {plan.ModelSha256[..12]}…). Put the same files on every host and do not change them while a trial runs.");
+        _networks.LoadReferences(plan.Spec, model.Dtype, model.Sampled.Channels);
         if (NeedsFrozen(plan.Spec))
             model.LoadFrozen();
         plan.Progressed?.Invoke();
@@ -387,7 +377,8 @@ internal sealed partial class GradientEngine : IGradientEngine
 
     /// <summary>Whether the untrained network is looked at, too. Where the noise is trained it is the network itself.</summary>
     private static bool NeedsFrozen(ExperimentSpec spec) => spec.Train.Target != TrainTarget.Noise
-        && (spec.Gradient.Method == GradientName.AdjointMatching || spec.Losses.Any(loss => loss is { Name: LossName.PixelDistance or LossName.Content or LossName.Perceptual or LossName.GaussianDivergence, Reference: null }));
+        && (spec.Gradient.Method == GradientName.AdjointMatching || spec.HeldOut?.Distance == true
+            || spec.Losses.Concat(spec.HeldOut?.Losses ?? []).Any(loss => loss is { Name: LossName.PixelDistance or LossName.Content or LossName.Perceptual or LossName.GaussianDivergence, Reference: null }));
 
     private void Forget(string key)
     {
@@ -427,7 +418,9 @@ internal sealed partial class GradientEngine : IGradientEngine
 }
 
 /// <summary>Makes the engines of real devices.</summary>
-internal sealed class GradientEngineFactory : IGradientEngineFactory
+internal sealed class GradientEngineFactory(IEnumerable<OwnLoss> losses) : IGradientEngineFactory
 {
-    public IGradientEngine Create(string device) => new GradientEngine(device);
+    private readonly OwnLosses _own = new(losses);
+
+    public IGradientEngine Create(string device) => new GradientEngine(device, _own);
 }

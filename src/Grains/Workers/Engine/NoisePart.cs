@@ -38,12 +38,20 @@ internal sealed class NoisePart : TrainedPart
     public Tensor Of(int shard, int from, int count) =>
         _noise.narrow(0, (long)shard * _spec.Training.SamplesPerShard + from, count).to(_dtype, _device);
 
-    /// <summary>Random signs, -1 or 1, one for each value of x_T of some samples of a shard, in the current dispose scope.</summary>
-    public Tensor Signs(int shard, int from, int count)
+    /// <summary>What chance would have made of moves of x_T of some samples of a shard: as long as they are in the norm of the box, and blind. In the current dispose scope.</summary>
+    /// <param name="moves">How far x_T went, [count, ...].</param>
+    /// <param name="shard">Logical shard.</param>
+    /// <param name="from">First sample within the shard.</param>
+    /// <remarks>In the largest value: the moves themselves with random signs, as long in every norm. In the Euclidean norm: isotropic noise, since an attack that puts its length where it counts would lend its choice to chance.</remarks>
+    public Tensor Blind(Tensor moves, int shard, int from)
     {
-        // No step of a sampler draws with this number, nor do the starts in the box.
-        var key = new NoiseKey((ulong)_spec.Training.Seed, 0, (ushort)shard) with { Draw = ushort.MaxValue - 1 };
-        return CounterNoise.Normal(key, [_spec.Training.SamplesPerShard, .. _noise.shape[1..]]).narrow(0, from, count).sign().to(_dtype, _device);
+        var key = new NoiseKey((ulong)_spec.Training.Seed, 0, (ushort)shard, DrawWords.Chance);
+        var normal = CounterNoise.Normal(key, [_spec.Training.SamplesPerShard, .. _noise.shape[1..]]).narrow(0, from, moves.shape[0]).to(_dtype, _device);
+        if (_spec.Train.Noise?.Box?.Norm != NoiseBoxNorm.L2)
+            return moves.mul(normal.sign());
+        return normal.mul(Lengths(moves).div(Lengths(normal)));
+
+        static Tensor Lengths(Tensor x) => x.flatten(1).norm(1).reshape([x.shape[0], .. Enumerable.Repeat(1L, (int)x.dim() - 1)]);
     }
 
     /// <summary>x_T of the noises themselves, that is of the first of each noise's starts.</summary>
@@ -92,8 +100,7 @@ internal sealed class NoisePart : TrainedPart
             return noise;
         var box = _spec.Train.Noise!.Box!;
         noise = noise.index_select(0, tensor([.. Enumerable.Range(0, (int)shape[0]).Select(i => (long)(i / restarts * restarts))]));
-        // No step of a sampler draws with this number.
-        var normal = CounterNoise.Normal(key with { Draw = ushort.MaxValue }, shape, ScalarType.Float64);
+        var normal = CounterNoise.Normal(key with { Draw = DrawWords.Starts }, shape, ScalarType.Float64);
         using Scalar root = Math.Sqrt(2).ToScalar(), radius = box.Radius.ToScalar();
         long[] column = [shape[0], .. Enumerable.Repeat(1L, shape.Length - 1)];
         var moved = (box.Norm == NoiseBoxNorm.Linf

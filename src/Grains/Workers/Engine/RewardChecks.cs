@@ -13,11 +13,17 @@ public static class RewardChecks
     /// <summary>Tests the losses of an experiment on samples of its model, or a reward alone on smooth random pictures.</summary>
     /// <exception cref="ArgumentException">The request names neither, or a file of a kind that is no reward.</exception>
     /// <exception cref="InvalidDataException">A file cannot be read, or is no reward.</exception>
-    public static IReadOnlyList<RewardFitness> Run(CheckRewardRequest request, IProgress<ToolProgress>? telling = null, CancellationToken cancellationToken = default)
+    public static IReadOnlyList<RewardFitness> Run(CheckRewardRequest request, IProgress<ToolProgress>? telling = null, CancellationToken cancellationToken = default) => Run(request, OwnLosses.None, telling, cancellationToken);
+
+    /// <param name="request">What to test.</param>
+    /// <param name="own">Losses that the host brought.</param>
+    /// <param name="telling">Told how far it is; null for nobody.</param>
+    /// <param name="cancellationToken">Looked at between losses.</param>
+    internal static IReadOnlyList<RewardFitness> Run(CheckRewardRequest request, OwnLosses own, IProgress<ToolProgress>? telling, CancellationToken cancellationToken)
     {
         if (request.SpecJson is { } json)
         {
-            using var engine = new GradientEngine("cpu:0");
+            using var engine = new GradientEngine("cpu:0", own);
             return engine.CheckRewards(ExperimentSpecJson.Deserialize(json), request.Samples, telling, cancellationToken);
         }
 

@@ -24,9 +24,12 @@ public static class SampleScores
         using var quiet = no_grad();
         using var classifier = ClassifierFolder.Load(request.Classifier);
         classifier.eval();
-        var layer = request.Layer ?? classifier.Layers[^1];
-        if (!classifier.Layers.Contains(layer))
-            throw new InvalidDataException($"'{request.Classifier}' has no layer '{layer}'. It has {string.Join(", ", classifier.Layers)}.");
+        // A net of dense layers alone has no maps: it can recognise, and that is all.
+        var layer = request.Layer ?? (classifier.Layers.Count > 0 ? classifier.Layers[^1] : null);
+        if (layer is not null && !classifier.Layers.Contains(layer))
+            throw new InvalidDataException($"'{request.Classifier}' has no layer '{layer}'. {(classifier.Layers.Count == 0 ? "None of its layers makes maps" : $"It has {string.Join(", ", classifier.Layers)}")}.");
+        if (layer is null && request.Reference is not null)
+            throw new InvalidDataException($"Distances are of the features of a layer that makes maps, and '{request.Classifier}' has none. Name a classifier with convolutions, or leave --reference out.");
         if (request.Label is { } wanted && (wanted < 0 || wanted >= classifier.Classes))
             throw new InvalidDataException($"--label is {wanted}, but '{request.Classifier}' has the classes 0 to {classifier.Classes - 1}.");
 
@@ -34,15 +37,15 @@ public static class SampleScores
         var (predicted, features) = Look(classifier, layer, pictures, telling);
         var labelled = pictures.Select((picture, i) => (picture.Label, Predicted: predicted[i])).Where(pair => pair.Label is not null).ToList();
         var right = labelled.Count(pair => pair.Label == pair.Predicted);
-        var classes = pictures.Select((picture, i) => (Class: picture.Label ?? predicted[i], Index: (long)i)).GroupBy(pair => pair.Class).Where(group => group.Count() > 1).ToList();
+        var classes = features is null ? [] : pictures.Select((picture, i) => (Class: picture.Label ?? predicted[i], Index: (long)i)).GroupBy(pair => pair.Class).Where(group => group.Count() > 1).ToList();
         var score = new SampleScore
         {
             Samples = pictures.Count,
-            Layer = layer,
+            Layer = layer ?? "",
             Labelled = labelled.Count,
             Recognised = right,
             Share = labelled.Count == 0 ? null : Interval((double)right / labelled.Count, WilsonInterval.Of(right, labelled.Count)),
-            Diversity = classes.Count == 0 ? null : classes.Average(group => FeatureStatistics.Diversity(features.index_select(0, tensor(group.Select(pair => pair.Index).ToArray())))),
+            Diversity = classes.Count == 0 ? null : classes.Average(group => FeatureStatistics.Diversity(features!.index_select(0, tensor(group.Select(pair => pair.Index).ToArray())))),
             DiverseClasses = classes.Count,
             Predicted = [.. Enumerable.Range(0, classifier.Classes).Select(c => predicted.Count(p => p == c))],
         };
@@ -53,12 +56,12 @@ public static class SampleScores
             throw new InvalidDataException($"Distances need at least {LeastForDistance} pictures in each folder, but there are {pictures.Count} and {others.Count}.");
         var (_, reference) = Look(classifier, layer, others, telling);
         telling?.Report(new("resampling distances", 0, 0));
-        var frechet = FeatureStatistics.WithInterval(FeatureStatistics.FrechetDistance, features, reference);
-        var kernel = FeatureStatistics.WithInterval(FeatureStatistics.KernelDistance, features, reference);
+        var frechet = FeatureStatistics.WithInterval(FeatureStatistics.FrechetDistance, features!, reference!);
+        var kernel = FeatureStatistics.WithInterval(FeatureStatistics.KernelDistance, features!, reference!);
         return score with
         {
             ReferenceSamples = others.Count,
-            FeatureLength = features.shape[1],
+            FeatureLength = features!.shape[1],
             Frechet = Interval(frechet.Value, (Math.Max(0, frechet.Value - frechet.HalfWidth), frechet.Value + frechet.HalfWidth)),
             Kernel = Interval(kernel.Value, (kernel.Value - kernel.HalfWidth, kernel.Value + kernel.HalfWidth)),
         };
@@ -87,8 +90,8 @@ public static class SampleScores
             Directory.GetFiles(place).Where(path => Extensions.Contains(Path.GetExtension(path).ToLowerInvariant())).Order(StringComparer.Ordinal).Select(path => (path, label));
     }
 
-    /// <summary>Class and features of each picture; of maps, their means.</summary>
-    private static (List<int> Predicted, Tensor Features) Look(ImageClassifier classifier, string layer, List<(string Path, int? Label)> pictures, IProgress<ToolProgress>? telling)
+    /// <summary>Class and features of each picture, the means of a layer's maps; no features without a layer.</summary>
+    private static (List<int> Predicted, Tensor? Features) Look(ImageClassifier classifier, string? layer, List<(string Path, int? Label)> pictures, IProgress<ToolProgress>? telling)
     {
         var (predicted, features) = (new List<int>(), new List<Tensor>());
         var channels = Channels(classifier, pictures[0].Path);
@@ -105,10 +108,12 @@ public static class SampleScores
                     : throw new InvalidDataException($"'{picture.Path}' is {image.shape[3]} × {image.shape[2]} pixels, but '{pictures[0].Path}' is {size[3]} × {size[2]}. Pictures of one folder must be of one size.");
             })], 0).to(classifier.Dtype());
             predicted.AddRange(classifier.Logits(images).argmax(1).data<long>().Select(c => (int)c));
+            if (layer is null)
+                continue;
             var maps = classifier.Features(images)[layer].to(ScalarType.Float64);
             features.Add((maps.dim() == 4 ? maps.mean([2, 3]) : maps.flatten(1)).MoveToOuterDisposeScope());
         }
-        return (predicted, cat(features, 0));
+        return (predicted, layer is null ? null : cat(features, 0));
     }
 
     /// <summary>1 or 3, whichever the classifier takes.</summary>

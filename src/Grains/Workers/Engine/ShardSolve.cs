@@ -17,9 +17,6 @@ internal sealed record ShardSolve(Tensor Sample, Tensor? Noise, IReadOnlyDiction
     /// <summary>Norm of ∂L/∂x at each point of the grid; null where the estimator does not go over them all.</summary>
     public double[]? AdjointNorms { get; init; }
 
-    // Counter words of these draws, in place of a sampler step's; noise of restarts has the one above.
-    private const ushort Truncation = ushort.MaxValue - 1;
-
     public void Dispose() => Owner.Dispose();
 
     /// <summary>The gradient that a spec asks for.</summary>
@@ -74,7 +71,7 @@ internal sealed record ShardSolve(Tensor Sample, Tensor? Noise, IReadOnlyDiction
     private static int Draw(NoiseKey key, int below)
     {
         var draws = new double[below];
-        CounterNoise.Fill(key with { Draw = Truncation }, 0, draws);
+        CounterNoise.Fill(key with { Draw = DrawWords.Truncation }, 0, draws);
         return draws.IndexOf(draws.Max());
     }
 }

@@ -42,6 +42,9 @@ internal static class SolveMethods
         var other => throw new NotSupportedException($"gradient.method {other} is not known to this worker. Update it."),
     };
 
+    /// <summary>What an estimator of training is called; null for a method of a whole solve.</summary>
+    public static string? Estimator(GradientSpec gradient) => gradient.Method is GradientName.AlignProp or GradientName.ReFL or GradientName.AdjointMatching ? ExperimentSpecJson.NameOf(gradient.Method) : null;
+
     private static AdaptiveSampler Adaptive(ButcherTableau tableau, SampleSpec sample) =>
         new(tableau, new StepControl { Relative = sample.Rtol ?? DefaultTolerance, Absolute = sample.Atol ?? DefaultTolerance });
 }
@@ -56,7 +59,8 @@ internal static class ProofReports
         Passed = proof.Passed,
         Findings = [.. proof.Findings],
         Sampler = request.Sampler.Name,
-        Steps = proof.Statistics.Steps,
+        Steps = proof.IsEstimate ? request.Grid.Steps : proof.Statistics.Steps,
+        IsEstimate = proof.IsEstimate,
         Samples = samples,
         Groups = [.. proof.Groups.Select(group => Row(group))],
         States = [.. proof.States.Select((state, n) => Row(state, proof.Rhos[n]))],

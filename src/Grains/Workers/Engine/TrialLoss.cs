@@ -1,6 +1,5 @@
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Losses;
-using AdjointDpm.Models.Classifiers;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -55,13 +54,13 @@ internal sealed class TrialLoss : IDisposable
         try
         {
             using var parts = new LossParts(batch);
+            var names = HeldOutMetrics.NamesOf(losses);
             for (var i = 0; i < losses.Count; i++)
             {
                 var loss = parts.Make(losses[i], i, out var owned);
                 if (owned is not null)
                     _owned.Add(owned);
-                var name = NameOf(losses[i].Name);
-                _parts.Add((losses.Count(other => other.Name == losses[i].Name) > 1 ? $"{name}.{i}" : name, losses[i].Weight, loss, losses[i].Name == LossName.NoiseNorm));
+                _parts.Add((names[i], losses[i].Weight, loss, losses[i].Name == LossName.NoiseNorm));
             }
         }
         catch
@@ -136,127 +135,5 @@ internal sealed class TrialLoss : IDisposable
         foreach (var value in each.to(ScalarType.Float64).cpu().data<double>().ToArray())
             sum += value;
         return sum;
-    }
-
-    private static string NameOf(LossName name)
-    {
-        var text = name.ToString();
-        return name switch
-        {
-            LossName.TorchScript => "torchscript",
-            _ => char.ToLowerInvariant(text[0]) + text[1..],
-        };
-    }
-}
-
-/// <summary>Makes the losses of a batch. What several of them need of the frozen model is drawn once.</summary>
-internal sealed class LossParts(LossBatch batch) : IDisposable
-{
-    private static readonly HttpClient Http = RewardSidecar.NewClient();
-
-    private Tensor? _frozenPictures;
-
-    /// <param name="spec">The loss.</param>
-    /// <param name="index">Its place in the spec.</param>
-    /// <param name="owned">What is to be disposed after use; null for what is kept with the networks.</param>
-    public SampleLoss Make(LossSpec spec, int index, out IDisposable? owned)
-    {
-        var loss = Make(spec, index);
-        owned = spec.Name is LossName.TorchScript or LossName.Onnx ? null : loss as IDisposable;
-        return loss;
-    }
-
-    private SampleLoss Make(LossSpec spec, int index)
-    {
-        // Temporary tensors end here; what a loss keeps it has detached.
-        using var scope = NewDisposeScope();
-        switch (spec.Name)
-        {
-            case LossName.CrossEntropy:
-                return new CrossEntropyLoss(Classifier(spec, index), Labels(spec, index));
-            case LossName.LogProbability:
-                return new LogProbabilityLoss(Classifier(spec, index), Goal(spec), Labels(spec, index));
-            case LossName.Margin:
-                return new MarginLoss(Classifier(spec, index), Goal(spec), spec.Confidence ?? 0, Labels(spec, index));
-            case LossName.GramStyle:
-                var features = Classifier(spec, index);
-                return new GramStyleLoss(features, Reference(spec, index).to(features.parameters().First().device), Layers(spec));
-            case LossName.Content:
-                return new FeatureDistanceLoss(Classifier(spec, index), ReferenceOrFrozen(spec), Layers(spec));
-            case LossName.Perceptual:
-                return new PerceptualDistanceLoss(Classifier(spec, index), ReferenceOrFrozen(spec), Layers(spec));
-            case LossName.PixelDistance:
-                return new PixelDistanceLoss(ReferenceOrFrozen(spec));
-            case LossName.GaussianDivergence:
-                return new GaussianDivergenceLoss(FrozenPictures(), spec.Deviation ?? throw Missing(index, "deviation"));
-            case LossName.TotalVariation:
-                return new TotalVariationLoss(spec.Squared == true ? VariationKind.Squared : VariationKind.Absolute);
-            case LossName.NoiseNorm:
-                return new NoiseNormLoss(spec.Squared == true ? NoiseNormKind.SquaredDeviation : NoiseNormKind.ChiLogDensity);
-            case LossName.ClipSimilarity:
-                return new ClipSimilarityLoss(Clip(spec, index), ClipWanted(spec, index)) { Cutouts = Cutouts(spec) };
-            case LossName.ClipGram:
-                return new ClipGramLoss(Clip(spec, index), Reference(spec, index).to(batch.Dtype, DeviceOf(Clip(spec, index))), spec.Layer ?? 3, spec.Distance == GramDistanceName.Norm ? GramDistance.Norm : GramDistance.Relative);
-            case LossName.Aesthetic:
-                return new AestheticLoss(Clip(spec, index), batch.Networks.Head(spec, batch.Dtype), spec.Target) { Cutouts = Cutouts(spec) };
-            case LossName.TorchScript or LossName.Onnx:
-                return batch.Networks.Reward(spec, batch.Dtype);
-            case LossName.Sidecar:
-                var options = new RewardSidecarOptions { Range = LossNetworks.Range(spec), Maximise = spec.Maximize ?? true, Token = spec.SecretRef is { } reference ? SecretReference.Read(reference, Environment.GetEnvironmentVariable) : null };
-                return new RewardSidecar(Http, [.. (spec.Addresses ?? throw Missing(index, "addresses")).Select(address => new Uri(address))], options, TimeProvider.System).AsLoss(batch.Cancellation);
-            default:
-                throw new NotSupportedException($"losses[{index}] has the unknown name {spec.Name}.");
-        }
-    }
-
-    public void Dispose() => _frozenPictures?.Dispose();
-
-    private static AuditGoal Goal(LossSpec spec) => spec.Goal == AuditGoalName.Untargeted ? AuditGoal.Untargeted : AuditGoal.Targeted;
-
-    private static Dictionary<string, double>? Layers(LossSpec spec) => spec.Layers?.ToDictionary(layer => layer, _ => 1.0);
-
-    private static Device DeviceOf(nn.Module network) => network.parameters().First().device;
-
-    private static InvalidDataException Missing(int index, string key) => new($"losses[{index}] needs '{key}'.");
-
-    private ImageClassifier Classifier(LossSpec spec, int index) => batch.Networks.Classifier(spec.Classifier ?? throw Missing(index, "classifier"), batch.Dtype);
-
-    private AdjointDpm.Models.Clip.ClipVisionModel Clip(LossSpec spec, int index) => batch.Networks.Clip(spec.Clip ?? throw Missing(index, "clip"), batch.Dtype);
-
-    private CutoutPlan? Cutouts(LossSpec spec) => spec.Cutouts is { } count ? new CutoutPlan((ulong)batch.Spec.Training.Seed, count, batch.Step) : null;
-
-    private long[] Labels(LossSpec spec, int index)
-    {
-        if (spec.Label is { } label)
-            return [label];
-        return batch.Labels.Length > 0 ? batch.Labels
-            : throw new InvalidDataException($"losses[{index}] is {ExperimentSpecJson.NameOf(spec.Name)}, but the model has no classes that its samples could be asked to show. Set 'label'.");
-    }
-
-    private Tensor Reference(LossSpec spec, int index) => ReferenceImage.Load(spec.Reference ?? throw Missing(index, "reference"), batch.Channels);
-
-    private Tensor ReferenceOrFrozen(LossSpec spec) => spec.Reference is { } path ? ReferenceImage.Load(path, batch.Channels).to(batch.Device) : FrozenPictures();
-
-    private Tensor FrozenPictures()
-    {
-        if (_frozenPictures is not null)
-            return _frozenPictures;
-        using var frozen = no_grad();
-        using var scope = NewDisposeScope();
-        return _frozenPictures = batch.Picture(batch.Frozen()).DetachFromDisposeScope();
-    }
-
-    private Tensor ClipWanted(LossSpec spec, int index)
-    {
-        var tower = Clip(spec, index);
-        if (spec.Reference is not null)
-        {
-            using var frozen = no_grad();
-            using var scope = NewDisposeScope();
-            return tower.call(ImagePreparation.Clip(tower.Config.ImageSize).Apply(Reference(spec, index).to(batch.Dtype, DeviceOf(tower)))).MoveToOuterDisposeScope();
-        }
-        var texts = LossNetworks.TextsOf(spec, batch.Spec);
-        var folder = spec.ClipText ?? throw Missing(index, "clipText");
-        return spec.Text is { } text ? batch.Networks.Text(folder, text, batch.Dtype) : cat([.. batch.Conditions.Select(c => batch.Networks.Text(folder, texts[(int)c], batch.Dtype))], 0);
     }
 }

@@ -1,9 +1,7 @@
-internal sealed partial class Program
-{
-    private Program()
-    {
-    }
+namespace AdjointDpm.Silo;
 
+public static partial class SiloProgram
+{
     [LoggerMessage(Level = LogLevel.Information, Message = "{Note}")]
     private static partial void LogNative(ILogger logger, string note);
 

@@ -17,6 +17,7 @@ internal static class EffectTransfer
     public static IReadOnlyDictionary<string, (string Name, Func<Tensor, Tensor> Of)> Measures { get; } = new Dictionary<string, (string, Func<Tensor, Tensor>)>
     {
         ["thick"] = ("ink, the share of white", x => Ink(x).mean([1, 2, 3])),
+        ["inverted"] = ("ink, the share of white", x => Ink(x).mean([1, 2, 3])),
         ["slant"] = ("lean, the horizontal move per row in a digit's second moments", Lean),
     };
 
@@ -24,7 +25,7 @@ internal static class EffectTransfer
     /// <param name="Before">The measure of each digit without the effect.</param>
     /// <param name="After">The same noises with the learnt embedding.</param>
     /// <param name="Pair">The measure of the two pictures of the pair that was learnt from.</param>
-    /// <param name="Recognised">Share of the digits after that a classifier which took no part sees as their class.</param>
+    /// <param name="Recognised">Share of the digits after that a classifier which took no part sees as their class, with the ink put back where it was inverted.</param>
     public sealed record Result(double[] Before, double[] After, (double Plain, double Effect) Pair, double Recognised)
     {
         /// <summary>Digits that went at least half of the way that the pair shows, relative to what they were for ink, in absolute terms for lean.</summary>
@@ -44,7 +45,7 @@ internal static class EffectTransfer
         var pair = (Draw(before, CounterNoise.Normal(new NoiseKey(seed), [1, 1, 28, 28]), label), ReferenceImage.Load(picture, 1));
         if (output is not null)
             Picture.Write(output, Sheet(plain, changed));
-        return new(Numbers(of(plain)), Numbers(of(changed)), (Numbers(of(pair.Item1))[0], Numbers(of(pair.Item2))[0]), judge.Logits(changed).argmax(1).eq(label).to(ScalarType.Float64).mean().item<double>());
+        return new(Numbers(of(plain)), Numbers(of(changed)), (Numbers(of(pair.Item1))[0], Numbers(of(pair.Item2))[0]), judge.Logits(effect == "inverted" ? changed.neg() : changed).argmax(1).eq(label).to(ScalarType.Float64).mean().item<double>());
     }
 
     private static Tensor Draw(string model, Tensor noise, long label)
