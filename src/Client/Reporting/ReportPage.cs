@@ -76,7 +76,7 @@ internal static class ReportPage
         h1 { margin: 1rem 0 0; font-size: 1.8rem; overflow-wrap: anywhere; } h2 { margin: 2.2rem 0 .6rem; padding-top: .8rem; border-top: 1px solid var(--rule); font-size: 1.25rem; } h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
         .verdict { border-left: .35rem solid var(--good); background: var(--panel); padding: .4rem 1rem; margin: 1rem 0; } .verdict.bad { border-color: var(--bad); } .verdict p { margin: .4rem 0; overflow-wrap: anywhere; }
         a { color: var(--accent); } figure { margin: 1rem 0; } figcaption { font-size: .9rem; margin-bottom: .4rem; } .charts figcaption { color: var(--soft); }
-        @media print { body { font-size: 11px; } section { break-inside: avoid-page; } .slide { display: none !important; } .pair.over { display: flex; } .pair > * { opacity: 1 !important; } .frames.one > div { display: block; } }
+        @media print { body { font-size: 11px; } section { break-inside: avoid-page; } .slide { display: none !important; } .pair.over { display: flex; } .pair * { opacity: 1 !important; } .frames.one div { display: block; } }
         """;
 
     // Without it pictures stand beside or below each other.

@@ -79,7 +79,9 @@ internal sealed class ReportPictures(string folder)
         // A decoder looks at nothing that is too small to be one.
         if (png.Length <= MostOfOne)
             return Taken("image/png", png, false);
-        using var full = SKBitmap.Decode(png);
+        using var stream = new SKMemoryStream(png);
+        using var codec = SKCodec.Create(stream);
+        using var full = codec is null ? null : SKBitmap.Decode(codec);
         foreach (var width in full is null ? [] : Widths)
         {
             var (wide, high) = full!.Width <= width ? (full.Width, full.Height) : (width, Math.Max(1, (int)((long)full.Height * width / full.Width)));

@@ -401,7 +401,7 @@ public sealed class CommandTests : IDisposable
         Assert.Contains("\"path\":\"/nowhere-but-there/unet\"", _adpm.Cluster.LastSpec, StringComparison.Ordinal);
         // The same without a gateway is looked for here.
         Assert.Equal(ExitCodes.Invalid, await _adpm.RunAsync($"submit {file}"));
-        Assert.Contains("no such folder '/nowhere-but-there/unet'", _adpm.Error.ToString(), StringComparison.Ordinal);
+        Assert.Contains("no such folder or file '/nowhere-but-there/unet'", _adpm.Error.ToString(), StringComparison.Ordinal);
         Assert.Equal(0, await _adpm.RunAsync($"submit {file} --paths-on-silos true"));
         Assert.Equal(0, await _adpm.RunAsync($"submit {spec} --json"));
         Assert.False(_adpm.Cluster.LastPathsOfSilos);

@@ -31,7 +31,7 @@ public sealed class CompletionCommandTests : IDisposable
 
     [Theory]
     [InlineData("show dig", "digits-0a1b2c3d digits-1a2b3c4d")]
-    [InlineData("show digits-0a1b2c3d/", "digits-0a1b2c3d/0 digits-0a1b2c3d/2 digits-0a1b2c3d/10")]
+    [InlineData("show digits-0a1b2c3d/", "digits-0a1b2c3d/0 digits-0a1b2c3d/10 digits-0a1b2c3d/2")]
     [InlineData("watch x", "")]
     [InlineData("report other --data elsewhere fa", "far-00000000")]
     public async Task Ids_AreThoseOfTheDataFolder(string line, string expected)

@@ -43,7 +43,7 @@ public sealed class ToolCommandTests : IDisposable
         Silo(new ToolAnswer { Message = "A LoRA of 2 layers as kohya; read back, what it adds to each weight is the same.", Files = ["b.safetensors"] });
         Assert.Equal(0, await _adpm.RunAsync("convert a.safetensors b.safetensors --model sd --as kohya"));
         Assert.Equal("b.safetensors: A LoRA of 2 layers as kohya; read back, what it adds to each weight is the same.\n", _adpm.Out.ToString());
-        Assert.Equal(new ConvertRequest(At("a.safetensors"), At("b.safetensors"), At("sd"), "kohya"), Asked());
+        Assert.Equal(new ConvertRequest(At("a.safetensors"), At("b.safetensors"), At("sd"), "kohya") { TellsProgress = true }, Asked());
     }
 
     [Fact]
@@ -145,7 +145,7 @@ public sealed class ToolCommandTests : IDisposable
         Silo(new ToolAnswer { Message = "A LoRA of 2 layers.", Files = [At("out/pytorch_lora_weights.safetensors")] });
         Assert.Equal(0, await _adpm.RunAsync($"pull {what} out --as lora --data data"));
         Assert.Equal("out/pytorch_lora_weights.safetensors\n", _adpm.Out.ToString());
-        Assert.Equal(new PullRequest(Path.Combine(artifacts, $"trial-{trial}"), "lora", At("out"), $"shapes-0a1b2c3d-{trial}", $"adpm shapes-0a1b2c3d/{trial}") { BaseModel = "/models/sd" }, Asked());
+        Assert.Equal(new PullRequest(Path.Combine(artifacts, $"trial-{trial}"), "lora", At("out"), $"shapes-0a1b2c3d-{trial}", $"adpm shapes-0a1b2c3d/{trial}") { BaseModel = "/models/sd", TellsProgress = true }, Asked());
         Assert.Empty(_adpm.Connected);
     }
 

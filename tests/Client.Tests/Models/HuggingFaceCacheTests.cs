@@ -98,7 +98,7 @@ public sealed class HuggingFaceCacheTests : IDisposable
             Assert.Equal(Path.Combine(_folder, "models--org--sd", "snapshots", Two), read.Document!.Spec.Model.Path);
             var missing = spec.Problems(SpecFolder.Valid.Replace("path: unet", "path: org/none", StringComparison.Ordinal));
             Assert.Equal($"e.yaml:8:11: model.path: no such folder or file 'org/none'. Looked in 'FOLDER'. There is no model 'org/none' in the Hugging Face cache: looked for '{_folder}/models--org--none'. Nothing is downloaded here: get it with 'hf download org/none', or set HF_HUB_CACHE or HF_HOME to where it is.", missing);
-            Assert.Contains("no such folder or file 'org/none'", spec.Problems(SpecFolder.Valid.Replace("classifier: judge", "classifier: org/none", StringComparison.Ordinal)));
+            Assert.Contains("losses[0].classifier: no such folder 'org/none'", spec.Problems(SpecFolder.Valid.Replace("classifier: judge", "classifier: org/none", StringComparison.Ordinal)));
         }
         finally
         {
