@@ -75,7 +75,7 @@ public sealed record TrialTimes
     /// <summary>The optimiser.</summary>
     [Id(5)] public double Optimize { get; init; }
 
-    /// <summary>Commits of steps.</summary>
+    /// <summary>Commits of steps, as far as the next step's shards did not take as long.</summary>
     [Id(6)] public double Commit { get; init; }
 
     /// <summary>Pictures on the way.</summary>

@@ -28,7 +28,7 @@ internal sealed partial class TrialLoop
         // From here on nothing needs the version before it, except for replays, and the very first for the pictures.
         seconds = seconds with { Commit = time.GetElapsedTime(began).TotalSeconds };
         instruments.StepCommitted(seconds);
-        Spend(times => times with { Shards = times.Shards + seconds.Shards, Reduce = times.Reduce + seconds.Reduce, Optimize = times.Optimize + seconds.Optimize, Commit = times.Commit + seconds.Commit });
+        Spend(times => times with { Shards = times.Shards + seconds.Shards, Reduce = times.Reduce + seconds.Reduce, Optimize = times.Optimize + seconds.Optimize });
         _profiles.Step(record.Step, shards, seconds);
         await _profiles.WriteAsync(now: record.Step == _spec.Training.Steps);
         reporter.Step(StepRecord.Of(record));
@@ -42,7 +42,9 @@ internal sealed partial class TrialLoop
         if (_committing is not { } committing)
             return;
         _committing = null;
+        var began = time.GetTimestamp();
         await committing;
+        Spend(times => times with { Commit = times.Commit + time.GetElapsedTime(began).TotalSeconds });
     }
 
     private async Task CommitAsync()

@@ -295,8 +295,10 @@ internal sealed partial class TrialLoop(
             }) with
         { Collect = trained.CollectAsync, Window = new GradientWindow(shards.Length) };
         round.Ledger.Homes = residuals?.Select(residual => residual.Location).ToArray();
+        var settled = State.Totals.Times.Commit;
         await GatherAsync(round);
-        var waited = clock.Lap();
+        // Of the commit of the step before only what was waited for when all gradients were there.
+        var waited = clock.Lap() - (State.Totals.Times.Commit - settled);
 
         var step = State.Step + 1;
         SteppedVersion version;

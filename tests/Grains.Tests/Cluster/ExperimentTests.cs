@@ -83,7 +83,7 @@ public sealed class ExperimentTests
         {
             Optimizer = new OptimizerSpec { Name = OptimizerName.Sgd, LearningRate = 0.3 },
             Training = TestSpecs.Small.Training with { Steps = 12 },
-            HeldOut = new HeldOutSpec { Samples = 5, Every = 1, Patience = 3, Metric = metric, Goal = goal },
+            HeldOut = new HeldOutSpec { Samples = 5, Every = 1, Patience = 3, Metric = metric, Goal = goal, Classifier = metric == "accuracy" ? "/judge" : null },
         });
         Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
         var trial = Assert.Single(snapshot.Trials);

@@ -268,6 +268,10 @@ public sealed class TensorStreamTests : IDisposable
         public void Add(TimeSpan time) => _now += time;
 
         public override DateTimeOffset GetUtcNow() => _now;
+
+        public override long TimestampFrequency => TimeSpan.TicksPerSecond;
+
+        public override long GetTimestamp() => _now.Ticks;
     }
 
     private sealed class Lines : List<string>, ILogger<TensorStreams>

@@ -35,8 +35,9 @@ public sealed class PoisonTests
             var poisoned = snapshot.Trials[1];
             Assert.True(poisoned.State == RunState.Failed, $"seed {seed}: {poisoned.State}");
             Assert.Matches($"was lost {Most} times, .+ Attempt [0-9]+.*: silo-[0-9]/cpu:0: ", poisoned.Reason);
-            // One more only when the last one's end is not known yet.
-            Assert.InRange(world.Tally["silos poisoned"], Most, Most + 1);
+            // Gradients once more as often with less memory. One more only when the last one's end is not known yet.
+            var tries = kind == WorkKind.Gradient ? 2 * Most : Most;
+            Assert.InRange(world.Tally["silos poisoned"], tries, tries + 1);
             // The end of the trial is a commit: nothing is kept of what was lost.
             Assert.DoesNotContain(world.Disk.List(world.Folders.Begun), path => AttemptMark.Parse(Path.GetFileName(path), world.Disk.Read(path)) is { Token.Trial: "poison/1" });
             all++;

@@ -59,7 +59,7 @@ public sealed class CardinalityTests
         while (snapshot.Summary.EndedAt is null);
 
         Assert.Equal(Trials, snapshot.Summary.TrialsEnded);
-        Assert.All(AdjointDpmMetrics.All.Where(metric => metric.EmptyWithout is null), metric => Assert.True(series.ContainsKey(metric.Name) || metric == AdjointDpmMetrics.TrialWait, metric.Name));
+        Assert.All(AdjointDpmMetrics.All.Where(metric => metric.EmptyWithout is null), metric => Assert.True(series.ContainsKey(metric.Name) || metric == AdjointDpmMetrics.TrialWait || metric == AdjointDpmMetrics.Refusals, metric.Name));
         Assert.All(series, pair => Assert.InRange(pair.Value.Count, 1, 42));
         Assert.DoesNotContain(series.Values.SelectMany(labels => labels.Keys), labels => labels.Contains("thousand", StringComparison.Ordinal) || labels.Contains("trial=", StringComparison.Ordinal));
         // Those that run, and for a moment those that have just ended; then none.

@@ -59,7 +59,7 @@ public sealed class GoldenTests
             var sample = Samples.Of(type);
             var now = Samples.Describe(sample);
             if (!lines.Any(line => line.Name == name && Samples.Difference(now, line.Then) is null))
-                missing.Add($"{name}\t{Convert.ToHexString((byte[])ToBytes.MakeGenericMethod(type).Invoke(null, [name, sample])!)}\t{now!.ToJsonString()}");
+                missing.Add($"{name}\t{Convert.ToHexString((byte[])ToBytes.MakeGenericMethod(type).Invoke(null, [name, sample])!)}\t{now?.ToJsonString() ?? "null"}");
         }
         if (Environment.GetEnvironmentVariable("ADJOINTDPM_WRITE") == "1" && missing.Count > 0)
         {
@@ -82,7 +82,7 @@ public sealed class GoldenTests
 
     private static T? Read<T>(string name, byte[] bytes) => name.StartsWith("state ", StringComparison.Ordinal) ? StateSerializer.Read<T>(bytes, name) : Serializer.Deserialize<T>(bytes);
 
-    private static List<(string Name, byte[] Bytes, JsonNode Then)> Lines() => !File.Exists(Kept) ? [] : [.. File.ReadLines(Kept).Select(line => line.Split('\t')).Select(parts => (parts[0], Convert.FromHexString(parts[1]), JsonNode.Parse(parts[2])!))];
+    private static List<(string Name, byte[] Bytes, JsonNode? Then)> Lines() => !File.Exists(Kept) ? [] : [.. File.ReadLines(Kept).Select(line => line.Split('\t')).Select(parts => (parts[0], Convert.FromHexString(parts[1]), JsonNode.Parse(parts[2])))];
 
     private static string Root()
     {

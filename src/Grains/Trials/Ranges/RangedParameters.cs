@@ -14,6 +14,9 @@ internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInve
     /// <summary>Asked in vain so often in a row it is not.</summary>
     private const int MostSilent = 2;
 
+    /// <summary>An owner that has not begun to load a range when it was asked so often, a minute long, has not got the call, or is busy with what an earlier coordinator wanted.</summary>
+    private const int MostWaiting = 20;
+
     private readonly ExperimentSpec _spec = ExperimentSpecJson.Deserialize(assignment.SpecJson);
     private List<Range> _ranges = [];
     private (TensorReference Reference, List<Range> Ranges)? _stepped;
@@ -123,7 +126,7 @@ internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInve
         var ready = owners.Among([.. inventory.List(_spec.Resources.Device).Select(WorkerInventory.SiloOf).Distinct()]);
         (_reference, _stepped, _step) = (null, null, step);
         _ranges = [.. loads.Select((_, i) => Make(ready[(i + assignment.Index) % ready.Count], i))];
-        var versions = await EachAsync(range => range.Grain.LoadAsync(loads[range.Index]));
+        var versions = await EachAsync(range => range.Grain.LoadAsync(loads[range.Index]), isLoad: true);
         LogPlaced(logger, assignment.Experiment, assignment.Index, versions.Length, ready.Count);
         return versions;
     }
@@ -136,14 +139,17 @@ internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInve
     private static VersionPart[] Parts(RangeVersion[] versions, Func<RangeVersion, string> sha) =>
         [.. versions.Select(version => new VersionPart(sha(version), (int)(version.Parameters.Length / sizeof(float))))];
 
-    private Task<T[]> EachAsync<T>(Func<Range, Task<T>> call) => Task.WhenAll(_ranges.Select(range => OfAsync(range, call(range))));
+    private Task<T[]> EachAsync<T>(Func<Range, Task<T>> call, bool isLoad = false) => Task.WhenAll(_ranges.Select(range => OfAsync(range, call(range), isLoad)));
 
     /// <summary>Waits for an owner, which may have hundreds of megabytes to bring over, for as long as it is there.</summary>
-    private async Task<T> OfAsync<T>(Range range, Task<T> answer)
+    /// <param name="range">Range.</param>
+    /// <param name="answer">What its owner was asked for.</param>
+    /// <param name="isLoad">Whether the range is held for this coordinator only once the owner has begun with that.</param>
+    private async Task<T> OfAsync<T>(Range range, Task<T> answer, bool isLoad = false)
     {
         try
         {
-            for (var silent = 0; ;)
+            for (var (silent, waiting) = (0, 0); ;)
             {
                 try
                 {
@@ -151,9 +157,20 @@ internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInve
                 }
                 catch (TimeoutException) when (!answer.IsCompleted)
                 {
-                    silent = await IsThereAsync(range) ? 0 : silent + 1;
+                    try
+                    {
+                        silent = await IsThereAsync(range) ? 0 : silent + 1;
+                        waiting = 0;
+                    }
+                    catch (RangeLostException) when (isLoad)
+                    {
+                        silent = 0;
+                        waiting++;
+                    }
                     if (silent == MostSilent)
                         throw new TimeoutException($"it does not say that it is there, asked {MostSilent} times.");
+                    if (waiting == MostWaiting)
+                        throw new TimeoutException($"it has not begun to load the range, asked {MostWaiting} times.");
                 }
             }
         }
