@@ -111,7 +111,7 @@ internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, T
         using var scope = NewDisposeScope();
         using var grad = no_grad();
         var gradient = part.Vector(unrolled);
-        var direction = Unit(CounterNoise.Normal(key with { Draw = _draws++ }, [1, gradient.numel()], ScalarType.Float64).reshape(-1).to(gradient.device)).add(Unit(gradient));
+        var direction = Unit(CounterNoise.Normal(key with { Draw = _draws++ }, [1, gradient.numel()], ScalarType.Float64).reshape(-1).to(gradient.device)).Plus(Unit(gradient));
         // The length of what is moved sets the scale of its steps.
         var scale = Math.Max(1, Math.Sqrt(part.Members.Sum(member => member.Value.to(ScalarType.Float64).Squared().sum().ToDouble() / Math.Max(1, member.Value.numel()))));
         var estimates = _steps.Select(step => (Step: step * scale, Value: part.Difference(request, loss, direction, step * scale, cancellationToken, cost => Nfe += cost.ForwardNfe))).ToList();

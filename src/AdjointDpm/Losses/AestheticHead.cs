@@ -67,7 +67,7 @@ public sealed class AestheticHead : IDisposable
         if (embeddings.shape[^1] != Width)
             throw new ArgumentException($"The embeddings have width {embeddings.shape[^1]}, the head is for {Width}. Use the CLIP that it was trained with.", nameof(embeddings));
         using var scope = NewDisposeScope();
-        var scores = embeddings.mul(_vector.to(embeddings.dtype, embeddings.device)).sum([-1]).add(_bias).MoveToOuterDisposeScope();
+        var scores = embeddings.mul(_vector.to(embeddings.dtype, embeddings.device)).sum([-1]).Plus(_bias).MoveToOuterDisposeScope();
         GC.KeepAlive(this);
         return scores;
     }

@@ -52,7 +52,7 @@ public sealed class ClipGramLoss : SampleLoss, IDisposable
     {
         using var scope = NewDisposeScope();
         var squares = Gram(samples).sub(_reference).Squared().sum([1, 2]);
-        var distance = _scale is null ? squares.add(Tiny).sqrt() : squares.mul(_scale);
+        var distance = _scale is null ? squares.Plus(Tiny).sqrt() : squares.mul(_scale);
         GC.KeepAlive(this);
         return distance.MoveToOuterDisposeScope();
     }

@@ -59,7 +59,7 @@ public sealed class ClipSimilarityLoss : SampleLoss, IDisposable
         using var scope = NewDisposeScope();
         var embeddings = _views.Embeddings(samples);
         var cosines = embeddings.mul(_wanted.to(embeddings.dtype, embeddings.device)).sum([-1]).mean([0]);
-        return cosines.neg().add(Rooted.One).MoveToOuterDisposeScope();
+        return cosines.neg().Plus(Rooted.One).MoveToOuterDisposeScope();
     }
 
     /// <summary>Frees the embeddings.</summary>

@@ -37,7 +37,7 @@ public sealed class NoiseNormLoss(NoiseNormKind kind) : SampleLoss
         if (kind == NoiseNormKind.SquaredDeviation)
         {
             Scalar typical = Math.Sqrt(d);
-            var squared = squares.add(Tiny).sqrt().sub(typical).Squared();
+            var squared = squares.Plus(Tiny).sqrt().sub(typical).Squared();
             GC.KeepAlive(typical);
             return squared.MoveToOuterDisposeScope();
         }
@@ -48,7 +48,7 @@ public sealed class NoiseNormLoss(NoiseNormKind kind) : SampleLoss
         var least = (m / 2) - (m / 2 * Math.Log(m)) + (((d / 2) - 1) * Math.Log(2)) + LogGamma(d / 2);
         Scalar mode = m, half = m / 2, constant = least;
         var excess = squares.sub(mode).div(mode);
-        var nats = excess.sub(excess.log1p()).mul(half).add(constant);
+        var nats = excess.sub(excess.log1p()).mul(half).Plus(constant);
         GC.KeepAlive((mode, half, constant));
         return nats.MoveToOuterDisposeScope();
     }

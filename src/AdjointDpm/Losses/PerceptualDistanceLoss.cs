@@ -65,7 +65,7 @@ public sealed class PerceptualDistanceLoss : SampleLoss, IDisposable
     // √w times the feature of unit length: its squared difference is what the weight asks for.
     private Tensor Look(string layer, Tensor maps)
     {
-        var unit = maps.div(maps.Squared().sum([1], keepdim: true).add(Small).sqrt());
+        var unit = maps.div(maps.Squared().sum([1], keepdim: true).Plus(Small).sqrt());
         if (!_roots.TryGetValue(layer, out var root))
             return unit;
         return root.shape[1] == maps.shape[1]

@@ -17,7 +17,7 @@ public enum PixelRange
 internal static class RewardInput
 {
     /// <summary>Samples in the reward's range, in the current dispose scope; not cut off.</summary>
-    public static Tensor Of(Tensor samples, PixelRange range) => range == PixelRange.Symmetric ? samples.alias() : samples.mul(Rooted.Half).add(Rooted.Half);
+    public static Tensor Of(Tensor samples, PixelRange range) => range == PixelRange.Symmetric ? samples.alias() : samples.mul(Rooted.Half).Plus(Rooted.Half);
 
     /// <summary>Scores as [B], or what is wrong with them.</summary>
     public static Tensor Scores(string source, Tensor scores, Tensor samples)

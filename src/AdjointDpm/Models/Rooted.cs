@@ -17,6 +17,9 @@ internal static class Rooted
     /// <summary>a + b.</summary>
     public static torch.Tensor Plus(this torch.Tensor a, torch.Tensor b) => a.add(b, One);
 
+    /// <summary>a + b for each number of a. TorchSharp's <c>add</c> with one argument makes a scalar for its factor of b.</summary>
+    public static torch.Tensor Plus(this torch.Tensor a, Scalar b) => a.add(b, One);
+
     /// <summary>factor a, by a scalar that is held until the call is over.</summary>
     public static torch.Tensor Times(this torch.Tensor a, double factor)
     {

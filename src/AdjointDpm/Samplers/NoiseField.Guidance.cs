@@ -42,7 +42,7 @@ public sealed partial record NoiseField
         ArgumentNullException.ThrowIfNull(conditional);
         ArgumentNullException.ThrowIfNull(scale);
         return new([
-            (field, x, at, step, wanted) => field.Predict(unconditional, x, at, step, wanted).mul(scale(step).neg().add(Rooted.One)),
+            (field, x, at, step, wanted) => field.Predict(unconditional, x, at, step, wanted).mul(scale(step).neg().Plus(Rooted.One)),
             (field, x, at, step, wanted) => field.Predict(conditional, x, at, step, wanted).mul(scale(step))]) { DiffersByStep = true };
     }
 

@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -36,7 +37,7 @@ internal sealed class TensorSpace : StateSpace<Tensor>
             Tally.Operations += 2;
         }
 
-        scale = scale.mul_(relative).add_(absolute);
+        scale = scale.mul_(relative).add_(absolute, Rooted.One);
         var sum = default(Sum);
         for (var i = 0; i < weights.Length; i++)
             sum.Add(vectors[i], weights[i]);

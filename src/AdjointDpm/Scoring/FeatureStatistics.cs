@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Scoring;
@@ -26,8 +27,8 @@ public static class FeatureStatistics
         var (ca, cb) = (Covariance(a), Covariance(b));
         // tr((Σ₁ Σ₂)^½) by a symmetric matrix with the same eigenvalues, which may come out a little below zero.
         var root = Root(ca);
-        var cross = linalg.eigvalsh(root.matmul(cb).matmul(root)).clamp_min(0).sqrt().sum();
-        return (gap.mul(gap).sum() + ca.trace() + cb.trace() - (2 * cross)).clamp_min(0).item<double>();
+        var cross = linalg.eigvalsh(root.matmul(cb).matmul(root)).clamp_min(Rooted.Zero).sqrt().sum();
+        return Math.Max(0, gap.Squared().sum().item<double>() + ca.trace().item<double>() + cb.trace().item<double>() - (2 * cross.item<double>()));
     }
 
     /// <summary>Kernel distance (Bińkowski et al. 2018, KID): the unbiased estimate of the squared maximum mean discrepancy with the kernel (xᵀy / D + 1)³. It may come out below zero.</summary>
@@ -40,16 +41,20 @@ public static class FeatureStatistics
         using var scope = NewDisposeScope();
         using var quiet = no_grad();
         var (a, b) = (first.to(ScalarType.Float64), second.to(ScalarType.Float64));
-        return (WithoutItself(a) + WithoutItself(b) - (2 * Kernel(a, b).mean())).item<double>();
+        return WithoutItself(a) + WithoutItself(b) - (2 * Kernel(a, b).mean().item<double>());
 
-        static Tensor WithoutItself(Tensor x)
+        static double WithoutItself(Tensor x)
         {
             var kernel = Kernel(x, x);
-            var n = x.shape[0];
-            return (kernel.sum() - kernel.trace()) / (n * (n - 1));
+            var n = (double)x.shape[0];
+            return (kernel.sum().item<double>() - kernel.trace().item<double>()) / (n * (n - 1));
         }
 
-        static Tensor Kernel(Tensor x, Tensor y) => (x.matmul(y.t()) / x.shape[1] + 1).pow(3);
+        static Tensor Kernel(Tensor x, Tensor y)
+        {
+            var one = x.matmul(y.t()).Times(1.0 / x.shape[1]).Plus(Rooted.One);
+            return one.Squared().mul(one);
+        }
     }
 
     /// <summary>Mean Euclidean distance between two different rows of a set; 0 for fewer than two.</summary>
@@ -62,7 +67,7 @@ public static class FeatureStatistics
         using var scope = NewDisposeScope();
         using var quiet = no_grad();
         var x = features.to(ScalarType.Float64);
-        return (cdist(x, x).sum() / (n * (n - 1))).item<double>();
+        return cdist(x, x).sum().item<double>() / ((double)n * (n - 1));
     }
 
     /// <summary>A distance with the half width of its 95 % interval by the delete-group jackknife (Kott 2001), ten groups of both sets.</summary>
@@ -85,14 +90,14 @@ public static class FeatureStatistics
 
     private static Tensor Covariance(Tensor x)
     {
-        var centred = x - x.mean([0], keepdim: true);
-        return centred.t().matmul(centred) / (x.shape[0] - 1);
+        var centred = x.sub(x.mean([0], keepdim: true));
+        return centred.t().matmul(centred).Times(1.0 / (x.shape[0] - 1));
     }
 
     private static Tensor Root(Tensor symmetric)
     {
         var (values, vectors) = linalg.eigh(symmetric);
-        return (vectors * values.clamp_min(0).sqrt()).matmul(vectors.t());
+        return (vectors.mul(values.clamp_min(Rooted.Zero).sqrt())).matmul(vectors.t());
     }
 
     private static void Check(Tensor first, Tensor second)

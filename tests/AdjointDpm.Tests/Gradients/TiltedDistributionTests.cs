@@ -157,14 +157,14 @@ public sealed class TiltedDistributionTests
         {
             var (p, ofX) = Affine(n);
             using Scalar constant = p.ToScalar(), slope = ofX.ToScalar();
-            return x.mul(slope).add(constant);
+            return x.mul(slope).add(constant, TestScalars.One);
         }
 
         private Tensor Finetuned(Tensor x, double time, int n)
         {
             double zero = Standard(n, 0), one = Standard(n, 1) - zero;
             using Scalar constant = zero.ToScalar(), slope = one.ToScalar(), gain = Gain(n).ToScalar();
-            return OfBase(x, time, n).add(x.mul(slope).add(constant).mul(_slopes[n]).add(_shifts[n], TestScalars.One), gain);
+            return OfBase(x, time, n).add(x.mul(slope).add(constant, TestScalars.One).mul(_slopes[n]).add(_shifts[n], TestScalars.One), gain);
         }
 
         // E[x0 | x] of N(Mean, Deviation²).

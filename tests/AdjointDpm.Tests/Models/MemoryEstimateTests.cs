@@ -5,6 +5,7 @@ using AdjointDpm.Models.Memory;
 using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Models.Vae;
+using AdjointDpm.Native;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using AdjointDpm.Tests.Gradients;
@@ -15,8 +16,17 @@ namespace AdjointDpm.Tests.Models;
 
 /// <summary>Memory from a configuration alone against what networks of it take. Bytes are of the whole process: nothing else may run meanwhile.</summary>
 [Collection(nameof(NativeHeapTests))]
-public sealed class MemoryEstimateTests
+public sealed class MemoryEstimateTests : IDisposable
 {
+    // Plans are of libraries whose convolutions need no copies of their inputs: oneDNN's here. Where that computes wrong numbers it takes the same room.
+    public MemoryEstimateTests()
+    {
+        NativeTorch.EnsureLoaded();
+        LibtorchSettings.UseOneDnn(true);
+    }
+
+    public void Dispose() => LibtorchSettings.UseOneDnn(NativeTorch.EnsureLoaded().Convolutions is null);
+
     private const long Context = 24;
 
     private static readonly UNet2DConditionConfig Small = new()

@@ -45,7 +45,7 @@ internal static class OnnxOperators
         ["Expand"] = One(c => c.X.mul(ones(Host(c[1]), dtype: c.X.dtype, device: c.X.device))),
         ["Flatten"] = One(Flatten),
         ["Gather"] = One(Gather),
-        ["Gelu"] = One(c => c.Node.Text("approximate", "none") == "none" ? c.X.mul(c.X.div(Sqrt2).erf().add(Rooted.One)).mul(Rooted.Half) : throw new InvalidDataException("approximate Gelu is not imported")),
+        ["Gelu"] = One(c => c.Node.Text("approximate", "none") == "none" ? c.X.mul(c.X.div(Sqrt2).erf().Plus(Rooted.One)).mul(Rooted.Half) : throw new InvalidDataException("approximate Gelu is not imported")),
         ["Gemm"] = One(Gemm),
         ["GlobalAveragePool"] = One(c => c.X.mean([.. Spatial(c.X)], keepdim: true)),
         ["GlobalMaxPool"] = One(c => c.X.amax([.. Spatial(c.X)], keepdim: true)),
@@ -126,7 +126,7 @@ internal static class OnnxOperators
     private static Tensor Affine(Tensor x, double factor, double offset)
     {
         using Scalar a = factor, b = offset;
-        return x.mul(a).add(b);
+        return x.mul(a).Plus(b);
     }
 
     private static Tensor LeakyRelu(OnnxCall c)
@@ -264,7 +264,7 @@ internal static class OnnxOperators
         long[] axes = [.. Spatial(c.X)];
         long[] row = [-1, .. axes.Select(_ => 1L)];
         var centred = c.X.sub(c.X.mean(axes, keepdim: true));
-        return centred.div(centred.Squared().mean(axes, keepdim: true).add(eps).sqrt()).mul(c[1].reshape(row)).Plus(c[2].reshape(row));
+        return centred.div(centred.Squared().mean(axes, keepdim: true).Plus(eps).sqrt()).mul(c[1].reshape(row)).Plus(c[2].reshape(row));
     }
 
     private static Tensor LayerNormalization(OnnxCall c)

@@ -84,7 +84,7 @@ public sealed class SequentialClassifier : ImageClassifier
     /// <summary>What the network sees of images in [-1, 1].</summary>
     private Tensor Input(Tensor images)
     {
-        var x = images.mul(_range.Factor).add(_range.Offset);
+        var x = images.mul(_range.Factor).Plus(_range.Offset);
         if (Config.SampleSize is { } size && (x.shape[2] != size || x.shape[3] != size))
             x = nn.functional.interpolate(x, [size, size], mode: InterpolationMode.Bilinear, align_corners: false, antialias: x.shape[2] > size || x.shape[3] > size);
         if (x.shape[1] == 1 && Config.InChannels > 1)

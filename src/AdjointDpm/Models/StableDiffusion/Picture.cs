@@ -23,7 +23,7 @@ public static partial class Picture
         using var frozen = no_grad();
         using var scope = NewDisposeScope();
         using Scalar least = -1.0, most = 1.0, half = 127.5;
-        var bytes = image.to(float32).cpu().clamp(least, most).mul(half).add(tensor(127.5f)).round().to(ScalarType.Byte).expand(3, image.shape[1], image.shape[2]).permute(1, 2, 0).contiguous().data<byte>().ToArray();
+        var bytes = image.to(float32).cpu().clamp(least, most).mul(half).Plus(tensor(127.5f)).round().to(ScalarType.Byte).expand(3, image.shape[1], image.shape[2]).permute(1, 2, 0).contiguous().data<byte>().ToArray();
         var (height, width) = ((int)image.shape[1], (int)image.shape[2]);
         using var bitmap = new SKBitmap(width, height, SKColorType.Rgba8888, SKAlphaType.Opaque);
         bitmap.Pixels = [.. Enumerable.Range(0, width * height).Select(i => new SKColor(bytes[3 * i], bytes[(3 * i) + 1], bytes[(3 * i) + 2]))];

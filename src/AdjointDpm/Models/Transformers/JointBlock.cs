@@ -84,7 +84,7 @@ internal sealed class AdaptiveNorm : nn.Module
 
     public static Tensor Normed(Tensor x) => nn.functional.layer_norm(x, [x.shape[^1]], eps: Eps);
 
-    public static Tensor Modulate(Tensor normed, Tensor shift, Tensor scale) => normed.mul(scale.add(Rooted.One)).Plus(shift);
+    public static Tensor Modulate(Tensor normed, Tensor shift, Tensor scale) => normed.mul(scale.Plus(Rooted.One)).Plus(shift);
 }
 
 /// <summary>diffusers' <c>Attention</c> with projections of its own for the text: [B, N, C] and [B, M, C], all tokens to all.</summary>
@@ -166,7 +166,7 @@ internal sealed class RootMeanSquareNorm : nn.Module<Tensor, Tensor>
     {
         using var scope = NewDisposeScope();
         var wide = x.Wide();
-        var scale = wide.Squared().mean([-1], keepdim: true).add(Eps).rsqrt();
+        var scale = wide.Squared().mean([-1], keepdim: true).Plus(Eps).rsqrt();
         return wide.mul(scale).to(x.dtype).mul(weight).MoveToOuterDisposeScope();
     }
 }

@@ -77,7 +77,7 @@ internal sealed class ResnetBlock : nn.Module<Tensor, Tensor?, Tensor>
         else if (_scaleShift)
         {
             var parts = projected.chunk(2, 1);
-            h = norm2.call(h).mul(parts[0].add(Rooted.One)).Plus(parts[1]);
+            h = norm2.call(h).mul(parts[0].Plus(Rooted.One)).Plus(parts[1]);
         }
         else
         {

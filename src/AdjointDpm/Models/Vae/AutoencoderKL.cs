@@ -96,7 +96,7 @@ public sealed class AutoencoderKL : nn.Module<Tensor, Tensor>
         using var scope = NewDisposeScope();
         if (Statistics(latents.device) is var (mean, deviation))
             return Decode(latents.to(this.Dtype()).mul(deviation).mul(_inverseScaling).Plus(mean)).MoveToOuterDisposeScope();
-        return Decode(latents.to(this.Dtype()).mul(_inverseScaling).add(_shift)).MoveToOuterDisposeScope();
+        return Decode(latents.to(this.Dtype()).mul(_inverseScaling).Plus(_shift)).MoveToOuterDisposeScope();
     }
 
     /// <summary>Encodes images to what the diffusion network samples, the inverse of <see cref="DecodeSample"/>: <c>(mean − shift_factor) · scaling_factor</c>, or <c>(mean − latents_mean) · scaling_factor / latents_std</c>.</summary>

@@ -40,7 +40,7 @@ internal sealed class NoiseAudit(ExperimentSpec spec, NoisePart noise, ShardSamp
         // Still what it was asked to be: a label that the attack is after is another matter.
         var kept = spec.HeldOut?.Label is { } own ? [.. Enumerable.Repeat((long)own, batch.Count)] : classes;
         var held = box && kept.Length > 0 && spec.HeldOut?.Classifier is { } other ? Said(other, spec.HeldOut.Resize, samples) : null;
-        var shaken = box ? Said(folder, loss.Resize, Drawn(centre.add(noise.Blind(moves, batch.Shard, batch.From)))) : null;
+        var shaken = box ? Said(folder, loss.Resize, Drawn(centre.sub(noise.Blind(moves, batch.Shard, batch.From).neg()))) : null;
         var restarts = FixedSamples.Restarts(spec);
         for (var first = 0; first < batch.Count; first += restarts)
         {

@@ -109,7 +109,7 @@ internal sealed class NoisePart : TrainedPart
             // Uniform in direction; nearly all of a ball of so many dimensions is at its surface.
             : normal.div(normal.flatten(1).norm(1).reshape(column))).mul(radius);
         var first = tensor([.. Enumerable.Range(0, (int)shape[0]).Select(i => i % restarts == 0 ? 0.0 : 1.0)], column, ScalarType.Float64);
-        return noise.add(moved.mul(first).to(ScalarType.Float32));
+        return noise.sub(moved.mul(first).to(ScalarType.Float32).neg());
     }
 }
 
