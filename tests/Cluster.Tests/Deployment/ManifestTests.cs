@@ -149,7 +149,7 @@ public sealed class ManifestTests
             // A rejoin after a crash of everything was measured at 98 s; a native call may hold a silo up for a minute.
             Assert.True(container.StartupProbe.PeriodSeconds * container.StartupProbe.FailureThreshold >= 200);
             Assert.True(container.LivenessProbe.PeriodSeconds * container.LivenessProbe.FailureThreshold >= 120);
-            var shutdown = int.Parse(Regex.Match(Source("Program.cs"), @"ShutdownTimeout = TimeSpan.FromSeconds\((\d+)\)").Groups[1].Value, CultureInfo.InvariantCulture);
+            var shutdown = int.Parse(Regex.Match(Source("SiloProgram.cs"), @"ShutdownTimeout = TimeSpan.FromSeconds\((\d+)\)").Groups[1].Value, CultureInfo.InvariantCulture);
             Assert.True(pod.TerminationGracePeriodSeconds > shutdown);
             Assert.All(new[] { "DOTNET_PROCESSOR_COUNT", "Workers__MaxThreads" }, name => Assert.Equal("requests.cpu", container.Env.Single(variable => variable.Name == name).ValueFrom.ResourceFieldRef.Resource));
         }
