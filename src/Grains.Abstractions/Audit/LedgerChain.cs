@@ -9,7 +9,9 @@ internal sealed record LedgerFile(string Name, IReadOnlyList<string> Lines);
 /// <remarks>
 /// Every activation of the coordinator writes files of its own, a thousand steps to a file, so that a former one which does not yet know
 /// of its end cannot write into the history. A step that was recorded and not committed is done again by the next activation, whose
-/// record then takes the place of the first: at most one for every activation, and with the first step its plan, where both are of one commit.
+/// record then takes the place of the first: one for every activation, and with the first step its plan, where both are of one commit. After
+/// a backup was restored there are more: the states are those of the moment at which they were saved, and the ledger may be younger. What was done
+/// again must agree with what was done first.
 /// </remarks>
 internal sealed class LedgerChain
 {
@@ -17,6 +19,9 @@ internal sealed class LedgerChain
 
     private readonly List<LedgerRecord> _records = [];
     private readonly List<string> _violations = [];
+
+    /// <summary>What was recorded first of steps that are being done again.</summary>
+    private readonly Dictionary<int, LedgerRecord> _first = [];
 
     private LedgerChain()
     {
@@ -86,15 +91,18 @@ internal sealed class LedgerChain
         }
         if (replaced > 0)
         {
-            if (!begins || replaced > (record.Step == 0 ? 2 : 1))
+            if (!begins)
             {
                 _violations.Add(Invariant($"{place}: step {record.Step} is recorded twice."));
                 return;
             }
-            Compare(_records[record.Step], record, place);
+            foreach (var former in _records.Skip(record.Step))
+                _first[former.Step] = former;
             _records.RemoveRange(record.Step, replaced);
             Redone += replaced;
         }
+        if (_first.Remove(record.Step, out var first))
+            Compare(first, record, place);
         if (_records is [.., { Lean: true } before] && record.Lean != true)
             _violations.Add(Invariant($"{place}: step {record.Step} was not computed one sample at a time, although step {before.Step} was; who runs out of memory once does not go back."));
         if (record.Previous != (_records.Count == 0 ? "" : _records[^1].Sha256))

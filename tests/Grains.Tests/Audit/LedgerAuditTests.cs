@@ -98,6 +98,22 @@ public sealed class LedgerAuditTests
         Assert.Contains("gave other parameters", LedgerAudit.Of("e/0", [files[0], File(2, other.Skip(2))], null).Violations[0], StringComparison.Ordinal);
     }
 
+    /// <summary>States of a backup may be older than the ledger beside them: all steps behind them are done again, count once, and must agree.</summary>
+    [Fact]
+    public void StepsDoneAgainAfterARestoredBackup_CountOnce_AndMustAllAgree()
+    {
+        var first = Records(1);
+        var second = Chain([first[0], .. first.Skip(1).Select(record => record with { Epoch = 2 })]);
+        var audit = LedgerAudit.Of("e/0", [File(1, first), File(2, second.Skip(1))], new CommittedHead(3, second[^1].Sha256, true, "test"));
+        Assert.True(audit.Holds, string.Join('\n', audit.Violations));
+        Assert.Equal((3, 2, 6L), (audit.Redone, audit.Coordinators, audit.Accepted));
+
+        var other = Chain([.. second.Take(3), second[3] with { ParametersSha256 = "other" }]);
+        Assert.Contains("step 3 was done again and gave other parameters", Assert.Single(LedgerAudit.Of("e/0", [File(1, first), File(2, other.Skip(1))], null).Violations), StringComparison.Ordinal);
+        // One coordinator records no step twice.
+        Assert.Contains("step 2 is recorded twice", LedgerAudit.Of("e/0", [File(1, [.. first, first[2], first[3]])], null).Violations[0], StringComparison.Ordinal);
+    }
+
     /// <summary>Memory that runs out after a takeover: the step was recorded whole and is done again one sample at a time, with other last bits.</summary>
     [Fact]
     public void StepDoneAgainOneSampleAtATime_MayDiffer_AndOnlyInThatOrder()
