@@ -175,10 +175,6 @@ internal sealed partial class SiloProcess : IAsyncDisposable
     public async Task<double> CountAsync(string counter) => (await GetAsync("/metrics")).Split('\n')
         .Where(line => line.StartsWith(counter + "{", StringComparison.Ordinal)).Sum(line => double.Parse(line.Split("} ")[1].Split(' ')[0], CultureInfo.InvariantCulture));
 
-    /// <summary>A gauge of its /metrics.</summary>
-    public async Task<double> GaugeAsync(string gauge) => (await GetAsync("/metrics")).Split('\n')
-        .Where(line => line.StartsWith(gauge + "{", StringComparison.Ordinal)).Select(line => double.Parse(line.Split("} ")[1].Split(' ')[0], CultureInfo.InvariantCulture)).Single();
-
     public async ValueTask DisposeAsync()
     {
         await KillAsync();

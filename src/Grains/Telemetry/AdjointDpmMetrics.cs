@@ -48,7 +48,7 @@ internal static class AdjointDpmMetrics
     public static readonly MetricDescription TrialCommitted = OfTrial("adjointdpm.trial.committed.timestamp", "s", "When the trial last committed something, in seconds since 1970: its age is that of the checkpoint.");
 
     public static readonly MetricDescription PeakTensors = Gauge("adjointdpm.tensors.peak", null, "Most tensors alive at once in the newest shard on this silo.");
-    public static readonly MetricDescription LiveTensors = Gauge("adjointdpm.tensors.live", null, "Tensors alive in this process.");
+    public static readonly MetricDescription LiveTensors = Gauge("adjointdpm.tensors.live", null, "Tensors that TorchSharp counts as alive in this process. It counts a parameter of a network twice when it is made and once when it is freed, so this grows by a network's parameters whenever one is loaded.");
     public static readonly MetricDescription HostMemory = Gauge("adjointdpm.host.memory", "By", "Memory of the machine, or of the container where that has a limit: used and total.", "state");
     public static readonly MetricDescription Disk = Gauge("adjointdpm.disk", "By", "The disk of the data folder: free and total.", "state");
     public static readonly MetricDescription CertificateExpiry = Gauge("adjointdpm.certificate.expiry.timestamp", "s", "When this silo's certificate runs out, in seconds since 1970.") with { EmptyWithout = "silos with Security:TlsFolder" };

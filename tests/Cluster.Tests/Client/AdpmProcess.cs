@@ -11,7 +11,8 @@ internal sealed partial class AdpmProcess : IAsyncDisposable
 
     private AdpmProcess(Process process) => _process = process;
 
-    private static string Program { get; } = Path.Combine(AppContext.BaseDirectory, "adpm.dll");
+    // Its own folder, not that of these tests: here other frameworks are, and other packages missing.
+    private static string Program { get; } = Path.Combine(AppContext.BaseDirectory, "..", "..", "Client", Path.GetFileName(Path.TrimEndingDirectorySeparator(AppContext.BaseDirectory)), "adpm.dll");
 
     public string Out
     {

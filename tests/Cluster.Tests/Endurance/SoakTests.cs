@@ -1,6 +1,5 @@
 using System.Globalization;
 using AdjointDpm.Grains.Experiments;
-using AdjointDpm.Grains.Telemetry;
 
 namespace AdjointDpm.Cluster.Tests.Endurance;
 
@@ -23,13 +22,13 @@ public sealed class SoakTests(ITestOutputHelper output)
         {
             var snapshot = await cluster.RunAsync(FormattableString.Invariant($"soak-{i}"), DigitsSpecs.Small with { HeldOut = null, Training = DigitsSpecs.Small.Training with { Steps = 1, Shards = 2 } });
             Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
-            looks.Add(new Look(silo.Handles, silo.Threads, silo.Memory / (double)(1 << 20), await silo.GaugeAsync(AdjointDpmMetrics.LiveTensors.PrometheusName)));
+            looks.Add(new Look(silo.Handles, silo.Threads, silo.Memory / (double)(1 << 20)));
         }
         // What is loaded once, and pools that find their size, are no growth: the last two thirds count.
         var late = looks.Skip(Experiments / 3).ToList();
         foreach (var (what, of, most) in new (string, Func<Look, double>, double)[]
         {
-            ("handles", look => look.Handles, 0.5), ("threads", look => look.Threads, 0.5), ("live tensors", look => look.Tensors, 0.1),
+            ("handles", look => look.Handles, 0.5), ("threads", look => look.Threads, 0.5),
             // Memory comes in steps of an allocator: a long run tells what a short one cannot.
             ("MiB", look => look.Memory, Experiments >= 200 ? 0.25 : 4),
         })
@@ -48,5 +47,5 @@ public sealed class SoakTests(ITestOutputHelper output)
         return values.Select((value, i) => (i - middle) * (value - mean)).Sum() / values.Select((_, i) => (i - middle) * (i - middle)).Sum();
     }
 
-    private readonly record struct Look(int Handles, int Threads, double Memory, double Tensors);
+    private readonly record struct Look(int Handles, int Threads, double Memory);
 }

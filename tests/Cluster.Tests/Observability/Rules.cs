@@ -29,8 +29,8 @@ internal static class Rules
     /// <summary>Shards that workers hold and shards that wait, and the workers that an autoscaler is to keep for them: one for each.</summary>
     public static IReadOnlyList<(string Name, int Leased, int Waiting, int Work)> Scaling { get; } =
     [
-        ("four busy workers, nothing waits: none is taken away", 4, 0, 4),
-        ("two busy workers, six shards wait: more are worth it", 2, 6, 8),
+        ("four busy workers, nothing waits, none is taken away", 4, 0, 4),
+        ("two busy workers, six shards wait, more are worth it", 2, 6, 8),
         ("nothing to do", 0, 0, 0),
     ];
 
