@@ -64,7 +64,7 @@ public sealed class WebTests
         Assert.Equal(snapshot.Trials[0].Metrics["heldOut.loss.after"], steps[3].Profile!.HeldOut!["loss"]);
         var trial = (await GetAsync(http, "/experiments/two/trials/0")).Text;
         Assert.Contains("class=\"heat\"", trial, StringComparison.Ordinal);
-        Assert.Contains("backward", trial, StringComparison.Ordinal);
+        Assert.Contains("adjoint", trial, StringComparison.Ordinal);
 
         // Pictures on the way, by step and content.
         var drawn = steps.Where(step => step.Profile?.Picture is not null).Select(step => $"/experiments/two/trials/0/pictures/{step.Step:d6}.{step.Profile!.Picture}.png").ToList();
