@@ -33,11 +33,11 @@ public sealed class SurvivalTests : IAsyncDisposable
     [InlineData(Kill)]
     public async Task Run_WhoseClientIsGone_GoesOn_IsPickedUp_AndItsSilosEndWithIt(int signal)
     {
-        await File.WriteAllTextAsync(Path.Combine(_folder, "digits.yaml"), Yaml(steps: 40), TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(Path.Combine(_folder, "digits.yaml"), Yaml(steps: 120), TestContext.Current.CancellationToken);
         var id = IdOf(await AdpmProcess.RunAsync(_folder, "config", "digits.yaml"));
         await using (var run = AdpmProcess.Start(_folder, "run", "digits.yaml"))
         {
-            await run.SaidAsync("step 1/40");
+            await run.SaidAsync("step 1/120");
             run.Signal(signal);
             Assert.Equal(signal == Hangup ? 130 : 137, await run.EndedAsync(TimeSpan.FromSeconds(30)));
         }

@@ -10,7 +10,7 @@ namespace AdjointDpm.Cluster.Tests.Endurance;
 [Collection(RealCluster.OneAtATime)]
 public sealed class SoakTests(ITestOutputHelper output)
 {
-    private static readonly int Experiments = int.TryParse(Environment.GetEnvironmentVariable("ADJOINTDPM_SOAK"), NumberStyles.None, CultureInfo.InvariantCulture, out var given) ? given : 24;
+    private static readonly int Experiments = int.TryParse(Environment.GetEnvironmentVariable("ADJOINTDPM_SOAK"), NumberStyles.None, CultureInfo.InvariantCulture, out var given) ? given : 12;
 
     [Fact]
     public async Task OneExperimentAfterTheOther_NothingGrows()
