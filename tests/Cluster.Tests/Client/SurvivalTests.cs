@@ -85,10 +85,10 @@ public sealed class SurvivalTests : IAsyncDisposable
     [Fact]
     public async Task Interrupted_ItStopsItsSilos_AndTheSameCommandGoesOn()
     {
-        await File.WriteAllTextAsync(Path.Combine(_folder, "digits.yaml"), Yaml(steps: 12), TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(Path.Combine(_folder, "digits.yaml"), Yaml(steps: 60), TestContext.Current.CancellationToken);
         await using (var run = AdpmProcess.Start(_folder, "run", "digits.yaml"))
         {
-            await run.SaidAsync("step 2/12");
+            await run.SaidAsync("step 2/60");
             run.Signal(Interrupt);
             Assert.Equal(130, await run.EndedAsync(TimeSpan.FromMinutes(1)));
             Assert.Contains("Go on with the same command: adpm run digits.yaml", run.Error, StringComparison.Ordinal);
@@ -98,7 +98,7 @@ public sealed class SurvivalTests : IAsyncDisposable
         var (code, _, error) = await AdpmProcess.RunAsync(_folder, "run", "digits.yaml");
         Assert.True(code == 0, error);
         Assert.Contains("Going on after 0 trials ended", error, StringComparison.Ordinal);
-        Assert.DoesNotContain("step 1/12", error, StringComparison.Ordinal);
+        Assert.DoesNotContain("step 1/60", error, StringComparison.Ordinal);
         Assert.Empty(await SilosAsync());
     }
 
