@@ -52,8 +52,8 @@ public static class FeatureStatistics
 
         static Tensor Kernel(Tensor x, Tensor y)
         {
-            var one = x.matmul(y.t()).Times(1.0 / x.shape[1]).Plus(Rooted.One);
-            return one.Squared().mul(one);
+            var root = x.matmul(y.t()).Times(1.0 / x.shape[1]).Plus(Rooted.One);
+            return root.Squared().mul(root);
         }
     }
 
@@ -97,7 +97,7 @@ public static class FeatureStatistics
     private static Tensor Root(Tensor symmetric)
     {
         var (values, vectors) = linalg.eigh(symmetric);
-        return (vectors.mul(values.clamp_min(Rooted.Zero).sqrt())).matmul(vectors.t());
+        return vectors.mul(values.clamp_min(Rooted.Zero).sqrt()).matmul(vectors.t());
     }
 
     private static void Check(Tensor first, Tensor second)

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Connection;
 using AdjointDpm.Grains.Experiments;
@@ -10,19 +11,24 @@ internal static class ExperimentLookup
     /// <summary>Experiments that are asked for at once.</summary>
     private const int Page = 1000;
 
+    /// <summary>All experiments, page after page, the newest first. A list that grows while it is read tells none twice.</summary>
+    public static async IAsyncEnumerable<ExperimentSummary> AllAsync(IClusterConnection cluster, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        var known = new HashSet<string>();
+        IReadOnlyList<ExperimentSummary> page;
+        for (var read = 0; (page = await cluster.ListAsync(read, Page, cancellationToken)).Count > 0; read += page.Count)
+        {
+            foreach (var experiment in page.Where(experiment => known.Add(experiment.Id))) yield return experiment;
+            if (page.Count < Page) yield break;
+        }
+    }
+
     /// <summary>By id, else by its whole name, else by the beginning of exactly one id.</summary>
     public static async Task<ExperimentSnapshot> FindAsync(IClusterConnection cluster, string text, CancellationToken cancellationToken)
     {
         if (await cluster.GetSnapshotAsync(text, cancellationToken) is { } exact) return exact;
-        var ids = new List<string>();
-        while (await cluster.ListAsync(ids.Count, Page, cancellationToken) is { Count: > 0 } page)
-        {
-            ids.AddRange(page.Select(experiment => experiment.Id));
-            if (page.Count < Page) break;
-        }
-
-        // A list that grows while it is read tells some twice.
-        var id = Among([.. ids.Distinct()], text, "The cluster has none yet.");
+        var ids = await AllAsync(cluster, cancellationToken).Select(experiment => experiment.Id).ToListAsync(cancellationToken);
+        var id = Among(ids, text, "The cluster has none yet.");
         return await cluster.GetSnapshotAsync(id, cancellationToken) ?? throw None(text, "List them with 'adpm ls'.");
     }
 

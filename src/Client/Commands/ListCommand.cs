@@ -40,10 +40,9 @@ internal static class ListCommand
     private static async Task<IReadOnlyList<ExperimentSummary>> FindAsync(IClusterConnection cluster, IReadOnlyList<KeyValuePair<string, string>> labels, int limit, CancellationToken cancellationToken)
     {
         if (labels.Count == 0) return await cluster.ListAsync(0, limit, cancellationToken);
-        var found = new List<ExperimentSummary>();
-        for (var skip = 0; found.Count < limit && await cluster.ListAsync(skip, ExperimentSnapshot.MostTrials, cancellationToken) is { Count: > 0 } page; skip += page.Count)
-            found.AddRange(page.Where(experiment => labels.All(label => experiment.Labels?.GetValueOrDefault(label.Key) == label.Value)));
-        return [.. found.Take(limit)];
+        return await ExperimentLookup.AllAsync(cluster, cancellationToken)
+            .Where(experiment => labels.All(label => experiment.Labels?.GetValueOrDefault(label.Key) == label.Value))
+            .Take(limit).ToListAsync(cancellationToken);
     }
 
     private static KeyValuePair<string, string> Label(string text) => text.IndexOf('=') is > 0 and var equals

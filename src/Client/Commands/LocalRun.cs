@@ -81,7 +81,7 @@ internal sealed class LocalRun(ClientContext context)
 
                 await WorkersCommand.WarnAsync(context, cluster, cancellationToken);
                 ExperimentSnapshot ended;
-                await using (report = context.Terminal.Live ? new LiveProgress(context.Terminal, context.Time) : new LineProgress(context.Terminal, context.Time))
+                await using (report = WatchCommand.Report(context, json: false))
                     ended = await FollowAsync(cluster, silos, report, receipt.Existed ? before?.Sequence ?? 0 : 0, cancellationToken);
                 report = null;
                 Results(ended, context.Time.GetElapsedTime(began));
@@ -122,7 +122,7 @@ internal sealed class LocalRun(ClientContext context)
         {
             await WorkersCommand.WarnAsync(context, cluster, cancellationToken);
             ExperimentSnapshot ended;
-            await using (var report = context.Terminal.Live ? (IProgressReport)new LiveProgress(context.Terminal, context.Time) : new LineProgress(context.Terminal, context.Time))
+            await using (var report = WatchCommand.Report(context, json: false))
                 ended = await new Follower(cluster, report, context.Time).ToEndAsync(Id, receipt.Existed ? before?.Sequence ?? 0 : 0, cancellationToken);
             Results(ended, context.Time.GetElapsedTime(began));
             return ended.Summary.State == RunState.Succeeded ? ExitCodes.Ok : ExitCodes.Failed;

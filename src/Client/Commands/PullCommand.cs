@@ -7,6 +7,7 @@ using AdjointDpm.Client.Connection;
 using AdjointDpm.Client.Json;
 using AdjointDpm.Client.Tools;
 using AdjointDpm.Grains.Audit;
+using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Tools;
 using Spectre.Console;
 using static System.FormattableString;
@@ -37,9 +38,9 @@ internal static partial class PullCommand
             var (id, trial) = Parse(parsed.GetRequiredValue(what));
             var where = target.Target(parsed, context);
             // What was fetched is needed until the tool has read it.
-            using var fetched = new Fetched();
+            using var fetched = new FetchedResults();
             var result = where.DataFolder is { } folder ? OfFolder(folder, id, trial) : await OfClusterAsync(parsed, fetched, id, trial, cancellationToken);
-            if (!File.Exists(Path.Combine(result.Artifacts, "manifest.json")))
+            if (!File.Exists(Path.Combine(result.Artifacts, ResultNames.Manifest)))
                 throw new CommandFailure(ExitCodes.Failed, $"Trial {result.Trial} of '{result.Id}' has no results at '{result.Artifacts}'.", "It did not end yet, or it failed. See 'adpm show'.");
 
             var basis = parsed.GetValue(model) is { } given ? ModelPath.Of(context, given) : result.Basis.Model;
@@ -62,26 +63,19 @@ internal static partial class PullCommand
         });
         return command;
 
-        async Task<Result> OfClusterAsync(ParseResult parsed, Fetched fetched, string text, int? trial, CancellationToken cancellationToken)
+        async Task<Result> OfClusterAsync(ParseResult parsed, FetchedResults fetched, string text, int? trial, CancellationToken cancellationToken)
         {
             var (cluster, _) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {
                 var experiment = await ExperimentLookup.FindAsync(cluster, text, cancellationToken);
                 var index = trial ?? experiment.BestTrial ?? throw NoBest(experiment.Summary.Id);
-                fetched.Results = new Results(context, cluster, experiment);
+                var results = fetched.Add(new Results(context, cluster, experiment));
                 // Pictures and curves are not what other programs load.
-                var place = await fetched.Results.FetchAsync(index, file => !file.Path.EndsWith(".png", StringComparison.Ordinal), cancellationToken) ?? Path.Combine(experiment.ArtifactFolder, Invariant($"trial-{index}"));
+                var place = await results.FetchAsync(index, file => !file.Path.EndsWith(".png", StringComparison.Ordinal), cancellationToken) ?? Path.Combine(experiment.ArtifactFolder, ResultNames.OfTrial(index));
                 return new(experiment.Summary.Id, index, place, BasisOf(experiment.SpecJson));
             }
         }
-    }
-
-    private sealed class Fetched : IDisposable
-    {
-        public Results? Results { get; set; }
-
-        public void Dispose() => Results?.Dispose();
     }
 
     /// <summary>From the report of an experiment that ended.</summary>
@@ -89,13 +83,13 @@ internal static partial class PullCommand
     {
         var id = ExperimentLookup.Among(new RunFolder(data).Experiments(), text, $"The data folder '{data}' holds no trial of any experiment.");
         var folder = Path.Combine(data, "experiments", id);
-        var report = Path.Combine(folder, "report.json");
+        var report = Path.Combine(folder, ResultNames.Report);
         if (!File.Exists(report))
             throw new CommandFailure(ExitCodes.Failed, $"'{id}' has not ended: there is no '{report}'.", "Follow it with 'adpm watch'; name the cluster with --gateway to pull a trial that did end.");
         using var json = JsonDocument.Parse(File.ReadAllBytes(report));
         var best = json.RootElement.TryGetProperty("objective", out var objective) && objective.TryGetProperty("bestTrial", out var number) && number.ValueKind == JsonValueKind.Number ? number.GetInt32() : (int?)null;
         var index = trial ?? best ?? throw NoBest(id);
-        return new(id, index, Path.Combine(folder, Invariant($"trial-{index}")), BasisOf(json.RootElement.GetProperty("spec").GetRawText()));
+        return new(id, index, Path.Combine(folder, ResultNames.OfTrial(index)), BasisOf(json.RootElement.GetProperty("spec").GetRawText()));
     }
 
     // The spec may be of another release: only this of it is needed.

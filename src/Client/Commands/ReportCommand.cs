@@ -3,6 +3,7 @@ using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Connection;
 using AdjointDpm.Client.Reporting;
 using AdjointDpm.Client.Tools;
+using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Tools;
 using Spectre.Console;
@@ -26,7 +27,7 @@ internal static class ReportCommand
         command.Options.Add(json);
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            using var fetched = new Fetched();
+            using var fetched = new FetchedResults();
             var (folders, experiments) = (new List<(string Folder, bool Lasting)>(), new List<ReportedExperiment>());
             foreach (var text in parsed.GetRequiredValue(ids)) folders.Add(await FolderAsync(parsed, fetched, text, cancellationToken));
             foreach (var (folder, lasting) in folders) experiments.Add(ReportWriter.Read(folder, lasting));
@@ -67,10 +68,10 @@ internal static class ReportCommand
             }
         }
 
-        async Task<(string Folder, bool Lasting)> FolderAsync(ParseResult parsed, Fetched fetched, string text, CancellationToken cancellationToken)
+        async Task<(string Folder, bool Lasting)> FolderAsync(ParseResult parsed, FetchedResults fetched, string text, CancellationToken cancellationToken)
         {
             var given = Path.GetFullPath(Path.Combine(context.CurrentDirectory, text));
-            if (Directory.Exists(given) && (File.Exists(Path.Combine(given, "report.json")) || text.Contains('/', StringComparison.Ordinal))) return (given, true);
+            if (Directory.Exists(given) && (File.Exists(Path.Combine(given, ResultNames.Report)) || text.Contains('/', StringComparison.Ordinal))) return (given, true);
             var where = target.Target(parsed, context);
             if (where.DataFolder is { } data)
             {
@@ -82,8 +83,7 @@ internal static class ReportCommand
             var (cluster, _) = await target.ConnectAsync(parsed, context, cancellationToken);
             await using (cluster)
             {
-                var results = new Results(context, cluster, await ExperimentLookup.FindAsync(cluster, text, cancellationToken));
-                fetched.All.Add(results);
+                var results = fetched.Add(new Results(context, cluster, await ExperimentLookup.FindAsync(cluster, text, cancellationToken)));
                 if (!await results.FetchReportAsync(cancellationToken)) throw new CommandFailure(ExitCodes.Failed, $"'{text}' has no report.json, which is written when an experiment ends.", "Wait for its end with 'adpm watch ID', or look at it now with 'adpm show ID'.");
                 if (!results.IsHere)
                     foreach (var trial in RecordedExperiment.Load(results.Folder).Ranked().Take(ReportPictures.MostTrials))
@@ -91,12 +91,5 @@ internal static class ReportCommand
                 return (results.Folder, results.IsHere);
             }
         }
-    }
-
-    private sealed class Fetched : IDisposable
-    {
-        public List<Results> All { get; } = [];
-
-        public void Dispose() => All.ForEach(results => results.Dispose());
     }
 }

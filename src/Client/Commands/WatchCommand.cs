@@ -64,7 +64,8 @@ internal static class WatchCommand
     public static CommandFailure Away(ClusterUnreachableException e, string id, ClusterTarget where) =>
         new(ExitCodes.Unreachable, e.Message, $"What was committed is kept, and the experiment goes on with its silos. Pick it up again with: adpm watch {id}{where.Options}", e);
 
-    private static IProgressReport Report(ClientContext context, bool json) =>
+    /// <summary>How a run is followed: on a terminal drawn anew, in a log line by line.</summary>
+    public static IProgressReport Report(ClientContext context, bool json) =>
         json ? new JsonProgress(context.Terminal)
         : context.Terminal.Live ? new LiveProgress(context.Terminal, context.Time)
         : new LineProgress(context.Terminal, context.Time);

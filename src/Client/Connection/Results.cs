@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Security.Cryptography;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Progress;
@@ -27,7 +26,7 @@ internal sealed class Results(ClientContext context, IClusterConnection cluster,
     /// <summary>Path of a file of a trial; null when there is none.</summary>
     public async Task<string?> PathAsync(int trial, string name, CancellationToken cancellationToken)
     {
-        var path = Path.Combine(Folder, string.Create(CultureInfo.InvariantCulture, $"trial-{trial}"), name);
+        var path = Path.Combine(FolderOf(trial), name);
         if (IsHere || File.Exists(path)) return File.Exists(path) ? path : null;
         return (await FilesAsync(trial, cancellationToken)).FirstOrDefault(file => file.Path == name) is { } file ? await FetchAsync(trial, file, null, cancellationToken) : null;
     }
@@ -36,8 +35,8 @@ internal sealed class Results(ClientContext context, IClusterConnection cluster,
     /// <returns>The trial's folder; null when the trial has no results.</returns>
     public async Task<string?> FetchAsync(int trial, Func<ResultFile, bool> wanted, CancellationToken cancellationToken)
     {
-        var folder = Path.Combine(Folder, string.Create(CultureInfo.InvariantCulture, $"trial-{trial}"));
-        if (IsHere) return File.Exists(Path.Combine(folder, "manifest.json")) ? folder : null;
+        var folder = FolderOf(trial);
+        if (IsHere) return File.Exists(Path.Combine(folder, ResultNames.Manifest)) ? folder : null;
         var files = await FilesAsync(trial, cancellationToken);
         if (files.Count == 0) return null;
         var chosen = files.Where(wanted).ToList();
@@ -51,7 +50,7 @@ internal sealed class Results(ClientContext context, IClusterConnection cluster,
         }
 
         // What programs look for to know that a trial's results are whole: all that was wanted is here.
-        await File.WriteAllTextAsync(Path.Combine(folder, "manifest.json"), "{}", cancellationToken);
+        await File.WriteAllTextAsync(Path.Combine(folder, ResultNames.Manifest), "{}", cancellationToken);
         return folder;
     }
 
@@ -59,7 +58,7 @@ internal sealed class Results(ClientContext context, IClusterConnection cluster,
     /// <returns>Whether there is one.</returns>
     public async Task<bool> FetchReportAsync(CancellationToken cancellationToken)
     {
-        var path = Path.Combine(Folder, "report.json");
+        var path = Path.Combine(Folder, ResultNames.Report);
         if (IsHere) return File.Exists(path);
         await using var file = File.Create(path);
         while (await cluster.GetReportAsync(Id, file.Length, cancellationToken) is { } part)
@@ -76,12 +75,14 @@ internal sealed class Results(ClientContext context, IClusterConnection cluster,
         if (_fetched is not null) Directory.Delete(_fetched, recursive: true);
     }
 
+    private string FolderOf(int trial) => Path.Combine(Folder, ResultNames.OfTrial(trial));
+
     private async Task<IReadOnlyList<ResultFile>> FilesAsync(int trial, CancellationToken cancellationToken) =>
         _files.TryGetValue(trial, out var known) ? known : _files[trial] = await cluster.GetFilesAsync(Id, trial, cancellationToken);
 
     private async Task<string> FetchAsync(int trial, ResultFile file, Action<long>? read, CancellationToken cancellationToken)
     {
-        var folder = Path.Combine(Folder, string.Create(CultureInfo.InvariantCulture, $"trial-{trial}")) + Path.DirectorySeparatorChar;
+        var folder = FolderOf(trial) + Path.DirectorySeparatorChar;
         var path = Path.GetFullPath(Path.Combine(folder, file.Path));
         // Whatever a cluster says its files are called.
         if (!path.StartsWith(folder, StringComparison.Ordinal)) throw new CommandFailure(ExitCodes.Failed, $"The cluster names a file '{file.Path}', which is no place among results.");

@@ -27,7 +27,7 @@ internal static class ArtifactList
             ("Before and after", folder is null ? null : Path.Combine(folder, "before-after.png")),
             ("Loss", folder is null ? null : Path.Combine(folder, "loss.svg")),
             ("Model", folder is null ? null : Path.Combine(folder, "model")),
-            ("Report", Path.Combine(experiment.ArtifactFolder, "report.json")),
+            ("Report", Path.Combine(experiment.ArtifactFolder, ResultNames.Report)),
             ("Page", Path.Combine(experiment.ArtifactFolder, "report.html")),
         ];
         foreach (var (title, path) in files)

@@ -13,7 +13,7 @@ internal static class AttackSection
     /// <summary>Empty for an experiment that attacks none.</summary>
     public static object[] Of(RecordedExperiment experiment)
     {
-        var attacks = experiment.Report.Trials.Select(trial => (Trial: trial, Outcome: AttackOutcome.Of(trial.Metrics, TrainingSeconds(trial)))).Where(attack => attack.Outcome is not null).Take(MostRows).ToList();
+        var attacks = experiment.Report.Trials.Select(trial => (Trial: trial, Outcome: AttackOutcome.Of(trial.Metrics, trial.CostOf("trainingSeconds")))).Where(attack => attack.Outcome is not null).Take(MostRows).ToList();
         if (attacks.Count == 0)
             return [];
         var paths = attacks.SelectMany(attack => attack.Trial.Parameters.Keys).Distinct().ToList();
@@ -26,6 +26,4 @@ internal static class AttackSection
             new XElement("p", new XAttribute("class", "note"), "Success: of the noises whose sample did not meet the goal at first, those whose sample does in the end. By chance: the same noises under blind moves as long as the attack's. Still its class: to the held-out classifier, which was neither attacked nor asked; what it does not recognise may have become another picture rather than a misjudged one. Moves are means over the noises. Seconds are those that devices computed for the steps. Intervals are Wilson's."),
         ];
     }
-
-    private static double? TrainingSeconds(RecordedTrial trial) => trial.Cost.TryGetValue("trainingSeconds", out var value) && value.ValueKind == System.Text.Json.JsonValueKind.Number ? value.GetDouble() : null;
 }

@@ -23,7 +23,7 @@ internal sealed class RecordedExperiment
     /// <exception cref="CommandFailure">There is none, or it cannot be read.</exception>
     public static RecordedExperiment Load(string folder, bool lasting = true)
     {
-        var path = Path.Combine(folder, "report.json");
+        var path = Path.Combine(folder, ResultNames.Report);
         if (!File.Exists(path))
             throw new CommandFailure(ExitCodes.Failed, $"'{folder}' has no report.json, which is written when an experiment ends.", "Wait for its end with 'adpm watch ID', or look at it now with 'adpm show ID'.");
         try
@@ -74,7 +74,7 @@ internal sealed class RecordedExperiment
     /// <summary>Bytes of a file of a trial; null when it is not there.</summary>
     public byte[]? Bytes(int trial, string name)
     {
-        var path = Path.Combine(_folder, $"trial-{trial}", name);
+        var path = Path.Combine(_folder, ResultNames.OfTrial(trial), name);
         return File.Exists(path) ? File.ReadAllBytes(path) : null;
     }
 
@@ -83,7 +83,7 @@ internal sealed class RecordedExperiment
     {
         if (!_lasting)
             return null;
-        var path = Path.GetRelativePath(pageFolder, Path.Combine(_folder, $"trial-{trial}", name));
+        var path = Path.GetRelativePath(pageFolder, Path.Combine(_folder, ResultNames.OfTrial(trial), name));
         // Of another drive it would be an address of one machine.
         return Path.IsPathRooted(path) ? null : string.Join('/', path.Split(Path.DirectorySeparatorChar).Select(Uri.EscapeDataString));
     }

@@ -56,5 +56,4 @@ internal static class ReportCost
     private static string Span(RecordedTrial trial, string name) => trial.CostOf(name) is { } seconds ? Words.Span(TimeSpan.FromSeconds(seconds)) : "";
 
     private static string Size(double? bytes) => bytes is { } some ? Words.Size((long)some) : "";
-
 }

@@ -53,7 +53,7 @@ internal static class ReportWriter
     public static void WriteBeside(ClientContext context, ExperimentSnapshot ended)
     {
         var folder = ended.ArtifactFolder;
-        if (ArtifactList.IsAddress(folder) || !File.Exists(Path.Combine(folder, "report.json"))) return;
+        if (ArtifactList.IsAddress(folder) || !File.Exists(Path.Combine(folder, ResultNames.Report))) return;
         try
         {
             Write([Read(folder)], Path.Combine(folder, PageName), context.Time);

@@ -75,7 +75,8 @@ internal sealed record Verdict(
         {
             var (before, after) = (trial.Metrics[name + ".before"], trial.Metrics[name + ".after"]);
             return new Change(name, before, after, before.Equals(after) ? null : experiment.Grows(name, trial) is { } grows ? grows == after > before : null);
-        });    }
+        });
+    }
 
     private const string HeldOut = "heldOut.";
 

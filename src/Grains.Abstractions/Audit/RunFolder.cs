@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
+using AdjointDpm.Grains.Experiments;
 
 namespace AdjointDpm.Grains.Audit;
 
@@ -12,14 +13,10 @@ internal sealed class RunFolder(string data)
 
     /// <summary>Ids of the experiments that have trials here, or that are known here to have had some.</summary>
     public IReadOnlyList<string> Experiments() =>
-        [.. Names(Path.Combine(data, "trials")).Union(Names(Path.Combine(data, "journal"))).Union(Names(Path.Combine(data, "experiments"))).Where(experiment => Trials(experiment).Count > 0).Order(StringComparer.Ordinal)];
+        [.. Names(Path.Combine(data, "trials")).Union(Names(Path.Combine(data, "journal"))).Union(Names(Path.Combine(data, "experiments"))).Where(experiment => Begun(experiment).Any()).Order(StringComparer.Ordinal)];
 
     /// <summary>Indices of an experiment's trials that have begun: those whose folders are here, and those of which journal, report or state tell that something was committed.</summary>
-    public IReadOnlyList<int> Trials(string experiment)
-    {
-        var folders = Names(Path.Combine(data, "trials", experiment)).Select(name => int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out var index) ? index : -1).Where(index => index >= 0);
-        return [.. folders.Union(Told(experiment).Keys).Union(Reported(experiment).Keys).Union(Stated(experiment)).Order()];
-    }
+    public IReadOnlyList<int> Trials(string experiment) => [.. Begun(experiment).Distinct().Order()];
 
     public string TrialFolder(string experiment, int trial) => Path.Combine(data, "trials", experiment, trial.ToString(CultureInfo.InvariantCulture));
 
@@ -81,13 +78,13 @@ internal sealed class RunFolder(string data)
     /// <summary>Trials of the experiment's report of which something was committed.</summary>
     private Dictionary<int, CommittedHead> Reported(string experiment)
     {
-        var path = Path.Combine(data, "experiments", experiment, "report.json");
+        var path = Path.Combine(data, "experiments", experiment, ResultNames.Report);
         var heads = new Dictionary<int, CommittedHead>();
         if (!File.Exists(path))
             return heads;
         using var report = JsonDocument.Parse(ReadShared(path));
         foreach (var row in report.RootElement.GetProperty("trials").EnumerateArray())
-            if (HeadOf(row, "report.json") is { } head)
+            if (HeadOf(row, ResultNames.Report) is { } head)
                 heads[row.GetProperty("index").GetInt32()] = head;
         return heads;
     }
@@ -121,6 +118,20 @@ internal sealed class RunFolder(string data)
                 return null;
             }
         }
+    }
+
+    /// <summary>Trials that have begun, some of them more than once: what takes no reading first.</summary>
+    private IEnumerable<int> Begun(string experiment)
+    {
+        foreach (var name in Names(Path.Combine(data, "trials", experiment)))
+            if (int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out var folder))
+                yield return folder;
+        foreach (var trial in Stated(experiment))
+            yield return trial;
+        foreach (var trial in Reported(experiment).Keys)
+            yield return trial;
+        foreach (var trial in Told(experiment).Keys)
+            yield return trial;
     }
 
     /// <summary>Trials whose coordinators' state is here.</summary>

@@ -61,6 +61,9 @@ public sealed record ExperimentSpec
     /// <summary>All numbers that trials are ranked by.</summary>
     internal IReadOnlyList<ObjectiveSpec> Ranked() => Objectives ?? [Objective];
 
+    /// <summary>The losses that are trained on, then the held-out ones.</summary>
+    internal IEnumerable<LossSpec> AllLosses() => Losses.Concat(HeldOut?.Losses ?? []);
+
     /// <summary>What a worker gives to a shard.</summary>
     public ResourceSpec Resources { get; init; } = new();
 

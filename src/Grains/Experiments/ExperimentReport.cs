@@ -94,6 +94,6 @@ internal static class ExperimentReport
         trial.ShardsReissued,
         cost = totals,
         history = steps,
-        artifacts = trial.ArtifactFolder is null ? [] : files[IArtifacts.NameOf(trial.Index)],
+        artifacts = trial.ArtifactFolder is null ? [] : files[ResultNames.OfTrial(trial.Index)],
     };
 }

@@ -97,9 +97,11 @@ internal sealed partial class ExperimentRun(
         if (ExperimentSpecJson.Sha256(submission.SpecJson) != submission.SpecSha256)
             throw new ArgumentException($"The spec does not have the SHA-256 that was sent with it ({submission.SpecSha256}). Send the canonical JSON unchanged.");
         // Throws for a spec that this version does not read, before anything is kept.
+        ExperimentSpec spec;
         try
         {
-            _ = new Search(ExperimentSpecJson.Deserialize(submission.SpecJson)).Trials;
+            spec = ExperimentSpecJson.Deserialize(submission.SpecJson);
+            _ = new Search(spec).Trials;
         }
         catch (Exception e) when (e is SpecException or InvalidOperationException)
         {
@@ -107,7 +109,7 @@ internal sealed partial class ExperimentRun(
             throw new ArgumentException(e.Message);
         }
         // Whoever submits from elsewhere could not look.
-        if (submission.PathsOfSilos && SpecPaths.Missing(ExperimentSpecJson.Serialize(ExperimentSpecJson.Deserialize(submission.SpecJson))) is { } missing)
+        if (submission.PathsOfSilos && SpecPaths.Missing(ExperimentSpecJson.Serialize(spec)) is { } missing)
             throw new ArgumentException($"{missing} Paths of this experiment are those of the silos.");
         var caller = Caller.Current;
         // One at a time: what waits for the directory below must not be met by a second submission.
@@ -120,7 +122,7 @@ internal sealed partial class ExperimentRun(
         {
             if (caller is { Project: not Caller.AllProjects })
             {
-                await ReserveAsync(caller.Project, submission.Name, ExperimentSpecJson.Deserialize(submission.SpecJson).MaxConcurrentTrials);
+                await ReserveAsync(caller.Project, submission.Name, spec.MaxConcurrentTrials);
                 reserved = true;
             }
             // To go on with it would be to mix two histories, perhaps of two specs.

@@ -1,5 +1,5 @@
 using System.Globalization;
-using AdjointDpm.Grains.Storage;
+using AdjointDpm.Grains.Experiments;
 
 namespace AdjointDpm.Grains.Hosting;
 
@@ -22,7 +22,7 @@ internal sealed class SiloFolders(string data)
     public string Experiment(string experiment) => Path.Combine(Data, "experiments", Safe(experiment));
 
     /// <summary>Results of a trial.</summary>
-    public string TrialArtifacts(string experiment, int index) => Path.Combine(Experiment(experiment), IArtifacts.NameOf(index));
+    public string TrialArtifacts(string experiment, int index) => Path.Combine(Experiment(experiment), ResultNames.OfTrial(index));
 
     /// <summary>Working files of a trial's coordinator.</summary>
     public string TrialWork(string experiment, int index) => Path.Combine(Data, "trials", Safe(experiment), index.ToString(CultureInfo.InvariantCulture));

@@ -40,7 +40,7 @@ internal sealed partial class AuditLog(string path, string silo, TimeProvider ti
             Sum(known => time.GetElapsedTime(known.Since, now) >= Window);
             if (outcome == Refused && !HasLine(caller, now))
                 return;
-            Write(new Line(time.GetUtcNow(), silo, caller?.Name, caller?.Project, caller?.Role.ToString().ToLowerInvariant(), action, Short(target), outcome, reason is null ? null : Short(reason), address));
+            Write(caller, action, Short(target), outcome, reason is null ? null : Short(reason), address);
         }
     }
 
@@ -69,12 +69,13 @@ internal sealed partial class AuditLog(string path, string silo, TimeProvider ti
         {
             _refused.Remove(key);
             if (known.Count > MostRefusals)
-                Write(new Line(time.GetUtcNow(), silo, known.Caller?.Name, known.Caller?.Project, known.Caller?.Role.ToString().ToLowerInvariant(), "ask", "", Refused, FormattableString.Invariant($"{known.Count - MostRefusals} more within a minute"), null));
+                Write(known.Caller, "ask", "", Refused, FormattableString.Invariant($"{known.Count - MostRefusals} more within a minute"), null);
         }
     }
 
-    private void Write(Line entry)
+    private void Write(Caller? caller, string action, string target, string outcome, string? reason, string? address)
     {
+        var entry = new Line(time.GetUtcNow(), silo, caller?.Name, caller?.Project, caller?.Role.ToString().ToLowerInvariant(), action, target, outcome, reason, address);
         var line = JsonSerializer.SerializeToUtf8Bytes(entry, Json);
         try
         {

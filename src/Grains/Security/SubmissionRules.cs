@@ -38,7 +38,7 @@ internal sealed class SubmissionRules(IReadOnlyList<string> roots, IReadOnlyList
         }
         foreach (var (name, _, path) in SpecPaths.Of(ExperimentSpecJson.Serialize(spec)))
             DemandPath(name, path);
-        foreach (var loss in spec.Losses.Concat(spec.HeldOut?.Losses ?? []))
+        foreach (var loss in spec.AllLosses())
         {
             if (loss.Name == LossName.TorchScript)
                 DemandTorchScript();

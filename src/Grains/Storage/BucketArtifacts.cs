@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Runtime.ExceptionServices;
+using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
 using Microsoft.Extensions.Logging;
 
@@ -16,7 +17,7 @@ internal sealed partial class BucketArtifacts(IBucket bucket, BucketOptions opti
 
     public string PlaceOf(string experiment) => $"{bucket.Address}/{KeyOf(experiment)}";
 
-    public string PlaceOf(string experiment, int trial) => $"{PlaceOf(experiment)}/{IArtifacts.NameOf(trial)}";
+    public string PlaceOf(string experiment, int trial) => $"{PlaceOf(experiment)}/{ResultNames.OfTrial(trial)}";
 
     public Func<CancellationToken, Task> Write(string place, string run, Action<string> fill)
     {
@@ -37,12 +38,12 @@ internal sealed partial class BucketArtifacts(IBucket bucket, BucketOptions opti
 
     public Task WriteReportAsync(string experiment, byte[] json) =>
         // Whoever asks, asks again: an experiment does not end before its report is there.
-        PutAsync($"{KeyOf(experiment)}/{IArtifacts.Report}", BucketContent.Of(json), ImmutableDictionary<string, string>.Empty, TimeSpan.FromSeconds(30), CancellationToken.None);
+        PutAsync($"{KeyOf(experiment)}/{ResultNames.Report}", BucketContent.Of(json), ImmutableDictionary<string, string>.Empty, TimeSpan.FromSeconds(30), CancellationToken.None);
 
-    public Task<byte[]?> ReadReportAsync(string experiment, CancellationToken cancellationToken) => ReadAsync($"{KeyOf(experiment)}/{IArtifacts.Report}", cancellationToken);
+    public Task<byte[]?> ReadReportAsync(string experiment, CancellationToken cancellationToken) => ReadAsync($"{KeyOf(experiment)}/{ResultNames.Report}", cancellationToken);
 
     public async Task<IReadOnlyList<ManifestFile>> ManifestAsync(string experiment, int trial, CancellationToken cancellationToken) =>
-        await ReadAsync($"{KeyOf(experiment)}/{IArtifacts.NameOf(trial)}/{ArtifactFolder.Manifest}", cancellationToken) is { } bytes ? ArtifactFolder.ReadManifest(bytes) : [];
+        await ReadAsync($"{KeyOf(experiment)}/{ResultNames.OfTrial(trial)}/{ResultNames.Manifest}", cancellationToken) is { } bytes ? ArtifactFolder.ReadManifest(bytes) : [];
 
     private async Task<byte[]?> ReadAsync(string key, CancellationToken cancellationToken)
     {
@@ -55,21 +56,21 @@ internal sealed partial class BucketArtifacts(IBucket bucket, BucketOptions opti
     }
 
     public Task<Stream?> OpenAsync(string experiment, int trial, ManifestFile file, CancellationToken cancellationToken) =>
-        bucket.OpenAsync($"{KeyOf(experiment)}/{IArtifacts.NameOf(trial)}/{file.Path}", cancellationToken);
+        bucket.OpenAsync($"{KeyOf(experiment)}/{ResultNames.OfTrial(trial)}/{file.Path}", cancellationToken);
 
     public async Task<ILookup<string, string>> FilesAsync(string experiment)
     {
         var start = KeyOf(experiment) + "/";
         var keys = await PatientlyAsync("listing results", TimeSpan.FromSeconds(30), token => bucket.ListAsync(start + "trial-", token), CancellationToken.None);
         var files = keys.Select(key => key[start.Length..]).Where(file => file.Contains('/', StringComparison.Ordinal)).ToLookup(file => file[..file.IndexOf('/', StringComparison.Ordinal)]);
-        return files.Where(trial => trial.Contains($"{trial.Key}/{ArtifactFolder.Manifest}")).SelectMany(trial => trial.Order(StringComparer.Ordinal), (trial, file) => (trial.Key, file)).ToLookup(file => file.Key, file => file.file);
+        return files.Where(trial => trial.Contains($"{trial.Key}/{ResultNames.Manifest}")).SelectMany(trial => trial.Order(StringComparer.Ordinal), (trial, file) => (trial.Key, file)).ToLookup(file => file.Key, file => file.file);
     }
 
     private async Task SendAsync(Staging staging, string start, string run, CancellationToken cancellationToken)
     {
         using (staging)
         {
-            var manifest = $"{start}/{ArtifactFolder.Manifest}";
+            var manifest = $"{start}/{ResultNames.Manifest}";
             if (await PatientlyAsync(manifest, options.Patience, token => bucket.NotesAsync(manifest, token), cancellationToken) is { } present)
             {
                 // Another attempt was first: equal work gives equal files.
@@ -80,7 +81,7 @@ internal sealed partial class BucketArtifacts(IBucket bucket, BucketOptions opti
             var files = ArtifactFolder.WriteManifest(staging.Folder, run);
             foreach (var file in files)
                 await PutAsync($"{start}/{file.Path}", ContentOf(file), ImmutableDictionary<string, string>.Empty, options.Patience, cancellationToken);
-            var listed = BucketContent.Of(await File.ReadAllBytesAsync(Path.Combine(staging.Folder, ArtifactFolder.Manifest), cancellationToken));
+            var listed = BucketContent.Of(await File.ReadAllBytesAsync(Path.Combine(staging.Folder, ResultNames.Manifest), cancellationToken));
             await PutAsync(manifest, listed, ImmutableDictionary<string, string>.Empty.Add(RunNote, run), options.Patience, cancellationToken);
             LogSent(logger, files.Count + 1, bucket.Address, start);
         }

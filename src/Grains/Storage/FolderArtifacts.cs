@@ -1,3 +1,4 @@
+using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
 
 namespace AdjointDpm.Grains.Storage;
@@ -21,13 +22,13 @@ internal sealed class FolderArtifacts(SiloFolders folders, IDisk disk) : IArtifa
         };
     }
 
-    public Task WriteReportAsync(string experiment, byte[] json) => disk.WriteAsync(Path.Combine(folders.Experiment(experiment), IArtifacts.Report), json);
+    public Task WriteReportAsync(string experiment, byte[] json) => disk.WriteAsync(Path.Combine(folders.Experiment(experiment), ResultNames.Report), json);
 
-    public Task<byte[]?> ReadReportAsync(string experiment, CancellationToken cancellationToken) => disk.ReadAsync(Path.Combine(folders.Experiment(experiment), IArtifacts.Report));
+    public Task<byte[]?> ReadReportAsync(string experiment, CancellationToken cancellationToken) => disk.ReadAsync(Path.Combine(folders.Experiment(experiment), ResultNames.Report));
 
     public Task<IReadOnlyList<ManifestFile>> ManifestAsync(string experiment, int trial, CancellationToken cancellationToken)
     {
-        var path = Path.Combine(PlaceOf(experiment, trial), ArtifactFolder.Manifest);
+        var path = Path.Combine(PlaceOf(experiment, trial), ResultNames.Manifest);
         return Task.FromResult(File.Exists(path) ? ArtifactFolder.ReadManifest(File.ReadAllBytes(path)) : []);
     }
 

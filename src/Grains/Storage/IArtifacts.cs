@@ -1,3 +1,5 @@
+using AdjointDpm.Grains.Experiments;
+
 namespace AdjointDpm.Grains.Storage;
 
 /// <summary>Where results of experiments go: folders, or a bucket. A trial's results count from the moment their manifest is there, and it comes last.</summary>
@@ -23,7 +25,7 @@ internal interface IArtifacts
     /// <summary>An experiment's report; null before it is written.</summary>
     Task<byte[]?> ReadReportAsync(string experiment, CancellationToken cancellationToken);
 
-    /// <summary>Files of an experiment's complete trials, relative to the experiment's place and sorted, by <see cref="NameOf"/> of the trial.</summary>
+    /// <summary>Files of an experiment's complete trials, relative to the experiment's place and sorted, by <see cref="ResultNames.OfTrial"/>.</summary>
     Task<ILookup<string, string>> FilesAsync(string experiment);
 
     /// <summary>Files of a complete trial, without the manifest itself; empty while it is not complete.</summary>
@@ -35,12 +37,6 @@ internal interface IArtifacts
     /// <param name="file">From the trial's manifest.</param>
     /// <param name="cancellationToken">Gives up waiting.</param>
     Task<Stream?> OpenAsync(string experiment, int trial, ManifestFile file, CancellationToken cancellationToken);
-
-    /// <summary>Name of a trial's folder in its experiment's.</summary>
-    static string NameOf(int trial) => FormattableString.Invariant($"trial-{trial}");
-
-    /// <summary>Name of an experiment's report.</summary>
-    const string Report = "report.json";
 }
 
 /// <summary>Results could not be written or read. The message is one sentence for people, without secrets.</summary>

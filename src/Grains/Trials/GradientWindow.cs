@@ -59,7 +59,7 @@ internal sealed class GradientWindow
 
     private void Admit()
     {
-        while (_waiting.Where(place => May(place.Shard)).MinBy(Rank) is { } next)
+        while (Next() is { } next)
         {
             _waiting.Remove(next);
             // One that has been added already costs nothing: nobody will fetch it.
@@ -69,9 +69,15 @@ internal sealed class GradientWindow
         }
     }
 
-    private (bool, bool, int) Rank(Place place) => (place.Shard != _first, (place.Shard ^ 1) >= _added.Length || !_added[place.Shard ^ 1], place.Shard);
+    private Place? Next()
+    {
+        if (_waiting.Count == 0)
+            return null;
+        var hasRoom = Ahead < _ahead;
+        return _waiting.Where(place => _added[place.Shard] || (!_underWay.Contains(place.Shard) && (place.Shard == _first || hasRoom))).MinBy(Rank);
+    }
 
-    private bool May(int shard) => _added[shard] || (!_underWay.Contains(shard) && (shard == _first || Ahead < _ahead));
+    private (bool, bool, int) Rank(Place place) => (place.Shard != _first, (place.Shard ^ 1) >= _added.Length || !_added[place.Shard ^ 1], place.Shard);
 
     /// <summary>Arrays behind the first missing shard. Before it there is one for each bit of its number.</summary>
     private int Ahead => Held - BitOperations.PopCount((uint)_first) - (_underWay.Contains(_first) ? 1 : 0);

@@ -157,21 +157,15 @@ internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInve
                 }
                 catch (TimeoutException) when (!answer.IsCompleted)
                 {
-                    try
-                    {
-                        silent = await IsThereAsync(range) ? 0 : silent + 1;
-                        waiting = 0;
-                    }
-                    catch (RangeLostException) when (isLoad)
-                    {
-                        silent = 0;
-                        waiting++;
-                    }
-                    if (silent == MostSilent)
-                        throw new TimeoutException($"it does not say that it is there, asked {MostSilent} times.");
-                    if (waiting == MostWaiting)
-                        throw new TimeoutException($"it has not begun to load the range, asked {MostWaiting} times.");
+                    // Looked after below.
                 }
+                var owner = await LookAsync(range, isLoad);
+                silent = owner == Owner.Silent ? silent + 1 : 0;
+                waiting = owner == Owner.Waiting ? waiting + 1 : 0;
+                if (silent == MostSilent)
+                    throw new TimeoutException($"it does not say that it is there, asked {MostSilent} times.");
+                if (waiting == MostWaiting)
+                    throw new TimeoutException($"it has not begun to load the range, asked {MostWaiting} times.");
             }
         }
         catch (RangeLostException)
@@ -187,17 +181,31 @@ internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInve
         }
     }
 
-    private async Task<bool> IsThereAsync(Range range)
+    private async Task<Owner> LookAsync(Range range, bool isLoad)
     {
         try
         {
             await range.Grain.CheckAsync(claim).WaitAsync(Patience, time);
-            return true;
+            return Owner.Holding;
         }
         catch (TimeoutException)
         {
-            return false;
+            return Owner.Silent;
         }
+        catch (RangeLostException) when (isLoad)
+        {
+            return Owner.Waiting;
+        }
+    }
+
+    /// <summary>What an owner says of a range when it is asked.</summary>
+    private enum Owner
+    {
+        Holding,
+        Silent,
+
+        /// <summary>It has not begun to load the range.</summary>
+        Waiting,
     }
 
     private sealed record Range(string Silo, int Index, IParameterRangeGrain Grain);

@@ -153,10 +153,22 @@ internal sealed partial class GradientEngine : IGradientEngine
         model.Use(parameters);
         var batch = ShardSamples.OfEvaluation(spec, Conditions(model, spec), firstSample, samples);
         var request = Request(spec, model, batch);
-        using var loss = Loss(spec, model, batch, request, cancellationToken);
+        var once = BatchOf(spec, model, batch, request, cancellationToken);
+        // Drawn once, however many of the judges compare with it.
+        Tensor? untrained = null;
+        var seen = once with
+        {
+            Frozen = () =>
+            {
+                if (untrained is null)
+                    scope.Attach(untrained = once.Frozen().DetachFromDisposeScope());
+                return untrained.alias();
+            },
+        };
+        using var loss = new TrialLoss(seen);
         using var drawn = Draw(spec, request, loss, plan.Guided, cancellationToken);
         var sums = loss.Sums(drawn.Sample, request.Noise);
-        HeldOutSums.Add(sums, spec, batch, BatchOf(spec, model, batch, request, cancellationToken), drawn.Sample, request.Noise);
+        HeldOutSums.Add(sums, spec, batch, seen, drawn.Sample, request.Noise);
         if (model.Part is NoisePart noise)
             new NoiseAudit(spec, noise, batch, _networks, model).Count(sums, request, drawn.Sample, cancellationToken);
         return new Evaluation(samples, sums, Statistics(spec, samples, drawn.Statistics));
@@ -378,7 +390,7 @@ internal sealed partial class GradientEngine : IGradientEngine
     /// <summary>Whether the untrained network is looked at, too. Where the noise is trained it is the network itself.</summary>
     private static bool NeedsFrozen(ExperimentSpec spec) => spec.Train.Target != TrainTarget.Noise
         && (spec.Gradient.Method == GradientName.AdjointMatching || spec.HeldOut?.Distance == true
-            || spec.Losses.Concat(spec.HeldOut?.Losses ?? []).Any(loss => loss is { Name: LossName.PixelDistance or LossName.Content or LossName.Perceptual or LossName.GaussianDivergence, Reference: null }));
+            || spec.AllLosses().Any(loss => loss is { Name: LossName.PixelDistance or LossName.Content or LossName.Perceptual or LossName.GaussianDivergence, Reference: null }));
 
     private void Forget(string key)
     {

@@ -70,7 +70,10 @@ internal sealed class LoadedModel : IDisposable
     /// <summary>Dtype of states, losses and classifiers.</summary>
     public ScalarType Dtype { get; }
 
-    private ScalarType NetworkDtype => _format switch
+    private ScalarType NetworkDtype => NetworkDtypeOf(_format);
+
+    /// <summary>Dtype of a network's weights.</summary>
+    public static ScalarType NetworkDtypeOf(NumberFormat format) => format switch
     {
         NumberFormat.Float64 => ScalarType.Float64,
         NumberFormat.BFloat16 => ScalarType.BFloat16,

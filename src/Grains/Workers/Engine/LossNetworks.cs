@@ -20,9 +20,9 @@ internal sealed class LossNetworks(Device device, OwnLosses own) : IDisposable
     /// <summary>Loads everything that the losses and the held-out judge of a spec name.</summary>
     public void Load(ExperimentSpec spec, ScalarType dtype)
     {
-        foreach (var folder in All(spec).Select(loss => loss.Classifier).Append(spec.HeldOut?.Classifier).OfType<string>())
+        foreach (var folder in spec.AllLosses().Select(loss => loss.Classifier).Append(spec.HeldOut?.Classifier).OfType<string>())
             Keep("classifier", dtype, () => Placed(ClassifierFolder.Load(folder), dtype), folder);
-        foreach (var loss in All(spec))
+        foreach (var loss in spec.AllLosses())
         {
             if (loss.Clip is { } clip)
                 Keep("clip", dtype, () => Placed(ClipVisionModel.Load(clip), dtype), clip);
@@ -55,7 +55,7 @@ internal sealed class LossNetworks(Device device, OwnLosses own) : IDisposable
     /// <param name="channels">Channels of the model's pictures.</param>
     public void LoadReferences(ExperimentSpec spec, ScalarType dtype, long channels)
     {
-        foreach (var loss in All(spec))
+        foreach (var loss in spec.AllLosses())
         {
             if (loss.Reference is not { } path)
                 continue;
@@ -124,14 +124,14 @@ internal sealed class LossNetworks(Device device, OwnLosses own) : IDisposable
     /// <returns>Whether there was any.</returns>
     public bool Spare(ExperimentSpec spec, ScalarType dtype)
     {
-        var named = All(spec).SelectMany(loss => new[] { loss.Classifier, loss.Clip, loss.ClipText, loss.File, loss.Reference }).Append(spec.HeldOut?.Classifier).OfType<string>().ToHashSet();
+        var named = spec.AllLosses().SelectMany(loss => new[] { loss.Classifier, loss.Clip, loss.ClipText, loss.File, loss.Reference }).Append(spec.HeldOut?.Classifier).OfType<string>().ToHashSet();
         var unused = _loaded.Where(known => known.Key.Dtype != dtype || !known.Value.Paths.All(named.Contains)).ToList();
         foreach (var (key, kept) in unused)
         {
             _loaded.Remove(key);
             kept.Loaded.Dispose();
         }
-        var asked = All(spec).Where(loss => loss.Addresses is not null).Select(SidecarKey).ToHashSet();
+        var asked = spec.AllLosses().Where(loss => loss.Addresses is not null).Select(SidecarKey).ToHashSet();
         foreach (var key in _sidecars.Keys.Where(key => !asked.Contains(key)).ToList())
             _sidecars.Remove(key);
         return unused.Count > 0;
@@ -142,8 +142,6 @@ internal sealed class LossNetworks(Device device, OwnLosses own) : IDisposable
         foreach (var kept in _loaded.Values)
             kept.Loaded.Dispose();
     }
-
-    private static IEnumerable<LossSpec> All(ExperimentSpec spec) => spec.Losses.Concat(spec.HeldOut?.Losses ?? []);
 
     private static string KindOf(LossSpec loss) => $"{loss.Name}/{loss.Column}/{loss.Range}/{loss.Maximize}";
 

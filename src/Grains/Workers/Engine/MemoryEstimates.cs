@@ -70,7 +70,7 @@ public static class MemoryEstimates
         Width = width,
         Steps = Evaluations(spec, config),
         Batch = spec.Training.SamplesPerShard,
-        Dtype = spec.Model.Dtype switch { NumberFormat.Float64 => TorchSharp.torch.ScalarType.Float64, NumberFormat.BFloat16 => TorchSharp.torch.ScalarType.BFloat16, NumberFormat.Float16 => TorchSharp.torch.ScalarType.Float16, _ => TorchSharp.torch.ScalarType.Float32 },
+        Dtype = LoadedModel.NetworkDtypeOf(spec.Model.Dtype),
         Guided = spec.Sample.Guidance != 1,
         Trained = spec.Train.Target is TrainTarget.Weights or TrainTarget.Lora ? spec.Train.Include : [],
         Rank = spec.Train.Target == TrainTarget.Lora ? spec.Train.Rank : null,

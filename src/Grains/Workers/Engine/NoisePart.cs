@@ -50,8 +50,6 @@ internal sealed class NoisePart : TrainedPart
         if (_spec.Train.Noise?.Box?.Norm != NoiseBoxNorm.L2)
             return moves.mul(normal.sign());
         return normal.mul(Lengths(moves).div(Lengths(normal)));
-
-        static Tensor Lengths(Tensor x) => x.flatten(1).norm(1).reshape([x.shape[0], .. Enumerable.Repeat(1L, (int)x.dim() - 1)]);
     }
 
     /// <summary>x_T of the noises themselves, that is of the first of each noise's starts.</summary>
@@ -102,15 +100,19 @@ internal sealed class NoisePart : TrainedPart
         noise = noise.index_select(0, tensor([.. Enumerable.Range(0, (int)shape[0]).Select(i => (long)(i / restarts * restarts))]));
         var normal = CounterNoise.Normal(key with { Draw = DrawWords.Starts }, shape, ScalarType.Float64);
         using Scalar root = Math.Sqrt(2).ToScalar(), radius = box.Radius.ToScalar();
-        long[] column = [shape[0], .. Enumerable.Repeat(1L, shape.Length - 1)];
         var moved = (box.Norm == NoiseBoxNorm.Linf
             // Uniform in the box.
             ? normal.div(root).erf()
             // Uniform in direction; nearly all of a ball of so many dimensions is at its surface.
-            : normal.div(normal.flatten(1).norm(1).reshape(column))).mul(radius);
-        var first = tensor([.. Enumerable.Range(0, (int)shape[0]).Select(i => i % restarts == 0 ? 0.0 : 1.0)], column, ScalarType.Float64);
+            : normal.div(Lengths(normal))).mul(radius);
+        var first = tensor([.. Enumerable.Range(0, (int)shape[0]).Select(i => i % restarts == 0 ? 0.0 : 1.0)], Column(normal), ScalarType.Float64);
         return noise.sub(moved.mul(first).to(ScalarType.Float32).neg());
     }
+
+    /// <summary>Euclidean length of each sample, to be divided by: [B, 1, ...].</summary>
+    private static Tensor Lengths(Tensor x) => x.flatten(1).norm(1).reshape(Column(x));
+
+    private static long[] Column(Tensor x) => [x.shape[0], .. Enumerable.Repeat(1L, (int)x.dim() - 1)];
 }
 
 /// <summary>Rows of a conditioning: tokens' states of every prompt, or rows of a class table.</summary>

@@ -23,7 +23,7 @@ internal static class SampleClasses
         if (spec.Sample.Classes is { Count: > 0 } chosen)
             return chosen.All(c => c >= 0 && c < rows) ? [.. chosen] : throw new InvalidDataException($"sample.classes holds {chosen.First(c => c < 0 || c >= rows)}, but the model's classes are 0 to {rows - 1}.");
         var count = spec.Sample.Guidance == 1 ? rows : rows - 1;
-        foreach (var judge in spec.Losses.Concat(spec.HeldOut?.Losses ?? []).Where(IsSeenBy).Select(loss => loss.Classifier).Append(spec.HeldOut?.Classifier))
+        foreach (var judge in spec.AllLosses().Where(IsSeenBy).Select(loss => loss.Classifier).Append(spec.HeldOut?.Classifier))
             if (judge is not null)
                 count = Math.Min(count, classesOf(judge));
         return [.. Enumerable.Range(0, count)];
