@@ -65,6 +65,10 @@ internal sealed class RealCluster : IAsyncDisposable
     public async Task AddOfAsync(string program, params string[] names) =>
         _silos.AddRange(await Task.WhenAll(names.Select(name => SiloProcess.StartAsync(program, name, Folder, null, _settings))));
 
+    /// <summary>Adds silos by a command of their own.</summary>
+    public async Task AddByAsync(string[] command, params string[] names) =>
+        _silos.AddRange(await Task.WhenAll(names.Select(name => SiloProcess.StartByAsync(command, name, Folder, _settings))));
+
     /// <summary>Silos with settings of their own, which do not change how clients find them.</summary>
     public async Task AddWithAsync(string[] settings, params string[] names) =>
         _silos.AddRange(await Task.WhenAll(names.Select(name => SiloProcess.StartAsync(name, Folder, null, settings))));

@@ -39,30 +39,33 @@ internal static class ConvolutionCheck
     public static string? Worst()
     {
         using var scope = NewDisposeScope();
-        using var grad = enable_grad();
         var (worst, said) = (Tolerance, (string?)null);
-        foreach (var (batch, channels, outputs, size, kernel, stride) in Cases)
+        foreach (var one in Cases)
         {
-            var wide = Run(ScalarType.Float64);
-            foreach (var (what, single) in Run(ScalarType.Float32))
+            var wide = Run(one, CPU, ScalarType.Float64);
+            foreach (var (what, single) in Run(one, CPU, ScalarType.Float32))
             {
                 var error = RelativeError(single, wide[what]);
                 if (error <= worst)
                     continue;
-                (worst, said) = (error, FormattableString.Invariant($"{channels} to {outputs} channels, {size}x{size}, kernel {kernel}, {what}: {(double.IsFinite(error) ? $"{100 * error:f0} % off" : "not finite")}"));
-            }
-
-            Dictionary<string, Tensor> Run(ScalarType dtype)
-            {
-                // Numbers without a generator: nobody's seed is used up.
-                var (x, w, b) = (Wave([batch, channels, size, size], 0.7), Wave([outputs, channels, kernel, kernel], 1.3), Wave([outputs], 2.1));
-                Tensor[] inputs = [.. new[] { x, w, b }.Select(tensor => tensor.to(dtype).detach().requires_grad_())];
-                var y = nn.functional.conv2d(inputs[0], inputs[1], inputs[2], [stride, stride], [kernel / 2, kernel / 2]);
-                Vjp.Accumulate(y, Wave(y.shape, 0.9).to(dtype), inputs);
-                return new() { ["output"] = y.detach(), ["gradient of the input"] = inputs[0].grad!, ["gradient of the weights"] = inputs[1].grad!, ["gradient of the bias"] = inputs[2].grad! };
+                (worst, said) = (error, FormattableString.Invariant($"{one.In} to {one.Out} channels, {one.Size}x{one.Size}, kernel {one.Kernel}, {what}: {(double.IsFinite(error) ? $"{100 * error:f0} % off" : "not finite")}"));
             }
         }
         return said;
+    }
+
+    /// <summary>Outputs and gradients of all cases.</summary>
+    public static IEnumerable<Tensor> Results(Device device, ScalarType dtype) => Cases.SelectMany(one => Run(one, device, dtype).Values);
+
+    private static Dictionary<string, Tensor> Run((int Batch, int In, int Out, int Size, int Kernel, int Stride) one, Device device, ScalarType dtype)
+    {
+        using var grad = enable_grad();
+        // Numbers without a generator: nobody's seed is used up.
+        var (x, w, b) = (Wave([one.Batch, one.In, one.Size, one.Size], 0.7), Wave([one.Out, one.In, one.Kernel, one.Kernel], 1.3), Wave([one.Out], 2.1));
+        Tensor[] inputs = [.. new[] { x, w, b }.Select(tensor => tensor.to(dtype).to(device).detach().requires_grad_())];
+        var y = nn.functional.conv2d(inputs[0], inputs[1], inputs[2], [one.Stride, one.Stride], [one.Kernel / 2, one.Kernel / 2]);
+        Vjp.Accumulate(y, Wave(y.shape, 0.9).to(dtype).to(device), inputs);
+        return new() { ["output"] = y.detach(), ["gradient of the input"] = inputs[0].grad!, ["gradient of the weights"] = inputs[1].grad!, ["gradient of the bias"] = inputs[2].grad! };
     }
 
     private static double RelativeError(Tensor single, Tensor wide)
@@ -71,7 +74,8 @@ internal static class ConvolutionCheck
         return difference / scale is var error && double.IsNaN(error) ? double.PositiveInfinity : error;
     }
 
-    private static Tensor Wave(long[] shape, double frequency)
+    /// <summary>Smooth numbers of both signs, float64.</summary>
+    public static Tensor Wave(long[] shape, double frequency)
     {
         var values = new double[shape.Aggregate(1L, (a, b) => a * b)];
         for (var i = 0; i < values.Length; i++)

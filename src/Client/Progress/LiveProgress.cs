@@ -46,7 +46,7 @@ internal sealed class LiveProgress : IProgressReport
     public void Happened(ExperimentEvent happened)
     {
         lock (_lock) _progress.Happened(happened);
-        if (happened.Kind is EventKind.ShardReissued or EventKind.TrialEnded or EventKind.MemoryShort) Notice(EventWords.Of(happened));
+        if (happened.Kind is EventKind.ShardReissued or EventKind.TrialEnded or EventKind.MemoryShort or EventKind.ArithmeticChanged) Notice(EventWords.Of(happened));
     }
 
     public void Notice(string text) => _terminal.Note(Markup.Escape(text));

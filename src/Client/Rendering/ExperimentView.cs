@@ -24,8 +24,8 @@ internal static class ExperimentView
         Best(terminal, experiment);
         AttackView.Show(terminal, experiment.Trials);
         ProofView.Summaries(terminal, experiment);
-        foreach (var trial in experiment.Trials.Where(trial => trial.LeanFrom is not null))
-            terminal.Line($"[yellow]![/] A worker ran out of memory in trial {trial.Index}: from step {trial.LeanFrom} on its gradients were computed one sample at a time");
+        foreach (var (trial, notice) in experiment.Trials.SelectMany(trial => trial.Notices(), (trial, notice) => (trial.Index, notice)))
+            terminal.Line($"[yellow]![/] Trial {trial}: {Markup.Escape(notice)}");
     }
 
     /// <summary>Columns of a list of experiments.</summary>

@@ -16,6 +16,7 @@ internal static class WorkersView
         TrialTable.Add(table, "WORKER", "STATE", "DONE", "WORK", "LAST FAILURE");
         foreach (var worker in workers)
             table.AddRow(new Markup(Markup.Escape(worker.Name)), new Markup(StateMarkup(worker)), new Markup(Done(worker)), new Markup(Markup.Escape(Work(worker))), new Markup(Markup.Escape(Failure(worker, zone))));
+        Unlike(terminal, workers);
         if (terminal.Out.Fits(table))
         {
             terminal.Write(table);
@@ -30,6 +31,13 @@ internal static class WorkersView
         }
     }
 
+    private static void Unlike(Terminal terminal, IReadOnlyList<WorkerDescription> workers)
+    {
+        var kinds = workers.Where(worker => worker.Arithmetic is not null).GroupBy(worker => worker.Arithmetic!).OrderByDescending(workers => workers.Count()).ThenBy(workers => workers.Key, StringComparer.Ordinal).ToList();
+        if (kinds.Count > 1)
+            terminal.Note($"[yellow]These workers round differently:[/] {string.Join("; ", kinds.Select(workers => Markup.Escape($"{workers.Key}: {string.Join(", ", workers.Select(worker => worker.Name))}")))}. A trial stays with those of one kind.");
+    }
+
     /// <summary>Columns of a list of workers.</summary>
     public static IReadOnlyList<ListColumn<WorkerDescription>> Columns(TimeZoneInfo zone) =>
     [
@@ -37,6 +45,7 @@ internal static class WorkersView
         new("SILO", worker => worker.Silo, Wide: true),
         new("DEVICE", worker => worker.Device, Wide: true),
         new("STATE", worker => worker.State.ToString().ToLowerInvariant(), StateMarkup),
+        new("ARITHMETIC", worker => worker.Arithmetic ?? "", Wide: true),
         new("CORDONED", worker => worker.Cordoned ? "yes" : "no", Wide: true),
         new("DONE", Done),
         new("WORK", Work),

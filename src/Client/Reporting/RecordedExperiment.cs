@@ -156,6 +156,12 @@ internal sealed record RecordedTrial
     public int ShardsReissued { get; init; }
     public IReadOnlyDictionary<string, JsonElement> Cost { get; init; } = new Dictionary<string, JsonElement>();
 
+    /// <summary>Which last bits its workers gave, and from which step on.</summary>
+    public IReadOnlyList<ArithmeticSince> Arithmetic { get => field ?? []; init; }
+
+    /// <summary>What its bits depend on besides the spec.</summary>
+    public IReadOnlyList<string> Notices { get => field ?? []; init; }
+
     /// <summary>Steps of the best trials.</summary>
     public IReadOnlyList<TrialStep> History { get => field ?? []; init; }
 

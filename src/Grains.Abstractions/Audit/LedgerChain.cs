@@ -20,8 +20,8 @@ internal sealed class LedgerChain
     private readonly List<LedgerRecord> _records = [];
     private readonly List<string> _violations = [];
 
-    /// <summary>What was recorded first of steps that are being done again.</summary>
-    private readonly Dictionary<int, LedgerRecord> _first = [];
+    /// <summary>What was recorded first of steps that are being done again, and the parameters that they began with.</summary>
+    private readonly Dictionary<int, (LedgerRecord Record, string? Began)> _first = [];
 
     private LedgerChain()
     {
@@ -97,12 +97,13 @@ internal sealed class LedgerChain
                 return;
             }
             foreach (var former in _records.Skip(record.Step))
-                _first[former.Step] = former;
+                _first[former.Step] = (former, former.Step == 0 ? null : _records[former.Step - 1].ParametersSha256);
             _records.RemoveRange(record.Step, replaced);
             Redone += replaced;
         }
-        if (_first.Remove(record.Step, out var first))
-            Compare(first, record, place);
+        // What began with other parameters, for a reason that was looked at there, ends with others.
+        if (_first.Remove(record.Step, out var first) && first.Began == (_records.Count == 0 ? null : _records[^1].ParametersSha256))
+            Compare(first.Record, record, place);
         if (_records is [.., { Lean: true } before] && record.Lean != true)
             _violations.Add(Invariant($"{place}: step {record.Step} was not computed one sample at a time, although step {before.Step} was; who runs out of memory once does not go back."));
         if (record.Previous != (_records.Count == 0 ? "" : _records[^1].Sha256))
@@ -111,7 +112,10 @@ internal sealed class LedgerChain
     }
 
     /// <summary>Equal tokens have equal contents, whoever computed them: a step that was done again must agree with what was done first.</summary>
-    /// <remarks>But for the step at which memory ran out: done again one sample at a time its last bits are others. From then on there is no way back.</remarks>
+    /// <remarks>
+    /// But for the step at which memory ran out: done again one sample at a time its last bits are others. From then on there is no way back. Nor do those agree that
+    /// were computed by workers of kinds that round differently.
+    /// </remarks>
     private void Compare(LedgerRecord first, LedgerRecord second, string place)
     {
         if (first.Lean != true && second.Lean == true)
@@ -121,7 +125,7 @@ internal sealed class LedgerChain
             _violations.Add(Invariant($"{place}: step {second.Step} was computed one sample at a time, and then done again as if it had not been."));
             return;
         }
-        if (first.ParametersSha256 != second.ParametersSha256)
+        if (first.Arithmetic == second.Arithmetic && first.ParametersSha256 != second.ParametersSha256)
             _violations.Add(Invariant($"{place}: step {second.Step} was done again and gave other parameters ({Short(second.ParametersSha256)} instead of {Short(first.ParametersSha256)}); a device computes wrongly."));
     }
 

@@ -82,6 +82,9 @@ internal sealed record LedgerRecord
     /// <summary>True of a step whose gradients were computed one sample at a time; else absent.</summary>
     public bool? Lean { get; init; }
 
+    /// <summary>Which last bits the step's workers gave, of a trial that had to go on with others than it began with; else absent.</summary>
+    public string? Arithmetic { get; init; }
+
     /// <summary>Sum of the accepted contributions' weights.</summary>
     public required long Weight { get; init; }
 

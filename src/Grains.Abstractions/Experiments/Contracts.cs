@@ -320,6 +320,24 @@ public sealed record TrialSnapshot
 
     /// <summary>What it has cost; null before it said.</summary>
     [Id(25)] public TrialTotals? Totals { get; init; }
+
+    /// <summary>Which last bits its workers gave, and from which step on: one entry, unless no worker of that kind was left. Empty before it is known.</summary>
+    [Id(26)] public IReadOnlyList<ArithmeticSince> Arithmetic { get; init; } = [];
+
+    /// <summary>What its bits depend on besides its spec, a sentence each.</summary>
+    internal IEnumerable<string> Notices() =>
+        (LeanFrom is { } lean ? new[] { $"{LeanReason ?? "A worker ran out of memory."} From step {lean} on gradients are computed one sample at a time." } : [])
+        .Concat(Arithmetic.Skip(1).Select(since => since.Notice()));
+}
+
+/// <summary>Which last bits a trial's workers gave. Workers of one kind give equal bits.</summary>
+/// <param name="Step">First step that they computed, from 1; of a trial's first ones, all that came before it as well.</param>
+/// <param name="Kind">Name of the kind, as <c>adpm workers</c> shows it.</param>
+[GenerateSerializer, Immutable, Alias("adjointdpm.ArithmeticSince")]
+public sealed record ArithmeticSince([property: Id(0)] int Step, [property: Id(1)] string Kind)
+{
+    /// <summary>Why it is not the trial's first.</summary>
+    internal string Notice() => $"No worker was left that computes as those before: from step {Step} on it is computed by such of another kind ({Kind}), which round differently.";
 }
 
 /// <summary>Kinds of events.</summary>
@@ -345,6 +363,9 @@ public enum EventKind
 
     /// <summary>A worker ran out of memory, or silos ended in the same shard as they do then: from this step on the trial asks for less of it.</summary>
     MemoryShort,
+
+    /// <summary>No worker was left that computes as a trial's others did: it goes on with such as round differently.</summary>
+    ArithmeticChanged,
 
     /// <summary>A trial with early stopping was looked at.</summary>
     Looked,

@@ -67,6 +67,10 @@ public sealed record FailureSpec
     /// <summary>Work is taken from a worker that answers while its device has made no progress for this many seconds: no step of a sampler, no end of a piece of work. Default: ten times the median of the step's shards and at least a minute, once half of them are in; before that, and for work that is one piece, half an hour.</summary>
     [Range(1.0, 86400.0)]
     public double? StuckSeconds { get; init; }
+
+    /// <summary>A trial stays with workers that give the same last bits. When only others are left it waits this many seconds for such, and then goes on with the others: its bits are no longer those of an undisturbed run, and its report says from which step on. Default: 60.</summary>
+    [Range(0.0, 31536000.0)]
+    public double? UnlikeAfterSeconds { get; init; }
 }
 
 /// <summary>What is kept along the way.</summary>

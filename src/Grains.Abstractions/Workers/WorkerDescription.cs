@@ -65,6 +65,9 @@ public sealed record WorkerDescription
 
     /// <summary>When that was.</summary>
     [Id(8)] public DateTimeOffset? LastFailureAt { get; init; }
+
+    /// <summary>Which last bits its device gives: workers of one name give equal bits; null where its silo does not tell.</summary>
+    [Id(9)] public string? Arithmetic { get; init; }
 }
 
 /// <summary>A piece of work that a worker holds.</summary>

@@ -92,6 +92,8 @@ internal static class ExperimentReport
         trial.EndedAt,
         seconds = (trial.EndedAt - trial.StartedAt)?.TotalSeconds,
         trial.ShardsReissued,
+        trial.Arithmetic,
+        notices = trial.Notices(),
         cost = totals,
         history = steps,
         artifacts = trial.ArtifactFolder is null ? [] : files[ResultNames.OfTrial(trial.Index)],

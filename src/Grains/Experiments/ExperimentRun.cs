@@ -250,6 +250,8 @@ internal sealed partial class ExperimentRun(
         _trials.Update(report);
         if (report.Snapshot.LeanFrom is { } lean && !_trials.IsLean(trial))
             Emit(EventKind.MemoryShort, $"{report.Snapshot.LeanReason ?? "A worker ran out of memory."} From step {lean} on gradients are computed one sample at a time.", trial, lean, durable: true);
+        foreach (var since in report.Snapshot.Arithmetic.Skip(_trials.ArithmeticsOf(trial)))
+            Emit(EventKind.ArithmeticChanged, since.Notice(), trial, since.Step, durable: true);
         foreach (var step in report.Steps)
         {
             if (step.Step == _trials.StepOf(trial) + 1)

@@ -97,6 +97,9 @@ internal sealed class TrialTable
     /// <summary>Whether it was told that its gradients are computed one sample at a time.</summary>
     public bool IsLean(int trial) => _rows[trial]?.IsLean ?? false;
 
+    /// <summary>By how many kinds of workers, one after the other, it was told that a trial is computed.</summary>
+    public int ArithmeticsOf(int trial) => _rows[trial]?.Arithmetics ?? 1;
+
     public int AttemptOf(int trial) => _rows[trial]?.Attempt ?? 0;
 
     /// <summary>Whether a waiting trial has its values already: it is tried again.</summary>
@@ -134,6 +137,9 @@ internal sealed class TrialTable
                 break;
             case EventKind.MemoryShort:
                 row.IsLean = true;
+                break;
+            case EventKind.ArithmeticChanged:
+                row.Arithmetics++;
                 break;
             case EventKind.StepCommitted:
                 row.Step = line.Event.Step!.Value;
@@ -293,6 +299,8 @@ internal sealed class TrialTable
         public int Attempt { get; set; }
 
         public bool IsLean { get; set; }
+
+        public int Arithmetics { get; set; } = 1;
 
         public List<double> Losses { get; } = [];
 

@@ -67,6 +67,8 @@ public static class AdjointDpmSiloBuilderExtensions
         var told = new Dictionary<string, string> { [WorkerInventory.MetadataKey] = string.Join(',', workers.EffectiveDevices) };
         if (workers.MaxThreads is { } threads)
             told[WorkerInventory.ThreadsKey] = threads.ToString(System.Globalization.CultureInfo.InvariantCulture);
+        if (workers.Arithmetic.Count > 0)
+            told[WorkerInventory.ArithmeticKey] = string.Join(',', workers.Arithmetic);
         silo.UseSiloMetadata(told);
         // A silo that crashed or hangs is out within seconds; safe because no message is over 1 MB and engines yield to the runtime.
         silo.Configure<ClusterMembershipOptions>(options =>

@@ -32,6 +32,9 @@ public sealed class WorkerOptions : IValidatableObject
     /// <summary>Devices, with the default filled in.</summary>
     public IReadOnlyList<string> EffectiveDevices => Devices.Count == 0 ? ["cpu:0"] : [.. Devices.Distinct().Where(device => device != None)];
 
+    /// <summary>Which last bits each of <see cref="EffectiveDevices"/> gives, in that order; empty where it is not told. No setting: the host finds it out.</summary>
+    internal IReadOnlyList<string> Arithmetic { get; set; } = [];
+
     public IEnumerable<ValidationResult> Validate(ValidationContext validationContext)
     {
         if (RangeBytes % sizeof(float) != 0)

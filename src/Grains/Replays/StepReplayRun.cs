@@ -16,6 +16,9 @@ internal sealed class StepReplayRun
 {
     private static readonly TimeSpan Forgotten = TimeSpan.FromMinutes(1);
 
+    /// <summary>A silo that is just starting may bring workers of the kind that the step was computed by.</summary>
+    private static readonly TimeSpan Unlike = TimeSpan.FromSeconds(15);
+
     private readonly IActivation _activation;
     private readonly ShardDispatch _dispatch;
     private readonly TensorTransfer _transfer;
@@ -30,6 +33,7 @@ internal sealed class StepReplayRun
     private readonly SortedSet<string> _workers = new(StringComparer.Ordinal);
     private readonly List<string> _differences = [];
     private TensorReference[]? _residuals;
+    private IReadOnlyList<ArithmeticSince> _arithmetic = [];
     private LedgerPlan _plan = null!;
     private ExperimentSpec _spec = null!;
     private StepReplay _progress;
@@ -77,6 +81,10 @@ internal sealed class StepReplayRun
             await ReplayAsync();
             _progress = _progress with { State = _differences.Count == 0 ? ReplayState.Equal : ReplayState.Different, Differences = _differences };
         }
+        catch (UnlikeWorkersException e)
+        {
+            Fail($"{e.Message} Their bits would differ without telling anything. Start a silo on a machine like those that the trial ran on.");
+        }
         catch (OperationCanceledException)
         {
             Fail("It was stopped: nobody asked for it any more, or its silo ends.");
@@ -90,11 +98,17 @@ internal sealed class StepReplayRun
         finally
         {
             _marks.Clear(_ => true);
-            foreach (var residual in _residuals ?? [])
-                _transfer.Unpin(residual);
+            Forget();
             _progress = _progress with { Workers = [.. _workers] };
             _stop.Dispose();
         }
+    }
+
+    private void Forget()
+    {
+        foreach (var residual in _residuals ?? [])
+            _transfer.Unpin(residual);
+        _residuals = null;
     }
 
     private void Fail(string reason) => _progress = _progress with { State = ReplayState.Failed, Reason = reason, Differences = _differences };
@@ -135,6 +149,8 @@ internal sealed class StepReplayRun
     /// <summary>Newest kept version before the step; the model as it is loaded when none is.</summary>
     private async Task<(int Step, byte[] Parameters, byte[] Optimizer)> StartAsync(IReadOnlyList<LedgerRecord> records)
     {
+        var trial = await _activation.Grains.GetGrain<IExperimentGrain>(_what.Experiment).GetTrialsAsync(_what.Trial, 1) is [var only] ? only : null;
+        _arithmetic = trial?.Arithmetic ?? [];
         for (var step = _what.Step - 1; step > 0; step--)
         {
             // Only where nothing of the gradients before is left over.
@@ -146,8 +162,7 @@ internal sealed class StepReplayRun
                 return (step, kept, state);
         }
         // A trial of population-based training began with what another one ended with.
-        if (await _activation.Grains.GetGrain<IExperimentGrain>(_what.Experiment).GetTrialsAsync(_what.Trial, 1) is [{ BegunWith: { } parent }]
-            && await _filesOf(parent).TryReadAsync(records[0].ParametersSha256) is { } begun)
+        if (trial is { BegunWith: { } parent } && await _filesOf(parent).TryReadAsync(records[0].ParametersSha256) is { } begun)
             return (0, begun, []);
         byte[]? parameters = null;
         await _dispatch.RunAsync(Round(WorkKind.Prepare, 0, 1, null, false, (_, _, bytes) => parameters = bytes), _stop.Token);
@@ -162,6 +177,9 @@ internal sealed class StepReplayRun
         var recorded = record.Contributions.Where(contribution => contribution.Outcome == ContributionOutcome.Accepted).ToDictionary(contribution => contribution.Shard);
         var place = FormattableString.Invariant($"step {step}");
         var at = _transfer.Pin(parameters);
+        // Workers of another kind began with nothing that was left over.
+        if (_arithmetic.Skip(1).Any(since => since.Step == step))
+            Forget();
         var (residuals, left) = (_residuals, new Dictionary<ShardToken, byte[]>());
         try
         {
@@ -188,9 +206,7 @@ internal sealed class StepReplayRun
         finally
         {
             _transfer.Unpin(at);
-            foreach (var residual in residuals ?? [])
-                _transfer.Unpin(residual);
-            _residuals = null;
+            Forget();
         }
         if (left.Count > 0)
             _residuals = [.. shards.Select(shard => _transfer.Pin(left[shard.Token]))];
@@ -215,6 +231,8 @@ internal sealed class StepReplayRun
         Ledger = new StepLedger(_activation.Key, _epoch, kind, step, shards),
         Device = _spec.Resources.Device,
         Threads = _spec.Resources.Threads,
+        Arithmetic = _arithmetic.LastOrDefault(since => since.Step <= Math.Max(1, step + 1))?.Kind,
+        UnlikeAfter = Unlike,
         Rotation = _what.Trial,
         Lease = TimeSpan.FromSeconds(_spec.Failure.LeaseSeconds),
         MaxAttempts = _spec.Failure.MaxShardAttempts,

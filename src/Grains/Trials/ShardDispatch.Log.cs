@@ -22,6 +22,9 @@ internal sealed partial class ShardDispatch
     [LoggerMessage(Level = LogLevel.Warning, Message = "Trial {Trial} waits: resources.threads is {Threads}, and no silo with a {Device} device has so many cores (Workers:MaxThreads). Ask for fewer threads, or start silos with more cores.")]
     private static partial void LogTooManyThreads(ILogger logger, string trial, int threads, Specs.DeviceKind device);
 
+    [LoggerMessage(Level = LogLevel.Warning, Message = "Trial {Trial} waits for {Least} worker(s) that compute as its others did ({Arithmetic}): those there are round differently. In {Seconds} s (failure.unlikeAfterSeconds) it goes on with them, and says so.")]
+    private static partial void LogUnlike(ILogger logger, string trial, int least, string arithmetic, double seconds);
+
     [LoggerMessage(Level = LogLevel.Information, Message = "Trial {Trial} waits for a worker with a {Device} device: all there are, {Cordoned}, are cordoned. 'adpm workers uncordon NAME' gives them work again.")]
     private static partial void LogAllCordoned(ILogger logger, string trial, Specs.DeviceKind device, int cordoned);
 }

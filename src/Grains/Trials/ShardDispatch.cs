@@ -1,3 +1,4 @@
+using System.Globalization;
 using AdjointDpm.Grains.Audit;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Telemetry;
@@ -29,7 +30,7 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
     {
         using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         var lanes = new Dictionary<Task, Held>();
-        var saidNoWorkers = false;
+        var (saidNoWorkers, unlike) = (false, new Unlike());
         var (check, checkedAt) = (Task.CompletedTask, time.GetTimestamp());
         using var load = instruments.RoundBegins();
         try
@@ -46,8 +47,11 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
                 foreach (var expired in round.Ledger.Expire(Now))
                     await ExpiredAsync(round, expired, lanes.Values.FirstOrDefault(lane => lane.Token == expired));
                 var busy = lanes.Values.Select(lane => lane.Worker);
-                var workers = ShardScheduling.Within(ShardScheduling.Order(inventory.List(round.Device, round.Threads), round.Rotation), round.Slots, busy, IsResting);
-                if (workers.Count == 0 && !saidNoWorkers && inventory.Cordoned(round.Device) is { } cordoned)
+                var all = inventory.List(round.Device, round.Threads);
+                var like = ShardScheduling.Like(all, inventory.ArithmeticOf, round.Arithmetic, round.Rotation);
+                WaitForLike(round, unlike, all, like, lanes.Count > 0);
+                var workers = ShardScheduling.Within(round.Arithmetic is null ? like : ShardScheduling.Order(like, round.Rotation), round.Slots, busy, IsResting);
+                if (workers.Count == 0 && !saidNoWorkers && unlike.Since is null && inventory.Cordoned(round.Device) is { } cordoned)
                 {
                     saidNoWorkers = true;
                     if (round.Threads > 1 && inventory.List(round.Device).Count > 0 && inventory.List(round.Device, round.Threads).Count == 0)
@@ -110,6 +114,25 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
             || (ShardScheduling.Straggling(round.Took, round.Ledger.Shards, round.Lease, round.StragglerFactor) is { } age && round.Ledger.TryTakeOver(worker, now - age, now, now + round.Lease, out token, only));
         lease = leased ? new Held(worker, token, now) : null;
         return leased;
+    }
+
+    /// <summary>Waits for workers that give the bits of those before them, and no longer than the round says.</summary>
+    /// <exception cref="UnlikeWorkersException">There are only others.</exception>
+    private void WaitForLike(WorkRound round, Unlike unlike, IReadOnlyList<string> all, IReadOnlyList<string> like, bool isBusy)
+    {
+        var least = round.Slots.Min ?? 1;
+        if (isBusy || like.Count >= least || ShardScheduling.Largest(all, inventory.ArithmeticOf) is not { } other || all.Count(worker => inventory.ArithmeticOf(worker) == other) < least)
+        {
+            unlike.Since = null;
+            return;
+        }
+        unlike.Since ??= Now;
+        if (Now - unlike.Since >= round.UnlikeAfter)
+            throw new UnlikeWorkersException(other, string.Create(CultureInfo.InvariantCulture, $"No worker was left that computes as the trial's others did ({round.Arithmetic}): for {round.UnlikeAfter.TotalSeconds:0.#} s there were only such of another kind ({other})."));
+        if (unlike.Said)
+            return;
+        unlike.Said = true;
+        LogUnlike(logger, round.Ledger.Trial, least, round.Arithmetic!, round.UnlikeAfter.TotalSeconds);
     }
 
     // Here and now, on the grain's scheduler: CancelAsync would run what follows on another thread.
@@ -254,6 +277,14 @@ internal sealed partial class ShardDispatch(IGrainFactory grains, IWorkerInvento
 
         /// <summary>Whether its device stands still, although its worker answers.</summary>
         public bool IsStuck { get; set; }
+    }
+
+    /// <summary>Since when there are only workers that give other bits, and whether that was said.</summary>
+    private sealed class Unlike
+    {
+        public DateTimeOffset? Since { get; set; }
+
+        public bool Said { get; set; }
     }
 
     private readonly record struct Rest(int Failures, DateTimeOffset Until);

@@ -14,6 +14,30 @@ internal static class ShardScheduling
         return [.. workers.Skip(start), .. workers.Take(start)];
     }
 
+    /// <summary>How long a trial waits for workers that give the bits of its others, unless failure.unlikeAfterSeconds says so.</summary>
+    public static readonly TimeSpan UnlikeAfter = TimeSpan.FromMinutes(1);
+
+    /// <summary>Workers that give the bits that a trial began with, and such that do not tell.</summary>
+    /// <param name="workers">All of them, sorted.</param>
+    /// <param name="kindOf">Which last bits one gives.</param>
+    /// <param name="kind">Which they must give. When null all of them, in the order in which a trial that has none yet should begin with them: trials fall on kinds by how many workers these have, the first on the largest.</param>
+    /// <param name="rotation">Number of the trial.</param>
+    public static IReadOnlyList<string> Like(IReadOnlyList<string> workers, Func<string, string?> kindOf, string? kind, int rotation)
+    {
+        if (kind is not null)
+            return [.. workers.Where(worker => kindOf(worker) is var own && (own is null || own == kind))];
+        var kinds = workers.GroupBy(kindOf).OrderByDescending(workers => workers.Count()).ThenBy(workers => workers.Key, StringComparer.Ordinal).ToList();
+        if (kinds.Count < 2)
+            return Order(workers, rotation);
+        var first = Order([.. kinds.SelectMany(workers => workers)], rotation)[0];
+        var own = kinds.Single(workers => workers.Contains(first));
+        return [first, .. own.Where(worker => worker != first), .. workers.Except(own)];
+    }
+
+    /// <summary>The kind of most workers; null when none tells its own.</summary>
+    public static string? Largest(IEnumerable<string> workers, Func<string, string?> kindOf) =>
+        workers.GroupBy(kindOf).Where(workers => workers.Key is not null).OrderByDescending(workers => workers.Count()).ThenBy(workers => workers.Key, StringComparer.Ordinal).FirstOrDefault()?.Key;
+
     /// <summary>The workers that a trial may use now: at most <c>max</c>, first those that it uses already, or none while there are fewer than <c>min</c>.</summary>
     public static IReadOnlyList<string> Within(IReadOnlyList<string> ordered, SlotsSpec slots, IEnumerable<string> busy, Func<string, bool> isResting)
     {

@@ -102,6 +102,12 @@ internal sealed partial class TrialLoop(
                 {
                     await LeanAsync(e);
                 }
+                catch (UnlikeWorkersException e)
+                {
+                    LogUnlike(logger, ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Step + 1, e.Message);
+                    State.Arithmetic.Add(new ArithmeticSince(State.Step + 1, e.Kind));
+                    await AnewAsync();
+                }
             }
         }
         finally
@@ -176,14 +182,20 @@ internal sealed partial class TrialLoop(
         if (State.LeanFrom is not null)
             throw new WorkFailedException($"{e.Message} It was one sample at a time already, which is the least this trial can do with. Choose gradient.method: checkpointed, train fewer parameters or lora, set model.dtype: bfloat16, or use a device with more memory; adpm plan tells what each takes.");
         (State.LeanFrom, State.LeanReason) = (State.Step + 1, e.Reason);
-        // Tokens of their own: nothing that was asked for before can be taken for what is asked for now, whatever becomes of this commit.
-        State.Epoch++;
         instruments.TrialRetried(TrialRetry.Memory);
         LogLean(logger, ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Step + 1, e.Message);
-        await CommitAsync();
-        files.Epoch = State.Epoch;
+        await AnewAsync();
         // What was lost to too much work says nothing of less.
         marks.Clear(_ => true);
+    }
+
+    /// <summary>Commits that what is done next is done otherwise.</summary>
+    private async Task AnewAsync()
+    {
+        // Tokens of their own: nothing that was asked for before can be taken for what is asked for now, whatever becomes of this commit.
+        State.Epoch++;
+        await CommitAsync();
+        files.Epoch = State.Epoch;
         // Ranges have claims of their epoch, and gathered what counts no more.
         _trained?.Release();
         _trained = null;
@@ -247,6 +259,8 @@ internal sealed partial class TrialLoop(
         sha ??= await files.WriteAsync(parameters!, Durability.BeforeTheNext);
         Count([prepared!], isTraining: false);
         (State.ModelSha256, State.InitialSha256, State.ParametersSha256) = (prepared!.ModelSha256!, sha, sha);
+        if (prepared.Statistics.Arithmetic is { } kind)
+            State.Arithmetic = [new ArithmeticSince(1, kind)];
         State.Phase = TrialPhase.Proving;
         var (training, assignment) = (_spec.Training, State.Assignment!);
         await RecordAsync(Record(0, new Dictionary<string, double>()) with
@@ -321,6 +335,7 @@ internal sealed partial class TrialLoop(
         {
             Contributions = round.Ledger.Contributions,
             Lean = State.LeanFrom is null ? null : true,
+            Arithmetic = State.Arithmetic.Count > 1 ? State.Arithmetic[^1].Kind : null,
             Residuals = shards[0].Residual is null ? null : [.. shards.Select(shard => shard.Residual!.Sha256)],
         };
         var kept = new KeptVersion(version.ParametersSha256);
@@ -345,10 +360,13 @@ internal sealed partial class TrialLoop(
         }
     }
 
+    /// <summary>Steps whose encoded gradients left something for the next one. Workers of another kind begin with nothing: they could not compute again what is gone.</summary>
+    private int EncodedSince => Math.Min(EncodedGradient.Since(_spec.Training, State.Step), State.Step + 1 - (State.Arithmetic.Count > 1 ? State.Arithmetic[^1].Step : 1));
+
     /// <summary>What the step before left of each shard's gradient; null when that was sent in full.</summary>
     private TensorReference[]? Residuals()
     {
-        if (EncodedGradient.Since(_spec.Training, State.Step) == 0)
+        if (EncodedSince == 0)
             return null;
         // After a restart the ledger knows what was left and who had it; perhaps that worker still does.
         if (_residuals is null && committed[^1] is { Residuals: { } left } record && record.Step == State.Step)
@@ -362,7 +380,7 @@ internal sealed partial class TrialLoop(
     /// <summary>Versions that the steps since the last full gradient began with.</summary>
     private List<string>? Window()
     {
-        var since = EncodedGradient.Since(_spec.Training, State.Step);
+        var since = EncodedSince;
         return since == 0 ? null : [.. _kept.SkipLast(1).TakeLast(since).Select(version => version.Parameters)];
     }
 
@@ -384,6 +402,8 @@ internal sealed partial class TrialLoop(
         Ledger = new StepLedger(ITrialGrain.KeyOf(State.Assignment!.Experiment, State.Assignment.Index), State.Epoch, kind, State.Step, shards),
         Device = _spec.Resources.Device,
         Threads = _spec.Resources.Threads,
+        Arithmetic = State.Arithmetic.Count > 0 ? State.Arithmetic[^1].Kind : null,
+        UnlikeAfter = _spec.Failure.UnlikeAfterSeconds is { } patience ? TimeSpan.FromSeconds(patience) : ShardScheduling.UnlikeAfter,
         Rotation = State.Assignment.Index,
         Slots = _spec.Resources.SlotsPerTrial ?? new SlotsSpec(),
         Lease = TimeSpan.FromSeconds(_spec.Failure.LeaseSeconds),

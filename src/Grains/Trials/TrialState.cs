@@ -94,6 +94,9 @@ internal sealed class TrialState
     /// <summary>Why; null while none did.</summary>
     public string? LeanReason { get; set; }
 
+    /// <summary>Which last bits its workers give, and from which step on; the newest last. Empty while it is not known.</summary>
+    public List<ArithmeticSince> Arithmetic { get; set; } = [];
+
     /// <summary>Version with the best held-out metric so far; null without heldOut.every.</summary>
     public string? BestSha256 { get; set; }
 

@@ -69,6 +69,7 @@ internal sealed class TrialStore(IPersistentState<TrialState> storage, Func<Tria
         ShardsReissued = State.ShardsReissued,
         LeanFrom = State.LeanFrom,
         LeanReason = State.LeanReason,
+        Arithmetic = [.. State.Arithmetic],
         BegunWith = State.Assignment.Origin?.Trial,
     };
 }

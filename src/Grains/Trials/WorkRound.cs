@@ -13,6 +13,12 @@ internal sealed record WorkRound
     /// <summary>Threads of libtorch that a worker's silo must have cores for.</summary>
     public int Threads { get; init; } = 1;
 
+    /// <summary>Which last bits the workers must give; null for any, and then the round's result is of whichever it meets.</summary>
+    public string? Arithmetic { get; init; }
+
+    /// <summary>How long to wait for such workers while there are only others.</summary>
+    public TimeSpan UnlikeAfter { get; init; } = ShardScheduling.UnlikeAfter;
+
     /// <summary>Trials that run side by side start with different workers.</summary>
     public required int Rotation { get; init; }
 

@@ -61,7 +61,8 @@ internal sealed record ParameterVersion(string Sha256, ReadOnlyMemory<byte> Byte
 /// <param name="ModelSha256">Hash over the model's files.</param>
 /// <param name="PlannedBytes">What a shard's gradient will hold above the weights, by the model's configuration; null where only a measurement tells.</param>
 /// <param name="Hardware">The machine, for people.</param>
-internal sealed record PreparedTrial(byte[] Parameters, string ModelSha256, long? PlannedBytes = null, string? Hardware = null);
+/// <param name="Arithmetic">Which last bits the device gives; null where nobody tells.</param>
+internal sealed record PreparedTrial(byte[] Parameters, string ModelSha256, long? PlannedBytes = null, string? Hardware = null, string? Arithmetic = null);
 
 /// <param name="Gradient">Mean over the shard's samples: fp32, little-endian, in declaration order.</param>
 /// <param name="Samples">Number of samples: the shard's weight.</param>

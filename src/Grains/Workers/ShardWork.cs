@@ -48,7 +48,7 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
         {
             case WorkKind.Prepare:
                 var prepared = engine.Prepare(plan, cancellationToken);
-                return new ShardWork(prepared.Parameters, 1, NoSums, new WorkStatistics { PlannedBytes = prepared.PlannedBytes, Hardware = prepared.Hardware }, prepared.ModelSha256);
+                return new ShardWork(prepared.Parameters, 1, NoSums, new WorkStatistics { PlannedBytes = prepared.PlannedBytes, Hardware = prepared.Hardware, Arithmetic = prepared.Arithmetic }, prepared.ModelSha256);
             case WorkKind.Prove:
                 return new ShardWork(engine.Prove(plan, parameters!, cancellationToken).ToJson(), 1, NoSums, new WorkStatistics());
             case WorkKind.Draw:

@@ -138,6 +138,9 @@ internal sealed record WorkStatistics
     /// <summary>The machine, for people: its processor or GPU, and how many threads there are.</summary>
     [Id(23)] public string? Hardware { get; init; }
 
+    /// <summary>Which last bits the device gives; only for <see cref="WorkKind.Prepare"/>.</summary>
+    [Id(24)] public string? Arithmetic { get; init; }
+
     /// <summary>A trial's totals with this piece of work.</summary>
     /// <param name="totals">Those before.</param>
     /// <param name="isTraining">Whether it is a shard of a step.</param>

@@ -51,3 +51,11 @@ internal sealed class WorkerMemoryException(string message, string reason) : Exc
 {
     public string Reason => reason;
 }
+
+/// <summary>Only workers are left that give other last bits than those before them.</summary>
+/// <param name="kind">Which these give.</param>
+/// <param name="message">One sentence for people.</param>
+internal sealed class UnlikeWorkersException(string kind, string message) : Exception(message)
+{
+    public string Kind => kind;
+}

@@ -127,6 +127,6 @@ internal sealed class WorkerDirectoryGrain(WorkerInventory inventory, ISiloStatu
         }
     }
 
-    private static WorkerDescription Describe(string worker, WorkerState state, bool cordoned) =>
-        new() { Name = worker, Silo = WorkerInventory.SiloOf(worker), Device = WorkerInventory.DeviceOf(worker), State = state, Cordoned = cordoned };
+    private WorkerDescription Describe(string worker, WorkerState state, bool cordoned) =>
+        new() { Name = worker, Silo = WorkerInventory.SiloOf(worker), Device = WorkerInventory.DeviceOf(worker), State = state, Cordoned = cordoned, Arithmetic = inventory.ArithmeticOf(worker) };
 }

@@ -15,6 +15,9 @@ internal interface IWorkerInventory
     /// <summary>Those of them whose silos have the cores for so many threads.</summary>
     IReadOnlyList<string> List(DeviceKind kind, int threads) => List(kind);
 
+    /// <summary>Which last bits a worker's device gives; null where its silo does not tell.</summary>
+    string? ArithmeticOf(string worker) => null;
+
     /// <summary>How many more there are that get no work because they are cordoned; null while this silo does not know which are, and lists none.</summary>
     int? Cordoned(DeviceKind kind) => 0;
 
@@ -35,6 +38,9 @@ internal sealed class WorkerInventory(ISiloStatusOracle oracle, ISiloMetadataCac
     /// <summary>Key of the silo metadata that tells how many threads libtorch may have there; without it there is no limit.</summary>
     public const string ThreadsKey = "adjointdpm.threads";
 
+    /// <summary>Key of the silo metadata that tells which last bits the devices give, in their order, separated by commas.</summary>
+    public const string ArithmeticKey = "adjointdpm.arithmetic";
+
     private readonly Lock _lock = new();
 
     /// <summary>Since when processes are asked for that are not members.</summary>
@@ -54,6 +60,15 @@ internal sealed class WorkerInventory(ISiloStatusOracle oracle, ISiloMetadataCac
             .Where(silo => metadata.GetSiloMetadata(silo).Metadata.TryGetValue(ThreadsKey, out var most) && int.TryParse(most, NumberStyles.None, CultureInfo.InvariantCulture, out var limit) && limit < threads)
             .Select(silo => oracle.TryGetSiloName(silo, out var name) ? name : null).ToHashSet();
         return small.Count == 0 ? List(kind) : [.. List(kind).Where(worker => !small.Contains(SiloOf(worker)))];
+    }
+
+    public string? ArithmeticOf(string worker)
+    {
+        foreach (var (silo, devices) in Silos())
+            if (silo.Name == SiloOf(worker) && silo.Told.TryGetValue(ArithmeticKey, out var kinds) && Array.IndexOf(devices, DeviceOf(worker)) is >= 0 and var index
+                && kinds.Split(',').ElementAtOrDefault(index) is { Length: > 0 } kind)
+                return kind;
+        return null;
     }
 
     public int? Cordoned(DeviceKind kind) => Knows ? All().Count(worker => KindOf(worker) == kind && IsCordoned(worker)) : null;
@@ -83,17 +98,16 @@ internal sealed class WorkerInventory(ISiloStatusOracle oracle, ISiloMetadataCac
     }
 
     /// <summary>Keys of all workers, cordoned or not.</summary>
-    public IReadOnlyList<string> All()
+    public IReadOnlyList<string> All() => [.. Silos().SelectMany(silo => silo.Devices.Select(device => $"{silo.Silo.Name}/{device}"))];
+
+    private IEnumerable<((string Name, IReadOnlyDictionary<string, string> Told) Silo, string[] Devices)> Silos()
     {
-        var workers = new List<string>();
         foreach (var silo in oracle.GetActiveSilos())
         {
-            if (!oracle.TryGetSiloName(silo, out var name) || !metadata.GetSiloMetadata(silo).Metadata.TryGetValue(MetadataKey, out var devices))
-                continue;
-            foreach (var device in devices.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))
-                workers.Add($"{name}/{device}");
+            var told = metadata.GetSiloMetadata(silo).Metadata;
+            if (oracle.TryGetSiloName(silo, out var name) && told.TryGetValue(MetadataKey, out var devices))
+                yield return ((name, told), devices.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
         }
-        return workers;
     }
 
     public static string DeviceOf(string worker) => worker[(worker.LastIndexOf('/') + 1)..];

@@ -44,7 +44,7 @@ internal static class TrialPageView
                 ("begun with", trial.BegunWith is { } origin ? $"the parameters of trial {origin}" : null),
             ]),
         trial.Reason is { Length: > 0 } reason ? new XElement("p", WebPage.Class("reason"), reason) : "",
-        trial.LeanFrom is { } lean ? new XElement("p", $"A worker ran out of memory: from step {lean} on gradients are computed one sample at a time.") : "",
+        .. trial.Notices().Select(notice => new XElement("p", notice)),
     ];
 
     /// <summary>Rows of the same noise after one step after the other: without scripts below each other, else by a slider.</summary>

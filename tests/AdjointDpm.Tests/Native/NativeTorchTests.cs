@@ -41,6 +41,17 @@ public sealed class NativeTorchTests
         Assert.DoesNotContain('\n', report.Note);
     }
 
+    [Fact]
+    public void ArithmeticKind_IsTheDevicesAlone()
+    {
+        var kind = ArithmeticKind.Of("cpu:0")!;
+        Assert.Matches($"^[0-9a-f]{{{ArithmeticKind.Length}}}$", kind);
+        Assert.Equal(kind, ArithmeticKind.Of("cpu:7"));
+        Assert.Equal(kind, ArithmeticKind.Compute(torch.CPU));
+        if (!torch.cuda.is_available())
+            Assert.Null(ArithmeticKind.Of("cuda:0"));
+    }
+
     /// <summary>On whatever machine the tests run: by oneDNN where it is right, else without it.</summary>
     [Fact]
     public void Convolutions_OnThisMachine_AreThoseOfFloat64()

@@ -91,6 +91,6 @@ public sealed class CheckCommandTests : IDisposable
             Trials = [ended.Trials[0] with { Proof = proof, LeanFrom = 3 }, ended.Trials[1] with { Proof = proof }, ended.Trials[2] with { Proof = proof with { Method = "continuous", Exact = false, Passed = false, Finding = "mid_block: cosine 0.67." } }],
         };
         Assert.Equal(0, await _adpm.RunAsync("show stylize"));
-        Assert.Contains("✓ Gradient discrete proven in trials 0, 1: within 1.3e-16 of the unrolled gradient, and finite differences agree\n! Gradient continuous in trial 2: mid_block: cosine 0.67.\n! A worker ran out of memory in trial 0: from step 3 on its gradients were computed one sample at a time\n", _adpm.Out.ToString());
+        Assert.Contains("✓ Gradient discrete proven in trials 0, 1: within 1.3e-16 of the unrolled gradient, and finite differences agree\n! Gradient continuous in trial 2: mid_block: cosine 0.67.\n! Trial 0: A worker ran out of memory. From step 3 on gradients are computed one sample at a time.\n", _adpm.Out.ToString());
     }
 }

@@ -24,6 +24,18 @@ public sealed class WorkersCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task List_OfUnlikeMachines_SaysWhichRoundAlike()
+    {
+        _adpm.Cluster.Workers.AddRange(new[] { ("a", "0123456789ab"), ("b", "ba9876543210"), ("c", "0123456789ab") }.Select(silo => Samples.Worker($"{silo.Item1}/cpu:0", false) with { Arithmetic = silo.Item2 }));
+        Assert.Equal(0, await _adpm.RunAsync("workers"));
+        Assert.Contains("These workers round differently: 0123456789ab: a/cpu:0, c/cpu:0; ba9876543210: b/cpu:0. A trial stays with those of one kind.", _adpm.Error.ToString().ReplaceLineEndings(" "), StringComparison.Ordinal);
+        _adpm.Cluster.Workers.RemoveAt(1);
+        var said = _adpm.Error.ToString();
+        Assert.Equal(0, await _adpm.RunAsync("workers"));
+        Assert.Equal(said, _adpm.Error.ToString());
+    }
+
+    [Fact]
     public Task List_Empty_SaysWhatToDo() => Verify("workers", 0, "workers-empty");
 
     [Fact]

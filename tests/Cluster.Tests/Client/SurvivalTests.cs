@@ -33,11 +33,11 @@ public sealed class SurvivalTests : IAsyncDisposable
     [InlineData(Kill)]
     public async Task Run_WhoseClientIsGone_GoesOn_IsPickedUp_AndItsSilosEndWithIt(int signal)
     {
-        await File.WriteAllTextAsync(Path.Combine(_folder, "digits.yaml"), Yaml(steps: 100), TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(Path.Combine(_folder, "digits.yaml"), Yaml(steps: 40), TestContext.Current.CancellationToken);
         var id = IdOf(await AdpmProcess.RunAsync(_folder, "config", "digits.yaml"));
         await using (var run = AdpmProcess.Start(_folder, "run", "digits.yaml"))
         {
-            await run.SaidAsync("step 1/100");
+            await run.SaidAsync("step 1/40");
             run.Signal(signal);
             Assert.Equal(signal == Hangup ? 130 : 137, await run.EndedAsync(TimeSpan.FromSeconds(30)));
         }
@@ -85,10 +85,10 @@ public sealed class SurvivalTests : IAsyncDisposable
     [Fact]
     public async Task Interrupted_ItStopsItsSilos_AndTheSameCommandGoesOn()
     {
-        await File.WriteAllTextAsync(Path.Combine(_folder, "digits.yaml"), Yaml(steps: 100), TestContext.Current.CancellationToken);
+        await File.WriteAllTextAsync(Path.Combine(_folder, "digits.yaml"), Yaml(steps: 40), TestContext.Current.CancellationToken);
         await using (var run = AdpmProcess.Start(_folder, "run", "digits.yaml"))
         {
-            await run.SaidAsync("step 2/100");
+            await run.SaidAsync("step 2/40");
             run.Signal(Interrupt);
             Assert.Equal(130, await run.EndedAsync(TimeSpan.FromMinutes(1)));
             Assert.Contains("Go on with the same command: adpm run digits.yaml", run.Error, StringComparison.Ordinal);
@@ -98,7 +98,7 @@ public sealed class SurvivalTests : IAsyncDisposable
         var (code, _, error) = await AdpmProcess.RunAsync(_folder, "run", "digits.yaml");
         Assert.True(code == 0, error);
         Assert.Contains("Going on after 0 trials ended", error, StringComparison.Ordinal);
-        Assert.DoesNotContain("step 1/100", error, StringComparison.Ordinal);
+        Assert.DoesNotContain("step 1/40", error, StringComparison.Ordinal);
         Assert.Empty(await SilosAsync());
     }
 

@@ -84,6 +84,8 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
 
     public IReadOnlyList<string> List(DeviceKind kind) => [.. World.Members(this).Select(silo => silo.Name + "/cpu:0").Where(worker => !World.IsCordoned(worker)).Order(StringComparer.Ordinal)];
 
+    public string? ArithmeticOf(string worker) => World.ArithmeticOf(WorkerInventory.SiloOf(worker));
+
     public bool HasEnded(string process) => World.Members(this).All(silo => silo.Process != process);
 
     public Task PauseAsync(double least, double most) => Task.Delay(TimeSpan.FromMilliseconds(least + (most - least) * World.Random.NextDouble()), World.Time);
@@ -101,7 +103,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
             if (World.Chance(World.Plan.Stuck))
                 (milliseconds, _) = (milliseconds + 100_000, World.Count("stuck shards"));
             await Task.Delay(World.Plan.Long + TimeSpan.FromMilliseconds(milliseconds), World.Time, cancellationToken);
-            using var engine = new SimEngine(World);
+            using var engine = new SimEngine(World, World.ArithmeticOf(Name));
             return work(engine);
         }
         finally
@@ -308,23 +310,29 @@ internal sealed class SimState<T>(bool ignoresETags, FileGrainStorage storage, s
 }
 
 /// <summary>The closed form; the one file that it is given by name lies on the simulated disk.</summary>
-internal sealed class SimEngine(World world) : IGradientEngine
+internal sealed class SimEngine(World world, string? arithmetic) : IGradientEngine
 {
+    /// <summary>The arithmetic that rounds the other way.</summary>
+    public const string Rounding = "rounding";
+
     private readonly ClosedFormEngine _engine = new(new EngineScript { Parameters = 8 }, "");
 
-    public PreparedTrial Prepare(TrialPlan plan, CancellationToken cancellationToken) => _engine.Prepare(plan, cancellationToken);
+    public PreparedTrial Prepare(TrialPlan plan, CancellationToken cancellationToken) => _engine.Prepare(plan, cancellationToken) with { Arithmetic = arithmetic };
 
     public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken)
     {
         if (!plan.Lean && world.IsMemoryShort())
             throw new NativeException("injected: CUDA out of memory");
         var gradient = _engine.Differentiate(plan, parameters, step, shard, cancellationToken);
-        if (!plan.Lean)
-            return gradient;
-        // Other last bits, so that a sum of both kinds is found.
+        // Other last bits, so that a sum of several kinds is found.
         var numbers = MemoryMarshal.Cast<byte, float>(gradient.Gradient.AsSpan());
         foreach (ref var number in numbers)
-            number = MathF.BitIncrement(number);
+        {
+            if (plan.Lean)
+                number = MathF.BitIncrement(number);
+            if (arithmetic == Rounding)
+                number = MathF.BitDecrement(number);
+        }
         return gradient;
     }
 

@@ -15,6 +15,9 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
     /// <summary>Step from which on each trial's gradients were computed one sample at a time.</summary>
     public IReadOnlyList<int?> LeanFrom { get; init; } = [];
 
+    /// <summary>Which last bits the workers of each trial gave, and from which step on.</summary>
+    public IReadOnlyList<string> Arithmetic { get; init; } = [];
+
     private const string Id = "simulated";
 
     public static ExperimentSpec Single { get; } = TestSpecs.Small with
@@ -63,7 +66,11 @@ internal sealed record Simulated(int Seed, string Fingerprint, Tally Tally, IRea
                 var fingerprint = Judge(world, snapshot, spec, violations);
                 if (undisturbed is not null && fingerprint != undisturbed)
                     violations.Add("the results are not those of the undisturbed run:\n" + Difference(undisturbed, fingerprint));
-                return new Simulated(seed, fingerprint, world.Tally, violations) { LeanFrom = [.. snapshot.Trials.Select(trial => trial.LeanFrom)] };
+                return new Simulated(seed, fingerprint, world.Tally, violations) 
+                {
+                    LeanFrom = [.. snapshot.Trials.Select(trial => trial.LeanFrom)],
+                    Arithmetic = [.. snapshot.Trials.Select(trial => string.Join(' ', trial.Arithmetic.Select(since => since.Kind + since.Step.ToString(CultureInfo.InvariantCulture))))],
+                };
             }
             catch (Exception e) when (e is not OutOfMemoryException)
             {

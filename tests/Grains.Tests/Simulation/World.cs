@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Diagnostics.Metrics;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
@@ -71,6 +72,11 @@ internal sealed class World : IDisposable
 
     /// <summary>Whether a worker has no room for what it is to compute.</summary>
     public bool IsMemoryShort() => Plan.MemoryShort.Contains(++_gradients) && Count("workers out of memory");
+
+    /// <summary>Which last bits the silos' devices give, by number of the silo; empty when nobody tells.</summary>
+    public IReadOnlyList<string> Arithmetic { get; init; } = [];
+
+    public string? ArithmeticOf(string silo) => Arithmetic.Count == 0 || silo == "client" ? null : Arithmetic[int.Parse(silo["silo-".Length..], CultureInfo.InvariantCulture)];
 
     public bool IsCordoned(string worker) => _cordoned.Contains(worker);
 

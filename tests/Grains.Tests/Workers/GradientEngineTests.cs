@@ -208,7 +208,8 @@ public sealed class GradientEngineTests : IDisposable
     {
         var plan = Plan(Spec with
         {
-            Sample = Spec.Sample with { Solver = solver, Steps = 3, Guidance = 2 },
+            // An adaptive sampler as coarse as the others: the proof does not ask how good the sample is.
+            Sample = Spec.Sample with { Solver = solver, Steps = 3, Guidance = 2, Rtol = solver == SolverName.Bosh3 ? 0.1 : null, Atol = solver == SolverName.Bosh3 ? 0.1 : null },
             Gradient = new GradientSpec { Method = method, Slots = method == GradientName.Checkpointed ? 2 : null },
         });
         var start = Moved(Start(plan));

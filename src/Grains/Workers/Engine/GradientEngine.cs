@@ -42,7 +42,7 @@ internal sealed partial class GradientEngine : IGradientEngine
         // A fresh one: what is cached may hold the weights of a step.
         Forget(KeyOf(plan.Spec));
         var model = Load(plan);
-        return new PreparedTrial(model.Initial(), model.Sha256, model.Sampled.PlannedBytes(plan.Spec), Hardware.Of(_name));
+        return new PreparedTrial(model.Initial(), model.Sha256, model.Sampled.PlannedBytes(plan.Spec), Hardware.Of(_name), ArithmeticKind.Of(_name));
     }
 
     public ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, CancellationToken cancellationToken)
