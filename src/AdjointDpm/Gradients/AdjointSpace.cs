@@ -73,7 +73,7 @@ internal sealed class AdjointSpace : StateSpace<AdjointState>, IDisposable
         }
 
         Tally.Reads++;
-        return stack(norms).max().ToDouble();
+        return stack(norms).max().Number();
 
         Tensor Rms(ReadOnlySpan<double> of, ReadOnlySpan<Tensor> tensors, Tensor from, Tensor to)
         {

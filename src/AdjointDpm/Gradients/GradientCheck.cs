@@ -1,5 +1,5 @@
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Gradients;
@@ -51,11 +51,11 @@ public static class GradientCheck
         using var scope = NewDisposeScope();
         using var grad = no_grad();
         Tensor a = actual.to(ScalarType.Float64), b = reference.to(ScalarType.Float64);
-        double normA = a.norm().ToDouble(), normB = b.norm().ToDouble(), difference = a.sub(b).norm().ToDouble();
+        double normA = a.norm().Number(), normB = b.norm().Number(), difference = a.sub(b).norm().Number();
         // Two zeros agree.
         return normA == 0 && normB == 0
             ? new(name, 1, 1, 0)
-            : new(name, a.mul(b).sum().ToDouble() / (normA * normB), normA / normB, difference / normB);
+            : new(name, a.mul(b).sum().Number() / (normA * normB), normA / normB, difference / normB);
     }
 
     /// <summary>Central finite difference of the loss along a direction: what the inner product of gradient and direction should be.</summary>

@@ -68,7 +68,7 @@ internal sealed record GradientParts(string Name, IReadOnlyList<(string Name, Te
             using var result = Sampling.Sample(noise < 0 ? request : request with { Noise = moved[noise] }, cancellationToken);
             count?.Invoke(result.Statistics);
             using var value = loss(result.Sample);
-            return value.to(ScalarType.Float64).ToDouble();
+            return value.to(ScalarType.Float64).Number();
         }
 
         // The request's noise belongs to the caller and is never written to.
@@ -113,16 +113,16 @@ internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, T
         var gradient = part.Vector(unrolled);
         var direction = Unit(CounterNoise.Normal(key with { Draw = _draws++ }, [1, gradient.numel()], ScalarType.Float64).reshape(-1).to(gradient.device)).Plus(Unit(gradient));
         // The length of what is moved sets the scale of its steps.
-        var scale = Math.Max(1, Math.Sqrt(part.Members.Sum(member => member.Value.to(ScalarType.Float64).Squared().sum().ToDouble() / Math.Max(1, member.Value.numel()))));
+        var scale = Math.Max(1, Math.Sqrt(part.Members.Sum(member => member.Value.to(ScalarType.Float64).Squared().sum().Number() / Math.Max(1, member.Value.numel()))));
         var estimates = _steps.Select(step => (Step: step * scale, Value: part.Difference(request, loss, direction, step * scale, cancellationToken, cost => Nfe += cost.ForwardNfe))).ToList();
         var best = Enumerable.Range(1, estimates.Count - 1).MinBy(i => Math.Abs(estimates[i].Value - estimates[i - 1].Value));
-        return new(part.Name, estimates[best].Value, gradient.dot(direction).ToDouble(), part.Vector(configured).dot(direction).ToDouble(),
+        return new(part.Name, estimates[best].Value, gradient.dot(direction).Number(), part.Vector(configured).dot(direction).Number(),
             estimates[best].Step, Math.Abs(estimates[best].Value - estimates[best - 1].Value));
     }
 
     private static Tensor Unit(Tensor vector)
     {
         var norm = vector.norm();
-        return norm.ToDouble() == 0 ? vector : vector.div(norm);
+        return norm.Number() == 0 ? vector : vector.div(norm);
     }
 }

@@ -132,13 +132,13 @@ internal sealed class Matching(AdjointMatching options, Solve solve, Solve lean,
     {
         double? quantile = null;
         if (options.ClipQuantile is { } q)
-            quantile = cat([.. _matched.Values.Select(m => Norm(m.Loss))], 0).quantile(tensor(q, solve.Request.Noise.dtype, solve.Request.Noise.device)).ToDouble();
+            quantile = cat([.. _matched.Values.Select(m => Norm(m.Loss))], 0).quantile(tensor(q, solve.Request.Noise.dtype, solve.Request.Noise.device)).Number();
 
         if ((options.ClipAbove ?? quantile) is not { } most)
             return (_matched.ToDictionary(m => m.Key, m => ones_like(m.Value.Loss)), null, 0);
         using var above = most.ToScalar();
         var kept = _matched.ToDictionary(m => m.Key, m => Norm(m.Value.Loss).lt(above).to_type(m.Value.Loss.dtype));
-        return (kept, quantile, (int)Math.Round(kept.Values.Sum(k => Samples - k.sum().ToDouble())));
+        return (kept, quantile, (int)Math.Round(kept.Values.Sum(k => Samples - k.sum().Number())));
 
         static Tensor Norm(Tensor halfSquare) => halfSquare.mul(Rooted.Two).sqrt();
     }
@@ -196,7 +196,7 @@ internal sealed class Matching(AdjointMatching options, Solve solve, Solve lean,
 
     private static Tensor HalfSquare(Tensor tensor) => tensor.mul(tensor).reshape(tensor.shape[0], -1).sum(1).Times(0.5);
 
-    private static double Mean(Tensor tensor) => tensor.mean().to(ScalarType.Float64).ToDouble();
+    private static double Mean(Tensor tensor) => tensor.mean().to(ScalarType.Float64).Number();
 
     private static IReadOnlyList<Tensor> Outwards(List<Tensor> tensors) => [.. tensors.Select(t => t.MoveToOuterDisposeScope())];
 }

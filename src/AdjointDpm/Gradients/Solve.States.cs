@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -103,7 +104,7 @@ internal sealed partial class Solve
             throw new ArgumentException($"The loss must be a scalar, but has shape [{string.Join(", ", value.shape)}]. Reduce it, for instance with mean().", nameof(loss));
         if (!value.requires_grad)
             throw new ArgumentException("The loss does not depend on the sample: it was detached, or computed without gradients.", nameof(loss));
-        var number = value.detach().to(ScalarType.Float64).ToDouble();
+        var number = value.detach().to(ScalarType.Float64).Number();
         if (!double.IsFinite(number))
             throw new NonFiniteException("loss");
         using var scalar = weight.ToScalar();

@@ -50,7 +50,7 @@ internal sealed partial class Solve : IDisposable
     {
         using var scope = NewDisposeScope();
         Tally.Reads++;
-        return tensor.isfinite().all().ToBoolean();
+        return tensor.isfinite().all().IsTrue();
     }
 
     /// <summary>The state at the grid's start, y_T = x_T / scale_T.</summary>
@@ -225,7 +225,7 @@ internal sealed partial class Solve : IDisposable
     private static double ScaleOf(Tensor cotangent)
     {
         using var scope = NewDisposeScope();
-        var largest = cotangent.abs().max().to(ScalarType.Float64).ToDouble();
+        var largest = cotangent.abs().max().to(ScalarType.Float64).Number();
         return largest > 0 && double.IsFinite(largest) ? Math.ScaleB(1, -Math.ILogB(largest)) : 1;
     }
 

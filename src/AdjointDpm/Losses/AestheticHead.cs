@@ -56,7 +56,7 @@ public sealed class AestheticHead : IDisposable
         }
 
         return matrix!.shape[0] == 1
-            ? Of(matrix.reshape(-1), offset!.reshape([]).ToDouble())
+            ? Of(matrix.reshape(-1), offset!.reshape([]).Number())
             : throw new SafetensorsException(path, names[^1] + "weight", $"gives {matrix.shape[0]} numbers, but a score is one.");
     }
 

@@ -43,7 +43,7 @@ public sealed class ClipGramLoss : SampleLoss, IDisposable
         using var scope = NewDisposeScope();
         var reference = Gram(references).mean([0], keepdim: true);
         if (distance == GramDistance.Relative)
-            _scale = 1 / reference.Squared().sum().to(ScalarType.Float64).ToDouble();
+            _scale = 1 / reference.Squared().sum().to(ScalarType.Float64).Number();
         _reference = reference.DetachFromDisposeScope();
     }
 

@@ -1,5 +1,4 @@
 using AdjointDpm.Models;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Losses;
@@ -67,6 +66,6 @@ public sealed class ExternalRewardLoss : SampleLoss
     {
         using var flags = values.isfinite();
         using var all = flags.all();
-        return all.ToBoolean() ? values : throw new InvalidDataException($"{_source} gives {what} that are not finite.");
+        return all.IsTrue() ? values : throw new InvalidDataException($"{_source} gives {what} that are not finite.");
     }
 }

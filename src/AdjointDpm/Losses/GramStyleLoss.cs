@@ -34,7 +34,7 @@ public sealed class GramStyleLoss : SampleLoss, IDisposable
             if (!maps.TryGetValue(layer, out var map))
                 throw new ArgumentException($"Layer '{layer}' is not in the network. Its layers: {string.Join(", ", features.Layers)}.", nameof(weights));
             var reference = Gram(map).mean([0], keepdim: true);
-            var size = reference.Squared().sum().ToDouble();
+            var size = reference.Squared().sum().Number();
             if (!(size > 0))
                 throw new ArgumentException($"The reference images leave layer '{layer}' without any activation: nothing to compare with. Use other references or leave the layer out.", nameof(references));
             _terms.Add((layer, reference.DetachFromDisposeScope(), weight / size));

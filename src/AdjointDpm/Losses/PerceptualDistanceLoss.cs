@@ -57,7 +57,7 @@ public sealed class PerceptualDistanceLoss : SampleLoss, IDisposable
         using var frozen = no_grad();
         using var scope = NewDisposeScope();
         var values = row.detach().reshape(1, -1, 1, 1).to(features.Dtype(), features.parameters().First().device);
-        if (!(values.min().to(ScalarType.Float64).ToDouble() >= 0))
+        if (!(values.min().to(ScalarType.Float64).Number() >= 0))
             throw new ArgumentException($"Channel weights of layer '{layer}' go below 0: that would be no distance.", nameof(row));
         return values.sqrt().DetachFromDisposeScope();
     }

@@ -1,5 +1,6 @@
 using System.Globalization;
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -110,7 +111,7 @@ public static class RewardCheck
 
         public RewardReport Report(int directions, ulong seed)
         {
-            var norm = _gradient.to(ScalarType.Float64).norm().ToDouble();
+            var norm = _gradient.to(ScalarType.Float64).norm().Number();
             var finite = Finite(norm);
             var slopes = finite ? Slopes(directions, seed, norm) : [];
             var coupling = finite ? Coupling() : double.NaN;
@@ -148,9 +149,9 @@ public static class RewardCheck
             {
                 using var scope = NewDisposeScope();
                 var raw = k == 0 ? _gradient.to(ScalarType.Float64) : CounterNoise.Normal(new NoiseKey(seed, (uint)k), _x.shape, ScalarType.Float64, _x.device);
-                using var scale = (Math.Sqrt(raw.numel()) / raw.norm().ToDouble()).ToScalar();
+                using var scale = (Math.Sqrt(raw.numel()) / raw.norm().Number()).ToScalar();
                 var direction = raw.mul(scale);
-                var slope = _gradient.to(ScalarType.Float64).mul(direction).sum().ToDouble();
+                var slope = _gradient.to(ScalarType.Float64).mul(direction).sum().Number();
                 RewardSlope best = new("", slope, double.NaN, double.NaN, double.PositiveInfinity);
                 for (var (step, least) = (1e-1, _precision == ScalarType.Float64 ? 1e-7 : 1e-4); step > 0.9 * least; step /= 10)
                 {
@@ -208,8 +209,8 @@ public static class RewardCheck
             using var first = zeros(_x.shape[0], dtype: Values(_x).dtype, device: _x.device);
             first[0] = ones([], dtype: first.dtype, device: first.device);
             var (_, gradient) = Differentiate(_x, first);
-            var others = gradient.narrow(0, 1, _x.shape[0] - 1).to(ScalarType.Float64).norm().ToDouble();
-            if (others > _bound * gradient.to(ScalarType.Float64).norm().ToDouble())
+            var others = gradient.narrow(0, 1, _x.shape[0] - 1).to(ScalarType.Float64).norm().Number();
+            if (others > _bound * gradient.to(ScalarType.Float64).norm().Number())
                 _problems.Add("The gradient of sample 0's loss reaches into other samples, but a sample's loss must be its own: shards of a batch are computed apart.");
         }
 
@@ -232,7 +233,7 @@ public static class RewardCheck
             {
                 using var scope = NewDisposeScope();
                 var (values, gradient) = Differentiate(tensor([value], dtype: _x.dtype, device: _x.device).expand(_x.shape).contiguous(), null);
-                if (Host(values).Any(v => !double.IsFinite(v)) || !double.IsFinite(gradient.to(ScalarType.Float64).norm().ToDouble()))
+                if (Host(values).Any(v => !double.IsFinite(v)) || !double.IsFinite(gradient.to(ScalarType.Float64).norm().Number()))
                     _problems.Add($"The loss or its gradient is not finite for a {name} picture, which training can pass. Look for a root, a norm, a quotient or a logarithm of zero.");
             }
         }

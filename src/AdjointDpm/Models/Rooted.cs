@@ -27,6 +27,21 @@ internal static class Rooted
         return a.mul(scalar);
     }
 
+    /// <summary>The one number of a tensor.</summary>
+    /// <remarks>TorchSharp's own <c>ToDouble</c> and <c>ToBoolean</c> read a temporary scalar that the collector may free meanwhile: a wrong number, or the end of the process.</remarks>
+    public static double Number(this torch.Tensor one)
+    {
+        using var scalar = one.ToScalar();
+        return scalar.ToDouble();
+    }
+
+    /// <summary>The one truth value of a tensor.</summary>
+    public static bool IsTrue(this torch.Tensor one)
+    {
+        using var scalar = one.ToScalar();
+        return scalar.ToBoolean();
+    }
+
     /// <summary>a².</summary>
     /// <remarks>TorchSharp's own <c>square</c> is <c>pow(2)</c>, with a temporary scalar.</remarks>
     public static torch.Tensor Squared(this torch.Tensor a) => a.mul(a);

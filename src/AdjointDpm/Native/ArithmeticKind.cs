@@ -6,11 +6,11 @@ using static TorchSharp.torch;
 
 namespace AdjointDpm.Native;
 
-/// <summary>Which last bits a device gives: two devices of one kind gave the same bits in all of some sixty small computations.</summary>
+/// <summary>Which last bits a device gives: two devices of one kind gave the same bits in all of some hundred small computations.</summary>
 /// <remarks>
 /// libtorch and the libraries under it choose their kernels by the processor, by environment variables and by what <see cref="NativeTorch"/> had to switch off, so that
 /// equal programs round differently on unlike machines: docs/decisions/0005-unlike-machines.md. Products, convolutions with their gradients, reductions, normalisations,
-/// attention and elementary functions are computed here in float32, with one thread, and hashed together with libtorch's version and a GPU's name.
+/// attention and elementary functions are computed here in float32 and float64, with one thread, and hashed together with libtorch's version and a GPU's name.
 /// </remarks>
 public static class ArithmeticKind
 {
@@ -40,10 +40,10 @@ public static class ArithmeticKind
         try
         {
             hash.AppendData(Encoding.UTF8.GetBytes($"{__version__} {device.type}"));
-            // In float64 convolutions' gradients and attention differ from one time to the next on one machine: products of two processes need not agree there.
-            foreach (var result in ConvolutionCheck.Results(device, ScalarType.Float32).Concat(Results(device)))
-                using (result)
-                    hash.AppendData(result.detach().cpu().contiguous().bytes);
+            foreach (var dtype in new[] { ScalarType.Float32, ScalarType.Float64 })
+                foreach (var result in ConvolutionCheck.Results(device, dtype).Concat(Results(device, dtype)))
+                    using (result)
+                        hash.AppendData(result.detach().cpu().contiguous().bytes);
         }
         finally
         {
@@ -52,7 +52,7 @@ public static class ArithmeticKind
         return Convert.ToHexStringLower(hash.GetHashAndReset())[..Length];
     }
 
-    private static IEnumerable<Tensor> Results(Device device)
+    internal static IEnumerable<Tensor> Results(Device device, ScalarType dtype)
     {
         // Sizes that fill the blocks of vectorised kernels and such that do not.
         foreach (var (rows, inner, columns) in new (long, long, long)[] { (1, 64, 10), (33, 65, 47), (128, 256, 192), (7, 1000, 5) })
@@ -72,6 +72,6 @@ public static class ArithmeticKind
         var (query, key, value) = (Wave(2, 4, 50, 16), Wave(2, 4, 77, 16), Wave(2, 4, 77, 16));
         yield return nn.functional.scaled_dot_product_attention(query, key, value);
 
-        Tensor Wave(params long[] shape) => ConvolutionCheck.Wave(shape, 0.7).to(ScalarType.Float32).to(device);
+        Tensor Wave(params long[] shape) => ConvolutionCheck.Wave(shape, 0.7).to(dtype).to(device);
     }
 }

@@ -1,6 +1,5 @@
 using AdjointDpm.Gradients;
 using AdjointDpm.Models;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Native;
@@ -70,7 +69,7 @@ internal static class ConvolutionCheck
 
     private static double RelativeError(Tensor single, Tensor wide)
     {
-        var (difference, scale) = (single.to(ScalarType.Float64).Plus(wide.neg()).abs().max().ToDouble(), wide.abs().max().ToDouble());
+        var (difference, scale) = (single.to(ScalarType.Float64).Plus(wide.neg()).abs().max().Number(), wide.abs().max().Number());
         return difference / scale is var error && double.IsNaN(error) ? double.PositiveInfinity : error;
     }
 

@@ -46,6 +46,7 @@ public static class NativeTorch
             try
             {
                 _report = OperatingSystem.IsLinux() ? LoadOnLinux() : new NativeLoadReport(null, null, null);
+                LibtorchSettings.UseRepeatableProducts();
                 torch.InitializeDeviceType(DeviceType.CPU);
                 // It serves some processors only, and on the others every convolution that might use it writes a warning.
                 LibtorchSettings.UseNnpack(false);

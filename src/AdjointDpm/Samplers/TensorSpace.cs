@@ -20,7 +20,7 @@ internal sealed class TensorSpace : StateSpace<Tensor>
     {
         using var scope = NewDisposeScope();
         Tally.Reads++;
-        return ScaledNorm(weights, vectors, before, after, control).ToDouble() / Math.Sqrt(before.numel());
+        return ScaledNorm(weights, vectors, before, after, control).Number() / Math.Sqrt(before.numel());
     }
 
     public override void Free(Tensor value) => value.Dispose();

@@ -1,5 +1,5 @@
 using AdjointDpm.Formats;
-using TorchSharp;
+using AdjointDpm.Models;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Formats;
@@ -44,7 +44,7 @@ public sealed class ModuleWeightsTests
         Assert.Contains("Missing (1): bias.", e.Message, StringComparison.Ordinal);
         Assert.Contains("Unexpected (1): gain.", e.Message, StringComparison.Ordinal);
         ModuleWeights.Load(module, folder["w"], name => name == "gain" ? "bias" : name);
-        Assert.Equal(0, module.bias!.abs().sum().ToDouble());
+        Assert.Equal(0, module.bias!.abs().sum().Number());
     }
 
     [Fact]
@@ -68,7 +68,7 @@ public sealed class ModuleWeightsTests
         SafetensorsWriter.Write(folder["2.safetensors"], new Dictionary<string, Tensor> { ["bias"] = ones(2) });
         File.WriteAllText(folder["w.safetensors.index.json"], """{"metadata":{"total_size":32},"weight_map":{"weight":"1.safetensors","bias":"2.safetensors"}}""");
         ModuleWeights.Load(module, folder["w.safetensors.index.json"]);
-        Assert.Equal(8, module.parameters().Sum(p => p.sum().ToDouble()));
+        Assert.Equal(8, module.parameters().Sum(p => p.sum().Number()));
     }
 
     [Theory]

@@ -4,7 +4,6 @@ using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using AdjointDpm.Tests.Samplers;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Gradients;
@@ -73,8 +72,8 @@ public sealed class AdjointDeisTests
         }
 
         var (start, end) = (grid.Start.Level.Alpha, grid.End.Level.Alpha);
-        Assert.Equal(1, result.Noise.ToDouble() / (end / start * gain), 1e-12);
-        Assert.Equal(1, result.Inputs["mean"].ToDouble() / (end * ofMean), 1e-12);
+        Assert.Equal(1, result.Noise.Number() / (end / start * gain), 1e-12);
+        Assert.Equal(1, result.Inputs["mean"].Number() / (end * ofMean), 1e-12);
         // The drift is doubled, so are steps: the factor 1.22 is fine for the flow and for the noise.
         Assert.Empty(result.Statistics.Warnings);
     }
@@ -101,7 +100,7 @@ public sealed class AdjointDeisTests
             (a, older) = (next, v);
         }
 
-        Assert.Equal(1, result.Noise.ToDouble() / a, 1e-12);
+        Assert.Equal(1, result.Noise.Number() / a, 1e-12);
     }
 
     // Against the gradient of a solve so fine that it is the equation's: x_T, conditioning and weights, slope of the error over 40, 80 and 160 steps.
@@ -149,8 +148,8 @@ public sealed class AdjointDeisTests
             var grid = TimeGrid.LogSnr(Schedule, n, 0.2, 3);
             using var result = Sampling.Differentiate(ClosedFormTests.GaussianRequest(grid, Named(sampler), s, mean), x => x.sum(), GradientMethod.AdjointDeis(order), Token);
             double start = grid.Start.Rho, end = grid.End.Rho, ratio = Math.Pow(((s * s) + (end * end)) / ((s * s) + (start * start)), (1 + (tau * tau)) / 2);
-            ofNoise.Add(Math.Abs((result.Noise.ToDouble() / (grid.End.Level.Alpha / grid.Start.Level.Alpha * ratio)) - 1));
-            ofMean.Add(Math.Abs((result.Inputs["mean"].ToDouble() / (grid.End.Level.Alpha * (1 - ratio))) - 1));
+            ofNoise.Add(Math.Abs((result.Noise.Number() / (grid.End.Level.Alpha / grid.Start.Level.Alpha * ratio)) - 1));
+            ofMean.Add(Math.Abs((result.Inputs["mean"].Number() / (grid.End.Level.Alpha * (1 - ratio))) - 1));
         }
 
         AssertOrder(order, steps, ofNoise, "x_T");

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -31,7 +32,7 @@ public sealed class AdjointMatchingTests
         Assert.InRange(TestScalars.RelativeError(matched.Sample, expected.Sample), 0, 1e-14);
         Assert.Equal(expected.Inputs.Keys, matched.Inputs.Keys);
         Assert.All(expected.Inputs, i => Assert.InRange(TestScalars.RelativeError(matched.Inputs[i.Key], i.Value), 0, 1e-12));
-        Assert.InRange(Math.Abs((-3 * matched.Rewards.mean().ToDouble() / expected.Loss) - 1), 0, 1e-13);
+        Assert.InRange(Math.Abs((-3 * matched.Rewards.mean().Number() / expected.Loss) - 1), 0, 1e-13);
     }
 
     // The released code's formulas: DDIM with eta = 1 in x, sqrt(h) u as the difference of means over the deviation, adjoint of the base model's mean.
@@ -77,7 +78,7 @@ public sealed class AdjointMatchingTests
 
         Tensor[] leaves = [c, .. net.parameters()];
         Vjp.Accumulate(loss!, ones_like(loss!), leaves);
-        Assert.Equal(1, matched.Loss / loss!.ToDouble(), 1e-12);
+        Assert.Equal(1, matched.Loss / loss!.Number(), 1e-12);
         Assert.InRange(TestScalars.RelativeError(matched.Inputs["conditioning"], c.grad!), 0, 1e-12);
         foreach (var (name, parameter) in net.named_parameters())
         {
@@ -155,7 +156,7 @@ public sealed class AdjointMatchingTests
         Assert.All(half.Inputs, i => Assert.Equal(i.Value.data<double>().ToArray(), same.Inputs[i.Key].data<double>().ToArray()));
         using var none = (all with { ClipAbove = 0 }).Differentiate(request, Reward, Token);
         Assert.Equal((0, 16), (none.Loss, none.Clipped));
-        Assert.All(none.Inputs.Values, g => Assert.Equal(0, g.abs().max().ToDouble()));
+        Assert.All(none.Inputs.Values, g => Assert.Equal(0, g.abs().max().Number()));
     }
 
     [Fact]
@@ -201,7 +202,7 @@ public sealed class AdjointMatchingTests
         parameter.grad = ones_like(parameter);
         using var matched = matching.Differentiate(request, Reward, Token);
         Assert.True(parameter.requires_grad);
-        Assert.Equal(parameter.numel(), parameter.grad!.sum().ToDouble());
+        Assert.Equal(parameter.numel(), parameter.grad!.sum().Number());
         Assert.Empty(matched.Unreached);
     }
 

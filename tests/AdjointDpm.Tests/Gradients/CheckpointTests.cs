@@ -33,8 +33,8 @@ public sealed class CheckpointTests
         using var expected = Sampling.Differentiate(request, x => x.Squared().mean(), cancellationToken: Token);
         var before = DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount;
         var actual = Sampling.Differentiate(request, x => x.Squared().mean(), GradientMethod.Checkpointed(slots), Token);
-        Assert.True(actual.Noise.equal(expected.Noise).all().ToBoolean());
-        Assert.All(expected.Inputs, i => Assert.True(actual.Inputs[i.Key].equal(i.Value).all().ToBoolean(), i.Key));
+        Assert.True(actual.Noise.equal(expected.Noise).all().IsTrue());
+        Assert.All(expected.Inputs, i => Assert.True(actual.Inputs[i.Key].equal(i.Value).all().IsTrue(), i.Key));
         Assert.Equal(expected.Statistics.Vjps, actual.Statistics.Vjps);
         Assert.Equal(actual.Statistics.BackwardNfe, actual.Statistics.Vjps + actual.Statistics.Recomputed);
         // The last state is at hand, so one slot less than steps leaves nothing to walk again.
@@ -84,7 +84,7 @@ public sealed class CheckpointTests
             {
                 using var some = Sampling.Differentiate(request, x => x.sum(), GradientMethod.Checkpointed(slots), Token);
                 Assert.Equal((CheckpointSchedule.Recomputed(steps, slots), steps), (some.Statistics.Recomputed, some.Statistics.Vjps));
-                Assert.Equal(all.Noise.ToDouble(), some.Noise.ToDouble());
+                Assert.Equal(all.Noise.Number(), some.Noise.Number());
             }
         }
 
@@ -117,12 +117,12 @@ public sealed class CheckpointTests
         using var tail = Sampling.Differentiate(request with { Grid = new(request.Grid.Schedule, [.. points.Skip(4)]), Noise = head.Sample }, x => x.Squared().mean(), GradientMethod.StoreAll, Token);
         Assert.InRange(TestScalars.RelativeError(truncated.Sample, tail.Sample), 0, 1e-13);
         Assert.All(tail.Inputs, i => Assert.InRange(TestScalars.RelativeError(truncated.Inputs[i.Key], i.Value), 0, 1e-12));
-        Assert.Equal(0, truncated.Noise.norm().ToDouble());
+        Assert.Equal(0, truncated.Noise.norm().Number());
         Assert.Equal(truncated.Statistics.ForwardNfe / 7 * 3, truncated.Statistics.BackwardNfe);
 
         using var whole = Sampling.Differentiate(request, x => x.Squared().mean(), GradientMethod.Discrete, Token);
         using var covered = Sampling.Differentiate(request, x => x.Squared().mean(), GradientMethod.Truncated(99), Token);
-        Assert.True(whole.Noise.equal(covered.Noise).all().ToBoolean());
+        Assert.True(whole.Noise.equal(covered.Noise).all().IsTrue());
     }
 
     [Fact]

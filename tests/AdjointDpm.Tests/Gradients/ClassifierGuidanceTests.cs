@@ -27,9 +27,9 @@ public sealed class ClassifierGuidanceTests
         using var detached = Sampling.Differentiate(Request(sampler, exact: false, out _), Loss, cancellationToken: Token);
         Assert.InRange(TestScalars.RelativeError(exact.Noise, unrolled.Noise), 0, 1e-12);
         Assert.InRange(TestScalars.RelativeError(exact.Inputs["means"], unrolled.Inputs["means"]), 0, 1e-12);
-        Assert.Equal(difference, exact.Noise.mul(direction).sum().ToDouble(), 1e-6 * exact.Noise.norm().ToDouble());
+        Assert.Equal(difference, exact.Noise.mul(direction).sum().Number(), 1e-6 * exact.Noise.norm().Number());
         var ofMeans = CounterNoise.Normal(new(78), [3, 2], ScalarType.Float64);
-        Assert.Equal(GradientCheck.FiniteDifference(request, Loss, "means", ofMeans, cancellationToken: Token), exact.Inputs["means"].mul(ofMeans).sum().ToDouble(), 1e-6 * exact.Inputs["means"].norm().ToDouble());
+        Assert.Equal(GradientCheck.FiniteDifference(request, Loss, "means", ofMeans, cancellationToken: Token), exact.Inputs["means"].mul(ofMeans).sum().Number(), 1e-6 * exact.Inputs["means"].norm().Number());
         // The same sample; a gradient that lacks the Hessian.
         Assert.Equal(exact.Loss, detached.Loss, 1e-12);
         Assert.True(TestScalars.RelativeError(detached.Noise, exact.Noise) > 1e-2);

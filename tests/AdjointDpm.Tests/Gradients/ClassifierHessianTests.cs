@@ -29,8 +29,8 @@ public sealed class ClassifierHessianTests
         foreach (var (through, expected) in new[] { (true, exact), (false, detached) })
         {
             using var result = Sampling.Differentiate(LineRequest(sampler, 40, scale, through, -30), x => x.sum(), cancellationToken: Token);
-            Assert.Equal(sample, result.Sample.ToDouble(), 1e-11);
-            Assert.Equal(1, result.Noise.ToDouble() / expected, 1e-10);
+            Assert.Equal(sample, result.Sample.Number(), 1e-11);
+            Assert.Equal(1, result.Noise.Number() / expected, 1e-10);
         }
     }
 
@@ -42,8 +42,8 @@ public sealed class ClassifierHessianTests
         var request = LineRequest("ddim", 40, 1, true, -30);
         var gain = request.Grid.Points.Zip(request.Grid.Points.Skip(1), (a, b) => 1 - ((a.Rho - b.Rho) * a.Rho / (0.04 + (a.Rho * a.Rho)))).Aggregate((p, f) => p * f);
         using var result = Sampling.Differentiate(request, x => x.sum(), cancellationToken: Token);
-        Assert.Equal(1 + ((-30 - 1) * gain), result.Sample.ToDouble(), 1e-11);
-        Assert.Equal(1, result.Noise.ToDouble() / gain, 1e-11);
+        Assert.Equal(1 + ((-30 - 1) * gain), result.Sample.Number(), 1e-11);
+        Assert.Equal(1, result.Noise.Number() / gain, 1e-11);
     }
 
     private static SampleRequest LineRequest(string sampler, int steps, double scale, bool exact, double start)

@@ -36,12 +36,12 @@ public sealed class ClosedFormTests
         }
 
         var scale = grid.End.Level.Alpha / grid.Start.Level.Alpha;
-        Close(scale * exact, discrete.Noise.ToDouble(), 1e-12);
-        Close(scale * published, continuous.Noise.ToDouble(), 1e-12);
-        Close(grid.End.Level.Alpha * (1 - exact), discrete.Inputs["mean"].ToDouble(), 1e-12);
+        Close(scale * exact, discrete.Noise.Number(), 1e-12);
+        Close(scale * published, continuous.Noise.Number(), 1e-12);
+        Close(grid.End.Level.Alpha * (1 - exact), discrete.Inputs["mean"].Number(), 1e-12);
         // Off the data manifold the published Euler gradient has the wrong sign once a step more than halves rho.
         if (s < 0.1)
-            Assert.True(continuous.Noise.ToDouble() < 0 && discrete.Noise.ToDouble() > 0);
+            Assert.True(continuous.Noise.Number() < 0 && discrete.Noise.Number() > 0);
     }
 
     [Fact]
@@ -55,8 +55,8 @@ public sealed class ClosedFormTests
         double start = grid.Start.Rho, end = grid.End.Rho, ratio = Math.Sqrt(((s * s) + (end * end)) / ((s * s) + (start * start)));
         var zT = 1.3 / grid.Start.Level.Alpha;
         Close(grid.End.Level.Alpha * (m + ((zT - m) * ratio)), result.Loss, 1e-8);
-        Close(grid.End.Level.Alpha / grid.Start.Level.Alpha * ratio, result.Noise.ToDouble(), 1e-8);
-        Close(grid.End.Level.Alpha * (1 - ratio), result.Inputs["mean"].ToDouble(), 1e-8);
+        Close(grid.End.Level.Alpha / grid.Start.Level.Alpha * ratio, result.Noise.Number(), 1e-8);
+        Close(grid.End.Level.Alpha * (1 - ratio), result.Inputs["mean"].Number(), 1e-8);
     }
 
     // One-dimensional mixture, weights .3 and .7 at ∓1, s = .2: the flow keeps quantiles, so value and both derivatives are closed form.

@@ -1,9 +1,9 @@
 using System.Numerics;
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using AdjointDpm.Tests.Samplers;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Gradients;
@@ -26,9 +26,9 @@ public sealed class ComplexStepTests
         var request = ClosedFormTests.MixtureRequest(sampler, 32, means) with { Key = new(8) };
         using var result = Sampling.Differentiate(request, x => x.sum(), cancellationToken: TestContext.Current.CancellationToken);
 
-        Close("x_T", Derivative(Step, 0, 0), result.Noise.ToDouble());
-        Close("left mean", Derivative(0, Step, 0), result.Inputs["means"][0].ToDouble());
-        Close("right mean", Derivative(0, 0, Step), result.Inputs["means"][1].ToDouble());
+        Close("x_T", Derivative(Step, 0, 0), result.Noise.Number());
+        Close("left mean", Derivative(0, Step, 0), result.Inputs["means"][0].Number());
+        Close("right mean", Derivative(0, 0, Step), result.Inputs["means"][1].Number());
 
         double Derivative(Complex ofNoise, Complex ofLeft, Complex ofRight)
             => ScalarWalk.Walk(sampler, request.Grid, Start + ofNoise, Network(-1 + ofLeft, 1 + ofRight), Draw).Imaginary / Step.Imaginary;

@@ -2,7 +2,6 @@ using AdjointDpm.Gradients;
 using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Gradients;
@@ -87,7 +86,7 @@ public sealed class DifferentiableSampleTests
         drawn.ThrowIfFailed();
         var error = Assert.Throws<InvalidOperationException>(() => drawn.Backward(loss));
         Assert.Contains("Sample again for another backward().", error.Message, StringComparison.Ordinal);
-        Assert.True(request.Noise.grad!.isnan().all().ToBoolean());
+        Assert.True(request.Noise.grad!.isnan().all().IsTrue());
     }
 
     [Fact]
@@ -210,7 +209,7 @@ public sealed class DifferentiableSampleTests
             value.requires_grad = true;
     }
 
-    private static void Same(Tensor expected, Tensor actual) => Assert.True(expected.equal(actual).all().ToBoolean(), $"{TestScalars.RelativeError(actual, expected):e2}");
+    private static void Same(Tensor expected, Tensor actual) => Assert.True(expected.equal(actual).all().IsTrue(), $"{TestScalars.RelativeError(actual, expected):e2}");
 
     private static void Near(Tensor expected, Tensor actual) => Assert.InRange(TestScalars.RelativeError(actual, expected), 0, 1e-12);
 }

@@ -1,7 +1,6 @@
 using AdjointDpm.Gradients;
 using AdjointDpm.Models;
 using AdjointDpm.Samplers;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Gradients;
@@ -22,9 +21,9 @@ public sealed class GradientCheckTests
         foreach (var (name, gradient) in result.Inputs.Select(i => (i.Key, i.Value)).Prepend((GradientCheck.NoiseName, result.Noise)))
         {
             var direction = CounterNoise.Normal(new(77), gradient.shape, ScalarType.Float64);
-            var expected = gradient.mul(direction).sum().ToDouble();
+            var expected = gradient.mul(direction).sum().Number();
             var actual = GradientCheck.FiniteDifference(request, Loss, name, direction, cancellationToken: TestContext.Current.CancellationToken);
-            Assert.True(Math.Abs(actual - expected) < 1e-6 * gradient.norm().ToDouble() * direction.norm().ToDouble(), $"{name}: gradient {expected:r}, difference {actual:r}");
+            Assert.True(Math.Abs(actual - expected) < 1e-6 * gradient.norm().Number() * direction.norm().Number(), $"{name}: gradient {expected:r}, difference {actual:r}");
         }
     }
 

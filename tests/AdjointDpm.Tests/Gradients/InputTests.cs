@@ -60,7 +60,7 @@ public sealed class InputTests
         Check(own, "w");
         Check(own, "u");
         Check(own, "c[4]");
-        Assert.All(Enumerable.Range(0, 6), n => Assert.True(result.Inputs["u"][n].norm().ToDouble() > 0));
+        Assert.All(Enumerable.Range(0, 6), n => Assert.True(result.Inputs["u"][n].norm().Number() > 0));
     }
 
     [Fact]
@@ -73,7 +73,7 @@ public sealed class InputTests
         var field = NoiseField.From((x, t) => net.Predict(x, t, c));
         using var some = Sampling.Differentiate(request with { Field = field.With("net", net, "net.*i*t*") }, Loss, cancellationToken: Token);
         Assert.Equal(["net.first", "net.condition"], some.Inputs.Keys);
-        Assert.All(some.Inputs, i => Assert.True(i.Value.equal(all.Inputs[i.Key]).all().ToBoolean()));
+        Assert.All(some.Inputs, i => Assert.True(i.Value.equal(all.Inputs[i.Key]).all().IsTrue()));
         Assert.Contains("'net.first'", Assert.Throws<ArgumentException>(() => field.With("net", net, "unet.*")).Message, StringComparison.Ordinal);
     }
 
@@ -108,15 +108,15 @@ public sealed class InputTests
                 factor.copy_(before.add(direction, step));
                 lora.Fold();
                 using var sample = Sampling.Sample(request, Token);
-                return Loss(sample.Sample).ToDouble();
+                return Loss(sample.Sample).Number();
             }
 
             double Difference(double h) => (At(h) - At(-h)) / (2 * h);
             var expected = ((4 * Difference(5e-5)) - Difference(1e-4)) / 3;
             factor.copy_(before);
             lora.Fold();
-            Assert.Equal(expected, gradient.mul(direction).sum().ToDouble(), 1e-7 * gradient.norm().ToDouble() * direction.norm().ToDouble());
-            Assert.True(gradient.norm().ToDouble() > 1e-3);
+            Assert.Equal(expected, gradient.mul(direction).sum().Number(), 1e-7 * gradient.norm().Number() * direction.norm().Number());
+            Assert.True(gradient.norm().Number() > 1e-3);
         }
     }
 
@@ -126,8 +126,8 @@ public sealed class InputTests
         var gradient = result.Inputs[name];
         var direction = CounterNoise.Normal(new(77), gradient.numel() == 1 ? [1] : gradient.shape, ScalarType.Float64).view(gradient.shape);
         var difference = GradientCheck.FiniteDifference(request, Loss, name, direction, cancellationToken: Token);
-        Assert.Equal(difference, gradient.mul(direction).sum().ToDouble(), 1e-6 * Math.Max(1, gradient.norm().ToDouble()));
-        Assert.True(gradient.norm().ToDouble() > 1e-4, name);
+        Assert.Equal(difference, gradient.mul(direction).sum().Number(), 1e-6 * Math.Max(1, gradient.norm().Number()));
+        Assert.True(gradient.norm().Number() > 1e-4, name);
     }
 
     private static Tensor Loss(Tensor x) => x.Squared().mean().log();

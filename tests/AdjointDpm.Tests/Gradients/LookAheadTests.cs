@@ -57,7 +57,7 @@ public sealed class LookAheadTests
         using var scope = NewDisposeScope();
         const int Samples = 200;
         var request = Mixture(Samples, Sampler.Ddim, 20);
-        double Reached(Tensor x) => x.gt(Zero).to(ScalarType.Float64).mean().ToDouble();
+        double Reached(Tensor x) => x.gt(Zero).to(ScalarType.Float64).mean().Number();
         using var plain = Sampling.Sample(request, Cancel);
         Assert.InRange(Reached(plain.Sample), 0.4, 0.6);
         foreach (var (repeats, sampler) in new[] { (0, Sampler.Ddim), (1, Sampler.Ddim), (0, Sampler.DpmSolver2M) })
@@ -65,7 +65,7 @@ public sealed class LookAheadTests
             using var guided = Guided(sampler, ahead: 4, strength: 0.3, repeats);
             Assert.InRange(Reached(guided.Sample), 0.98, 1);
             // And on the data: about as far from the mean as its samples are, 0.8.
-            Assert.InRange(guided.Sample.sub(Mean).abs().mean().ToDouble(), 0.6, 1);
+            Assert.InRange(guided.Sample.sub(Mean).abs().mean().Number(), 0.6, 1);
         }
 
         // Little strength goes further with a better guess.
@@ -87,7 +87,7 @@ public sealed class LookAheadTests
         {
             Tensor? guess = null;
             Sampling.Sample(request, new LookAheadGuidance { Loss = x => (guess = x.detach().DetachFromDisposeScope()).mul(Zero).sum().add(x.mul(Zero).sum(), TestScalars.One), Ahead = ahead, Strength = 0, Until = 1 }, Cancel).Dispose();
-            errors.Add(guess!.sub(exact.Sample).norm().ToDouble());
+            errors.Add(guess!.sub(exact.Sample).norm().Number());
         }
 
         Assert.True(errors[1] < 0.7 * errors[0] && errors[2] < 0.7 * errors[1], string.Join(", ", errors));

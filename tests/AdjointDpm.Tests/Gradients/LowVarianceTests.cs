@@ -39,7 +39,7 @@ public sealed class LowVarianceTests
         using var count = (1.0 + Noisings).ToScalar();
         foreach (var (name, gradient) in expected)
             Assert.InRange(TestScalars.RelativeError(actual.Inputs[name], gradient.div(count)), 0, 1e-12);
-        Assert.Equal(0, actual.Noise.abs().sum().ToDouble());
+        Assert.Equal(0, actual.Noise.abs().sum().Number());
         var last = request.Sampler.Plan(request.Grid, 3).Evaluations.Length;
         Assert.Equal((own.Statistics.ForwardNfe, last + (2 * Noisings), last + Noisings), (actual.Statistics.ForwardNfe, actual.Statistics.BackwardNfe, actual.Statistics.Vjps));
     }
@@ -59,7 +59,7 @@ public sealed class LowVarianceTests
             var key = new NoiseKey((ulong)seed);
             using var solved = Sampling.Differentiate(
                 new SampleRequest { Field = field, Noise = CounterNoise.Normal(key, [1, 1], ScalarType.Float64), Grid = grid, Key = key }, x => x.mul(x).Times(0.5).sum(), method, Cancel);
-            return Math.Pow(solved.Inputs["theta"].ToDouble(), 2);
+            return Math.Pow(solved.Inputs["theta"].Number(), 2);
         });
         var own = 9 * alpha * alpha;
         Assert.InRange(VarianceOf(GradientMethod.Truncated(1)) / own, 0.8, 1.2);

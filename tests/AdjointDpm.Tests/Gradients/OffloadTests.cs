@@ -23,8 +23,8 @@ public sealed class OffloadTests
         using var expected = Sampling.Differentiate(request, x => x.Squared().mean(), cancellationToken: Token);
         var before = DisposeScopeManager.Statistics.TensorStatistics.ThreadTotalLiveCount;
         var actual = Sampling.Differentiate(request, x => x.Squared().mean(), GradientMethod.Offloaded, Token);
-        Assert.True(actual.Noise.equal(expected.Noise).all().ToBoolean());
-        Assert.All(expected.Inputs, i => Assert.True(actual.Inputs[i.Key].equal(i.Value).all().ToBoolean(), i.Key));
+        Assert.True(actual.Noise.equal(expected.Noise).all().IsTrue());
+        Assert.All(expected.Inputs, i => Assert.True(actual.Inputs[i.Key].equal(i.Value).all().IsTrue(), i.Key));
         Assert.Equal((expected.Statistics.Vjps, expected.Statistics.ForwardNfe, expected.Statistics.BackwardNfe), (actual.Statistics.Vjps, actual.Statistics.ForwardNfe, actual.Statistics.BackwardNfe));
         // All states but the last, which is used at once.
         Assert.True(actual.Statistics.Offloaded >= actual.Statistics.Steps - 1, $"{actual.Statistics.Offloaded}");
@@ -71,8 +71,8 @@ public sealed class OffloadTests
         {
             using var expected = Sampling.Differentiate(request, objective, GradientMethod.Discrete, Token);
             using var actual = Sampling.Differentiate(request, objective, GradientMethod.Offloaded, Token);
-            Assert.True(actual.Noise.equal(expected.Noise).all().ToBoolean());
-            Assert.All(expected.States.Zip(actual.States), p => Assert.True(p.First.equal(p.Second).all().ToBoolean()));
+            Assert.True(actual.Noise.equal(expected.Noise).all().IsTrue());
+            Assert.All(expected.States.Zip(actual.States), p => Assert.True(p.First.equal(p.Second).all().IsTrue()));
         }
     }
 }

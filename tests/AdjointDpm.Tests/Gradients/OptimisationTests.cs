@@ -66,8 +66,8 @@ public sealed class OptimisationTests
         using var target = Sampling.Sample(ClosedFormTests.GaussianRequest(grid, Sampler.DpmSolver2M, 0.4, tensor(0.9, ScalarType.Float64)), Token);
         var start = ClosedFormTests.GaussianRequest(grid, Sampler.DpmSolver2M, 0.4, tensor(-0.3, ScalarType.Float64));
         using var slope = Sampling.Differentiate(start, x => x.sum(), cancellationToken: Token);
-        var missing = target.Sample.ToDouble() - slope.Sample.ToDouble();
-        Assert.Equal(0.9, -0.3 + (missing / slope.Inputs["mean"].ToDouble()), 1e-12);
+        var missing = target.Sample.Number() - slope.Sample.Number();
+        Assert.Equal(0.9, -0.3 + (missing / slope.Inputs["mean"].Number()), 1e-12);
     }
 
     // The same through a network: the sample's conditioning is recovered from the sample alone.
@@ -80,7 +80,7 @@ public sealed class OptimisationTests
         var answer = c.clone();
         using var target = Sampling.Sample(request, Token);
         c.zero_();
-        double before = c.sub(answer).norm().ToDouble(), damping = 1e-3;
+        double before = c.sub(answer).norm().Number(), damping = 1e-3;
         using var solver = no_grad();
         // Gauss and Newton: the residual's Jacobian by one adjoint for each of as many directions as there are unknowns of a sample.
         for (var n = 0; n < 8; n++)
@@ -102,7 +102,7 @@ public sealed class OptimisationTests
             damping /= 10;
         }
 
-        Assert.InRange(c.sub(answer).norm().ToDouble() / before, 0, 1e-8);
+        Assert.InRange(c.sub(answer).norm().Number() / before, 0, 1e-8);
     }
 
     private static int Successes(GradientMethod method)

@@ -77,8 +77,8 @@ public sealed class PredictionGradientTests
             var differences = widths.Select(h => part.Difference(request, Loss, direction, h, Token)).ToArray();
             var estimates = differences.Zip(differences.Skip(1), (wide, narrow) => ((25 * narrow) - wide) / 24).ToArray();
             var expected = Math.Abs(estimates[1] - estimates[0]) < Math.Abs(estimates[2] - estimates[1]) ? estimates[1] : estimates[2];
-            var error = Math.Abs(gradient.dot(direction).ToDouble() - expected) / (gradient.norm().ToDouble() * direction.norm().ToDouble());
-            Assert.True(error <= 1e-7, $"{part.Name}: {gradient.dot(direction).ToDouble():r}, difference {expected:r}, error {error:e1}");
+            var error = Math.Abs(gradient.dot(direction).Number() - expected) / (gradient.norm().Number() * direction.norm().Number());
+            Assert.True(error <= 1e-7, $"{part.Name}: {gradient.dot(direction).Number():r}, difference {expected:r}, error {error:e1}");
         }
     }
 
@@ -173,12 +173,12 @@ public sealed class PredictionGradientTests
         var actual = Sampling.Differentiate(request, Loss, GradientMethod.Discrete, Token);
         Assert.InRange(TestScalars.RelativeError(actual.Sample, expected.Sample), 0, 1e-14);
         Assert.All(GradientCheck.Compare(actual, expected), a => Assert.True(a.RelativeError <= 1e-12, $"{a}"));
-        Assert.All(expected.Inputs.Values.Append(expected.Noise), g => Assert.NotEqual(0, g.norm().ToDouble()));
+        Assert.All(expected.Inputs.Values.Append(expected.Noise), g => Assert.NotEqual(0, g.norm().Number()));
         return actual;
     }
 
     private static bool Same(SampleGradients a, SampleGradients b)
-        => a.Loss.Equals(b.Loss) && a.Sample.equal(b.Sample).all().ToBoolean() && a.Noise.equal(b.Noise).all().ToBoolean() && a.Inputs.All(i => i.Value.equal(b.Inputs[i.Key]).all().ToBoolean());
+        => a.Loss.Equals(b.Loss) && a.Sample.equal(b.Sample).all().IsTrue() && a.Noise.equal(b.Noise).all().IsTrue() && a.Inputs.All(i => i.Value.equal(b.Inputs[i.Key]).all().IsTrue());
 
     private static Tensor Loss(Tensor sample) => sample.sin().Squared().mean();
 }

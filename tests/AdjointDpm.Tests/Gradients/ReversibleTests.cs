@@ -68,8 +68,8 @@ public sealed class ReversibleTests
         var request = Mixture(sampler, steps, out var means);
         using var result = Sampling.Differentiate(request, Loss, GradientMethod.Reversible, TestContext.Current.CancellationToken);
         const double h = 1e-5;
-        Close((At(h, 0) - At(-h, 0)) / (2 * h), result.Noise.ToDouble());
-        Close((At(0, h) - At(0, -h)) / (2 * h), result.Inputs["means"][1].ToDouble());
+        Close((At(h, 0) - At(-h, 0)) / (2 * h), result.Noise.Number());
+        Close((At(0, h) - At(0, -h)) / (2 * h), result.Inputs["means"][1].Number());
 
         double At(double ofNoise, double ofMean)
         {
@@ -77,7 +77,7 @@ public sealed class ReversibleTests
             means[1].add_(mean);
             using var sample = Sampling.Sample(request with { Noise = request.Noise.add(noise, TestScalars.One) }, TestContext.Current.CancellationToken);
             means[1].add_(back);
-            return Loss(sample.Sample).ToDouble();
+            return Loss(sample.Sample).Number();
         }
 
         static void Close(double expected, double actual) => Assert.Equal(expected, actual, 1e-8 + (1e-6 * Math.Abs(expected)));
@@ -115,7 +115,7 @@ public sealed class ReversibleTests
             using var result = Sampling.Sample(ClosedFormTests.GaussianRequest(grid, new ReversibleSampler(Tableaus[tableau]), 0.5, full(1, 0.7, ScalarType.Float64)), TestContext.Current.CancellationToken);
             double start = grid.Start.Rho, end = grid.End.Rho;
             var exact = grid.End.Level.Alpha * (0.7 + (((1.3 / grid.Start.Level.Alpha) - 0.7) * Math.Sqrt((0.25 + (end * end)) / (0.25 + (start * start)))));
-            return Math.Abs(result.Sample.ToDouble() - exact);
+            return Math.Abs(result.Sample.Number() - exact);
         }
     }
 

@@ -62,9 +62,9 @@ public sealed class StateGradientTests
             using var kept = Sampling.Differentiate(request, new Objective { OnSample = Everything.OnSample, KeepStateGradients = true }, method, Token);
             using var plain = Sampling.Differentiate(request, Everything.OnSample!, method, Token);
             var told = new SortedDictionary<int, double>();
-            using var watched = Sampling.Differentiate(request, new Objective { OnSample = Everything.OnSample, OnStateGradient = (point, gradient) => told[point] = gradient.norm().ToDouble() }, method, Token);
+            using var watched = Sampling.Differentiate(request, new Objective { OnSample = Everything.OnSample, OnStateGradient = (point, gradient) => told[point] = gradient.norm().Number() }, method, Token);
             Assert.Equal(Enumerable.Range(0, 7), told.Keys);
-            Assert.Equal(kept.States.Select(state => state.norm().ToDouble()), told.Values);
+            Assert.Equal(kept.States.Select(state => state.norm().Number()), told.Values);
             Assert.Empty(watched.States);
             Assert.Equal(0, TestScalars.RelativeError(watched.Noise, plain.Noise));
             foreach (var (name, gradient) in plain.Inputs)
@@ -91,9 +91,9 @@ public sealed class StateGradientTests
         for (var n = 0; n < 6; n++)
         {
             var direction = CounterNoise.Normal(new(77, (uint)n), TinyDenoiser.Shape, ScalarType.Float64);
-            var expected = result.States[n].mul(direction).sum().ToDouble();
+            var expected = result.States[n].mul(direction).sum().Number();
             var actual = (Loss(n, direction, 1e-5) - Loss(n, direction, -1e-5)) / 2e-5;
-            Assert.Equal(expected, actual, 1e-6 * Math.Max(1, result.States[n].norm().ToDouble()));
+            Assert.Equal(expected, actual, 1e-6 * Math.Max(1, result.States[n].norm().Number()));
         }
 
         double Loss(int n, Tensor direction, double by)
@@ -147,7 +147,7 @@ public sealed class StateGradientTests
         var objective = Everything with { OnStates = Everything.OnStates.Remove(0) };
         using var whole = Sampling.Differentiate(request, objective, cancellationToken: Token);
         using var last = Sampling.Differentiate(request, objective, GradientMethod.Truncated(3), Token);
-        Assert.All(Enumerable.Range(0, 3), n => Assert.Equal(0, last.States[n].norm().ToDouble()));
+        Assert.All(Enumerable.Range(0, 3), n => Assert.Equal(0, last.States[n].norm().Number()));
         Assert.All(Enumerable.Range(3, 4), n => Assert.Equal(0, TestScalars.RelativeError(last.States[n], whole.States[n])));
         Assert.Contains("from point 3 on", Assert.Throws<NotSupportedException>(() => Sampling.Differentiate(request, Everything, GradientMethod.Truncated(3), Token)).Message, StringComparison.Ordinal);
     }

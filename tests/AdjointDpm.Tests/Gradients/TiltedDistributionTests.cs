@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using AdjointDpm.Tests.Samplers;
@@ -146,7 +147,7 @@ public sealed class TiltedDistributionTests
                     var (p, ofX) = Affine(n);
                     var sample = p + (ofX * y);
                     if (finetuned)
-                        sample += Gain(n) * (_shifts[n].ToDouble() + (_slopes[n].ToDouble() * Standard(n, y)));
+                        sample += Gain(n) * (_shifts[n].Number() + (_slopes[n].Number() * Standard(n, y)));
                     var (keep, of) = Prediction.Sample.To(wanted, at.Level);
                     return (keep * y) + (of * sample);
                 },

@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using TorchSharp;
@@ -77,6 +78,6 @@ internal static class TestScalars
     public static double RelativeError(Tensor a, Tensor b)
     {
         using var scope = NewDisposeScope();
-        return a.sub(b).norm().ToDouble() / b.norm().ToDouble();
+        return a.sub(b).norm().Number() / b.norm().Number();
     }
 }

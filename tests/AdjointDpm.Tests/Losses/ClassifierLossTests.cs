@@ -3,7 +3,6 @@ using AdjointDpm.Losses;
 using AdjointDpm.Models;
 using AdjointDpm.Models.Classifiers;
 using AdjointDpm.Tests.Models;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Losses;
@@ -24,7 +23,7 @@ public sealed class ClassifierLossTests
         using var known = new CrossEntropyLoss(judge, 1, 2, 3);
         Assert.True(towards.PerSample(x).Equals(known.PerSample(x)));
         for (var i = 0; i < 3; i++)
-            Assert.Equal(Math.Log(p[i, i + 1].ToDouble()), away.PerSample(x)[i].ToDouble(), 1e-12);
+            Assert.Equal(Math.Log(p[i, i + 1].Number()), away.PerSample(x)[i].Number(), 1e-12);
         Assert.Throws<ArgumentException>(() => away.PerSample(x[..2]));
     }
 
@@ -58,11 +57,11 @@ public sealed class ClassifierLossTests
         var (a, b) = (net.Features(x), net.Features(reference));
         for (var i = 0; i < 2; i++)
         {
-            var expected = 2 * (a["stem"][i] - b["stem"][i]).Squared().mean().ToDouble() + 0.5 * (a["stage1"][i] - b["stage1"][i]).Squared().mean().ToDouble();
-            Assert.Equal(expected, loss.PerSample(x)[i].ToDouble(), 1e-12);
+            var expected = 2 * (a["stem"][i] - b["stem"][i]).Squared().mean().Number() + 0.5 * (a["stage1"][i] - b["stage1"][i]).Squared().mean().Number();
+            Assert.Equal(expected, loss.PerSample(x)[i].Number(), 1e-12);
         }
 
-        Assert.Equal(0, loss.Mean(reference).ToDouble());
+        Assert.Equal(0, loss.Mean(reference).Number());
         Assert.Contains("stem", Assert.Throws<ArgumentException>(() => new FeatureDistanceLoss(net, reference, new Dictionary<string, double> { ["conv9"] = 1 })).Message, StringComparison.Ordinal);
         Assert.Contains("do not fit", Assert.Throws<ArgumentException>(() => loss.PerSample(randn(2, 3, 9, 10, dtype: float64))).Message, StringComparison.Ordinal);
         Assert.Throws<ArgumentException>(() => loss.PerSample(randn(3, 3, 10, 10, dtype: float64)));
@@ -85,7 +84,7 @@ public sealed class ClassifierLossTests
 
         var expected = 3 * ((Unit(x) - Unit(reference)).Squared() * channels.reshape(1, -1, 1, 1)).sum([1]).mean([1, 2]);
         Reference.Close(expected, loss.PerSample(x), "distance", 1e-9);
-        Assert.Equal(0, loss.Mean(reference).ToDouble());
+        Assert.Equal(0, loss.Mean(reference).Number());
         Assert.Contains("8 channels, but 5", Assert.Throws<ArgumentException>(() => new PerceptualDistanceLoss(net, reference, channels: new Dictionary<string, Tensor> { ["stage2"] = ones(5) })).Message, StringComparison.Ordinal);
         Assert.Contains("below 0", Assert.Throws<ArgumentException>(() => new PerceptualDistanceLoss(net, reference, channels: new Dictionary<string, Tensor> { ["stage2"] = -ones(8) })).Message, StringComparison.Ordinal);
     }
@@ -98,8 +97,8 @@ public sealed class ClassifierLossTests
         using var net = new FixedLogits(zeros(1, 2, dtype: float64));
         using var loss = new PerceptualDistanceLoss(net, ones(1, 2, 3, 3, dtype: float64));
         var (value, gradient) = Vjp.Of(loss.PerSample, zeros(1, 2, 3, 3, dtype: float64), null);
-        Assert.Equal(1, value.ToDouble(), 1e-9);
-        Assert.True(gradient.isfinite().all().ToBoolean());
+        Assert.Equal(1, value.Number(), 1e-9);
+        Assert.True(gradient.isfinite().all().IsTrue());
     }
 
     /// <summary>Given logits, times one plus the image's mean; the image itself as features.</summary>

@@ -4,7 +4,6 @@ using AdjointDpm.Models;
 using AdjointDpm.Models.Clip;
 using AdjointDpm.Tests.Formats;
 using AdjointDpm.Tests.Models;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Losses;
@@ -22,7 +21,7 @@ public sealed class ClipLossTests
         var e = model.call(ImagePreparation.Clip(12).Apply(x));
         Reference.Close(1 - nn.functional.cosine_similarity(e, wanted, 1), loss.PerSample(x), "similarity", 1e-12);
         using var own = new ClipSimilarityLoss(model, e * 3);
-        Assert.Equal(0, own.Mean(x).ToDouble(), 1e-13);
+        Assert.Equal(0, own.Mean(x).Number(), 1e-13);
         Assert.Throws<ArgumentException>(() => loss.PerSample(x[..1]));
         Assert.Contains("[B, 10]", Assert.Throws<ArgumentException>(() => new ClipSimilarityLoss(model, randn(2, 9))).Message, StringComparison.Ordinal);
         Assert.Contains("224 pixels", Assert.Throws<ArgumentException>(() => new ClipSimilarityLoss(model, wanted, ImagePreparation.Clip())).Message, StringComparison.Ordinal);
@@ -40,9 +39,9 @@ public sealed class ClipLossTests
         var each = plan.For(20, 16).Select(c => loss.PerSample(x.narrow(2, c.Top, c.Side).narrow(3, c.Left, c.Side))).ToArray();
         loss.Cutouts = plan;
         Reference.Close(stack(each).mean([0]), loss.PerSample(x), "mean over cutouts", 1e-12);
-        var before = loss.Mean(x).ToDouble();
+        var before = loss.Mean(x).Number();
         loss.Cutouts = plan with { Step = 1 };
-        Assert.NotEqual(before, loss.Mean(x).ToDouble());
+        Assert.NotEqual(before, loss.Mean(x).Number());
     }
 
     [Fact]

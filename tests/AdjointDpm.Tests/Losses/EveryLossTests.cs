@@ -1,5 +1,6 @@
 using AdjointDpm.Gradients;
 using AdjointDpm.Losses;
+using AdjointDpm.Models;
 using AdjointDpm.Tests.Models;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -23,13 +24,13 @@ public sealed class EveryLossTests
         var x = randn(3, 3, 10, 10, dtype: float64).mul(0.5);
         var (value, gradient) = Vjp.Of(loss.Mean, x, null);
         Assert.Empty(value.shape);
-        Assert.True(gradient.norm().ToDouble() > 0);
+        Assert.True(gradient.norm().Number() > 0);
         for (var i = 0; i < 3; i++)
         {
             var direction = randn(3, 3, 10, 10, dtype: float64);
-            var expected = gradient.mul(direction).sum().ToDouble();
-            var error = new[] { 1e-4, 1e-5, 1e-6 }.Min(h => Math.Abs(((loss.Mean(x + direction * h).ToDouble() - loss.Mean(x - direction * h).ToDouble()) / (2 * h)) - expected));
-            var size = Math.Max(Math.Abs(expected), gradient.norm().ToDouble());
+            var expected = gradient.mul(direction).sum().Number();
+            var error = new[] { 1e-4, 1e-5, 1e-6 }.Min(h => Math.Abs(((loss.Mean(x + direction * h).Number() - loss.Mean(x - direction * h).Number()) / (2 * h)) - expected));
+            var size = Math.Max(Math.Abs(expected), gradient.norm().Number());
             Assert.True(error <= 1e-7 * size, $"relative error {error / size:e2}");
         }
     }
@@ -61,7 +62,7 @@ public sealed class EveryLossTests
         var (value, gradient) = Vjp.Of(EveryLoss.Build(name, float32).PerSample, randn(2, 3, 10, 10), null);
         Assert.Equal(ScalarType.Float32, value.dtype);
         Assert.Equal(ScalarType.Float32, gradient.dtype);
-        Assert.True(gradient.isfinite().all().ToBoolean() && gradient.norm().ToDouble() > 0);
+        Assert.True(gradient.isfinite().all().IsTrue() && gradient.norm().Number() > 0);
     }
 
     [Theory]
@@ -175,7 +176,7 @@ public sealed class LossCollectionTests
         {
             using var inner = NewDisposeScope();
             var (_, again) = Vjp.Of(loss.Mean, x, seed);
-            Assert.True(first.Equals(again), $"round {i}: differs by {first.sub(again).abs().max().ToDouble():e2}");
+            Assert.True(first.Equals(again), $"round {i}: differs by {first.sub(again).abs().max().Number():e2}");
         }
     }
 }

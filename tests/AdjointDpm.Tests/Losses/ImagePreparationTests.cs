@@ -2,8 +2,8 @@ using System.Globalization;
 using AdjointDpm.Formats;
 using AdjointDpm.Gradients;
 using AdjointDpm.Losses;
+using AdjointDpm.Models;
 using AdjointDpm.Tests.Models;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Losses;
@@ -35,8 +35,8 @@ public sealed class ImagePreparationTests
     {
         using var scope = NewDisposeScope();
         var (_, gradient) = Vjp.Of(x => ImageResize.To(x, 4, 4), rand(1, 1, 32, 32, dtype: float64), null);
-        Assert.True(gradient.min().ToDouble() > 0);
-        Assert.Equal(16, gradient.sum().ToDouble(), 1e-10);
+        Assert.True(gradient.min().Number() > 0);
+        Assert.Equal(16, gradient.sum().Number(), 1e-10);
         Assert.Throws<ArgumentException>(() => ImageResize.To(rand(3, 4, 4), 2, 2));
         Assert.Throws<ArgumentException>(() => ImageResize.To(rand(1, 3, 4, 4), 0, 2));
     }
@@ -55,9 +55,9 @@ public sealed class ImagePreparationTests
         using var scope = NewDisposeScope();
         var clip = ImagePreparation.Clip(6);
         var black = clip.Apply(full([1, 3, 6, 6], -1.0, dtype: float64));
-        Assert.Equal(-0.48145466 / 0.26862954, black[0, 0, 3, 3].ToDouble(), 1e-12);
-        Assert.Equal((1 - 0.40821073) / 0.27577711, clip.Apply(full([1, 3, 9, 7], 1.0, dtype: float64))[0, 2, 0, 0].ToDouble(), 1e-12);
-        Assert.Equal((0.5 - 0.456) / 0.224, ImagePreparation.ImageNet(4).Apply(zeros(1, 1, 4, 4, dtype: float64))[0, 1, 0, 0].ToDouble(), 1e-12);
+        Assert.Equal(-0.48145466 / 0.26862954, black[0, 0, 3, 3].Number(), 1e-12);
+        Assert.Equal((1 - 0.40821073) / 0.27577711, clip.Apply(full([1, 3, 9, 7], 1.0, dtype: float64))[0, 2, 0, 0].Number(), 1e-12);
+        Assert.Equal((0.5 - 0.456) / 0.224, ImagePreparation.ImageNet(4).Apply(zeros(1, 1, 4, 4, dtype: float64))[0, 1, 0, 0].Number(), 1e-12);
         Assert.Contains("have 2 channels", Assert.Throws<ArgumentException>(() => clip.Apply(zeros(1, 2, 6, 6))).Message, StringComparison.Ordinal);
     }
 

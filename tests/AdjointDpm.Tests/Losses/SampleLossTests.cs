@@ -23,10 +23,10 @@ public sealed class SampleLossTests
         var value = loss.Mean(leaf);
         Assert.Empty(value.shape);
         value.backward();
-        var expected = leaf.grad!.mul(direction).sum().ToDouble();
+        var expected = leaf.grad!.mul(direction).sum().Number();
 
         const double h = 1e-6;
-        var difference = (loss.Mean(x + direction * h).ToDouble() - loss.Mean(x - direction * h).ToDouble()) / (2 * h);
+        var difference = (loss.Mean(x + direction * h).Number() - loss.Mean(x - direction * h).Number()) / (2 * h);
         Assert.NotEqual(0, expected);
         Assert.Equal(expected, difference, 1e-7 * Math.Max(1, Math.Abs(expected)));
     }
@@ -43,8 +43,8 @@ public sealed class SampleLossTests
         manual_seed(8);
         var loss = Build(name);
         var x = randn(5, 1, 8, 8, dtype: float64);
-        var shards = (loss.Sum(x[..2]).ToDouble() + loss.Sum(x[2..]).ToDouble()) / 5;
-        Assert.Equal(loss.Mean(x).ToDouble(), shards, 1e-10);
+        var shards = (loss.Sum(x[..2]).Number() + loss.Sum(x[2..]).Number()) / 5;
+        Assert.Equal(loss.Mean(x).Number(), shards, 1e-10);
     }
 
     [Fact]
@@ -56,8 +56,8 @@ public sealed class SampleLossTests
         var x = randn(2, 1, 8, 8, dtype: float64);
         var p = judge.Logits(x).softmax(1);
         var each = loss.PerSample(x);
-        Assert.Equal(-Math.Log(p[0, 3].ToDouble()), each[0].ToDouble(), 1e-10);
-        Assert.Equal(-Math.Log(p[1, 9].ToDouble()), each[1].ToDouble(), 1e-10);
+        Assert.Equal(-Math.Log(p[0, 3].Number()), each[0].Number(), 1e-10);
+        Assert.Equal(-Math.Log(p[1, 9].Number()), each[1].Number(), 1e-10);
         Assert.Throws<ArgumentException>(() => loss.PerSample(randn(3, 1, 8, 8)));
         Assert.Throws<ArgumentException>(() => new CrossEntropyLoss(judge, 10));
         Assert.Throws<ArgumentException>(() => new CrossEntropyLoss(judge));
@@ -70,8 +70,8 @@ public sealed class SampleLossTests
         var features = Classifier("conv");
         var reference = randn(1, 1, 8, 8, dtype: float64);
         using var loss = new GramStyleLoss(features, reference);
-        Assert.Equal(0, loss.Mean(reference).ToDouble(), 1e-12);
-        Assert.True(loss.Mean(reference.neg()).ToDouble() > 1e-3);
+        Assert.Equal(0, loss.Mean(reference).Number(), 1e-12);
+        Assert.True(loss.Mean(reference.neg()).Number() > 1e-3);
         Assert.Contains("conv1", Assert.Throws<ArgumentException>(() => new GramStyleLoss(features, reference, new Dictionary<string, double> { ["conv9"] = 1 })).Message, StringComparison.Ordinal);
     }
 
@@ -89,8 +89,8 @@ public sealed class SampleLossTests
         }
 
         var wanted = Gram(reference).mean([0]);
-        var expected = 2 * (Gram(x)[0] - wanted).Squared().sum().ToDouble() / wanted.Squared().sum().ToDouble();
-        Assert.Equal(expected, loss.Mean(x).ToDouble(), 1e-10);
+        var expected = 2 * (Gram(x)[0] - wanted).Squared().sum().Number() / wanted.Squared().sum().Number();
+        Assert.Equal(expected, loss.Mean(x).Number(), 1e-10);
     }
 
     [Fact]
@@ -98,7 +98,7 @@ public sealed class SampleLossTests
     {
         using var scope = NewDisposeScope();
         using var loss = new PixelDistanceLoss(zeros(1, 1, 8, 8));
-        Assert.Equal(4, loss.Mean(full([2, 1, 8, 8], 2.0)).ToDouble(), 1e-12);
+        Assert.Equal(4, loss.Mean(full([2, 1, 8, 8], 2.0)).Number(), 1e-12);
         Assert.Throws<ArgumentException>(() => loss.Mean(zeros(2, 1, 8, 1)));
         Assert.Throws<ArgumentException>(() => loss.Mean(zeros(2, 8, 8)));
     }

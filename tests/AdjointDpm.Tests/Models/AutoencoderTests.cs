@@ -75,8 +75,8 @@ public sealed class AutoencoderTests
         var direction = randn_like(z);
         const double H = 1e-5;
         using var frozen = no_grad();
-        double Along(double h) => model.DecodeSample(z.detach().add(direction.mul(h))).mul(w).sum().ToDouble();
-        Assert.Equal(1, z.grad!.mul(direction).sum().ToDouble() / ((Along(H) - Along(-H)) / (2 * H)), 1e-6);
+        double Along(double h) => model.DecodeSample(z.detach().add(direction.mul(h))).mul(w).sum().Number();
+        Assert.Equal(1, z.grad!.mul(direction).sum().Number() / ((Along(H) - Along(-H)) / (2 * H)), 1e-6);
 
         model.Slicing = true;
         Assert.True(model.DecodeSample(z).allclose(whole, 1e-12, 1e-12));
@@ -106,8 +106,8 @@ public sealed class AutoencoderTests
             autograd.backward([tiled], [w], inputs: [z]);
             using var frozen = no_grad();
             var direction = randn_like(z);
-            double Along(double h) => model.Decode(z.detach().add(direction.mul(h))).mul(w).sum().ToDouble();
-            Assert.Equal(1, z.grad!.mul(direction).sum().ToDouble() / ((Along(1e-5) - Along(-1e-5)) / 2e-5), 1e-6);
+            double Along(double h) => model.Decode(z.detach().add(direction.mul(h))).mul(w).sum().Number();
+            Assert.Equal(1, z.grad!.mul(direction).sum().Number() / ((Along(1e-5) - Along(-1e-5)) / 2e-5), 1e-6);
             model.Tiles = new DecodeTiles(Side: 64);
             Assert.True(model.Decode(z).Equals(whole), "a latent that fits one tile is not split");
         }

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
@@ -160,7 +161,7 @@ public sealed class CheckpointingTests
         using var grad = enable_grad();
         var x = ones(1, 4, 8, 8).requires_grad_();
         Assert.Contains("Second derivatives", Assert.Throws<NotSupportedException>(() => Vjp.DifferentiableGradient(v => unet.forward(v, tensor(3f), null).sum(), x)).Message, StringComparison.Ordinal);
-        Assert.True(Vjp.Of(v => unet.forward(v, tensor(3f), null).sum(), x.detach(), null).Gradient.isfinite().all().ToBoolean());
+        Assert.True(Vjp.Of(v => unet.forward(v, tensor(3f), null).sum(), x.detach(), null).Gradient.isfinite().all().IsTrue());
     }
 
     /// <summary>Autograd's own way back cannot throw: NaN, and the reason at the next evaluation; after that all is well.</summary>
@@ -174,11 +175,11 @@ public sealed class CheckpointingTests
         var x = ones(1, 4, 8, 8).requires_grad_();
         var value = unet.forward(x, tensor(3f), null).sum();
         value.backward(retain_graph: true);
-        Assert.True(x.grad!.isfinite().all().ToBoolean());
+        Assert.True(x.grad!.isfinite().all().IsTrue());
         value.backward();
-        Assert.True(x.grad.isnan().all().ToBoolean());
+        Assert.True(x.grad.isnan().all().IsTrue());
         Assert.Contains("failed, and its gradients are NaN: With Checkpointing a graph is gone back through once.", Assert.Throws<InvalidOperationException>(() => unet.forward(x, tensor(3f), null)).Message, StringComparison.Ordinal);
-        Assert.True(Vjp.Of(v => unet.forward(v, tensor(3f), null).sum(), x.detach(), null).Gradient.isfinite().all().ToBoolean());
+        Assert.True(Vjp.Of(v => unet.forward(v, tensor(3f), null).sum(), x.detach(), null).Gradient.isfinite().all().IsTrue());
     }
 
     /// <summary>The collector runs while native code calls back and reads what it was given.</summary>

@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using AdjointDpm.Models;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Models.Vae;
 using AdjointDpm.Tests.Formats;
@@ -48,9 +49,9 @@ public sealed class DiffusersNetworkTests
         Assert.Equal(gradients.Keys.Order(StringComparer.Ordinal), network.named_parameters().Where(p => p.parameter.grad is not null).Select(p => p.name).Order(StringComparer.Ordinal));
         foreach (var (weight, parameter) in network.named_parameters().Where(p => p.parameter.grad is not null))
         {
-            var actual = parameter.grad!.mul(Numbers("cotangent." + weight, parameter.shape)).sum().ToDouble();
+            var actual = parameter.grad!.mul(Numbers("cotangent." + weight, parameter.shape)).sum().Number();
             // Biases in front of normalisations, and of keys, have none.
-            Assert.True(Math.Abs(actual - gradients[weight]) <= Tolerance * Math.Max(parameter.grad!.norm().ToDouble(), 0.1), $"{weight}: {actual:r}, diffusers {gradients[weight]:r}");
+            Assert.True(Math.Abs(actual - gradients[weight]) <= Tolerance * Math.Max(parameter.grad!.norm().Number(), 0.1), $"{weight}: {actual:r}, diffusers {gradients[weight]:r}");
         }
 
         (nn.Module, Tensor) Conditional(UNet2DConditionModel model)
@@ -79,7 +80,7 @@ public sealed class DiffusersNetworkTests
     private static void Close(JsonElement expected, Tensor actual, string what)
     {
         using var there = tensor(expected.EnumerateArray().Select(v => v.GetDouble()).ToArray());
-        var error = (there - actual.flatten()).norm().ToDouble() / there.norm().ToDouble();
+        var error = (there - actual.flatten()).norm().Number() / there.norm().Number();
         Assert.True(error <= Tolerance, $"{what}: relative error {error:e2}");
     }
 

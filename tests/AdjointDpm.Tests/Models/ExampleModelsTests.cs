@@ -5,7 +5,6 @@ using AdjointDpm.Models;
 using AdjointDpm.Models.Classifiers;
 using AdjointDpm.Models.Unet;
 using AdjointDpm.Samplers;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Models;
@@ -83,7 +82,7 @@ public sealed class ExampleModelsTests(ITestOutputHelper output)
         return (result.Sample.clone(), labels);
     }
 
-    private static double Fraction(Tensor logits, Tensor labels) => logits.argmax(1).eq(labels).to(float64).mean().ToDouble();
+    private static double Fraction(Tensor logits, Tensor labels) => logits.argmax(1).eq(labels).to(float64).mean().Number();
 
     private static (Tensor Images, Tensor Labels) HeldOutDigits()
     {

@@ -1,3 +1,4 @@
+using AdjointDpm.Models;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -51,7 +52,7 @@ public sealed class HalfPrecisionLayersTests(ITestOutputHelper output)
         }
     }
 
-    private static double Error(Tensor narrow, Tensor wide) => (narrow.to(float64) - wide.to(float64)).norm().ToDouble() / wide.to(float64).norm().ToDouble();
+    private static double Error(Tensor narrow, Tensor wide) => (narrow.to(float64) - wide.to(float64)).norm().Number() / wide.to(float64).norm().Number();
 
     private static Tensor CounterNoise(ulong seed, params long[] shape) => AdjointDpm.Samplers.CounterNoise.Normal(new AdjointDpm.Samplers.NoiseKey(seed), shape);
 }

@@ -18,13 +18,13 @@ public sealed class LoraTests
         using (var lora = new Lora(network, _ => true, 2, 4, seed: 7))
         {
             lora.Fold();
-            Assert.True(before.equal(network.call(x)).all().ToBoolean());
+            Assert.True(before.equal(network.call(x)).all().IsTrue());
             foreach (var (_, value) in lora.Parameters)
                 value.copy_(randn(value.shape, ScalarType.Float64, generator: new Generator(3)));
             lora.Fold();
             Assert.False(before.allclose(network.call(x)));
         }
-        Assert.True(weight.equal(network.parameters().First()).all().ToBoolean());
+        Assert.True(weight.equal(network.parameters().First()).all().IsTrue());
     }
 
     [Fact]
@@ -35,7 +35,7 @@ public sealed class LoraTests
         using var one = new Lora(network, _ => true, 2, seed: 7);
         using var two = new Lora(network, name => name.StartsWith('0'), 2, seed: 7);
         using var three = new Lora(network, _ => true, 2, seed: 8);
-        Assert.True(one.Parameters[0].Value.equal(two.Parameters[0].Value).all().ToBoolean());
+        Assert.True(one.Parameters[0].Value.equal(two.Parameters[0].Value).all().IsTrue());
         Assert.False(one.Parameters[0].Value.allclose(three.Parameters[0].Value));
         Assert.Equal(["0.lora_A.weight", "0.lora_B.weight", "2.lora_A.weight", "2.lora_B.weight"], one.Parameters.Select(p => p.Name));
         Assert.Equal([2L, 3, 3, 3], one.Parameters[0].Value.shape);
@@ -66,15 +66,15 @@ public sealed class LoraTests
         {
             var value = lora.Parameters[i].Value.flatten();
             var expected = (Shifted(value, H) - Shifted(value, -H)) / (2 * H);
-            Assert.Equal(1, gradients[i].flatten()[1].ToDouble() / expected, 1e-6);
+            Assert.Equal(1, gradients[i].flatten()[1].Number() / expected, 1e-6);
         }
 
         double Shifted(Tensor flat, double by)
         {
-            var old = flat[1].ToDouble();
+            var old = flat[1].Number();
             flat[1] = tensor(old + by, ScalarType.Float64);
             lora.Fold();
-            var loss = Loss(network, x).ToDouble();
+            var loss = Loss(network, x).Number();
             flat[1] = tensor(old, ScalarType.Float64);
             return loss;
         }

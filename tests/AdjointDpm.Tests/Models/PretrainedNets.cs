@@ -1,4 +1,4 @@
-using TorchSharp;
+using AdjointDpm.Models;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -18,7 +18,7 @@ internal sealed class MnistCnnDenoiser : nn.Module<Tensor, Tensor, Tensor>
     }
 
     /// <summary>Signal coefficient squared after t of the 1000 steps.</summary>
-    public double AlphaBar(int t) => alpha_t[t].ToDouble();
+    public double AlphaBar(int t) => alpha_t[t].Number();
 
     public override Tensor forward(Tensor x, Tensor time) => gt.call(x, time);
 

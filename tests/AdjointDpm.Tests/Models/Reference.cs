@@ -1,4 +1,5 @@
 using AdjointDpm.Formats;
+using AdjointDpm.Models;
 using AdjointDpm.Models.Unet;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -27,14 +28,14 @@ internal static class Reference
     public static void Close(Tensor expected, Tensor actual, string what, double tolerance = Tolerance)
     {
         Assert.Equal(expected.shape, actual.shape);
-        var size = expected.norm().ToDouble();
+        var size = expected.norm().Number();
         if (size < ZeroBySymmetry)
         {
-            Assert.True(actual.norm().ToDouble() < ZeroBySymmetry, $"{what}: norm {actual.norm().ToDouble():e2} where the gradient vanishes");
+            Assert.True(actual.norm().Number() < ZeroBySymmetry, $"{what}: norm {actual.norm().Number():e2} where the gradient vanishes");
             return;
         }
 
-        var error = (expected - actual).norm().ToDouble() / size;
+        var error = (expected - actual).norm().Number() / size;
         Assert.True(error <= tolerance, $"{what}: relative error {error:e2}");
     }
 

@@ -115,12 +115,12 @@ public sealed class SD3TransformerTests
                 var before = value.clone();
                 value.add_(direction, h);
                 using var drawn = Sampling.Sample(request, Token);
-                var loss = Loss(drawn.Sample).ToDouble();
+                var loss = Loss(drawn.Sample).Number();
                 value.copy_(before);
                 return loss;
             }
 
-            var (slope, expected) = ((Shifted(H) - Shifted(-H)) / (2 * H), gradient.mul(direction).sum().ToDouble());
+            var (slope, expected) = ((Shifted(H) - Shifted(-H)) / (2 * H), gradient.mul(direction).sum().Number());
             Assert.True(Math.Abs(slope - expected) <= 1e-6 * Math.Max(Math.Abs(expected), 1e-3), $"{name}: {slope:g12} by differences, {expected:g12} by the gradient");
         }
     }
@@ -154,13 +154,13 @@ public sealed class SD3TransformerTests
                 value.add_(direction, h);
                 lora.Fold();
                 using var drawn = Sampling.Sample(request, Token);
-                var loss = drawn.Sample.sin().mean().ToDouble();
+                var loss = drawn.Sample.sin().mean().Number();
                 value.copy_(before);
                 lora.Fold();
                 return loss;
             }
 
-            var (slope, expected) = ((Shifted(H) - Shifted(-H)) / (2 * H), gradients[n].mul(direction).sum().ToDouble());
+            var (slope, expected) = ((Shifted(H) - Shifted(-H)) / (2 * H), gradients[n].mul(direction).sum().Number());
             // Adapters are float32 numbers.
             Assert.True(Math.Abs(slope - expected) <= 1e-3 * Math.Max(Math.Abs(expected), 1e-4), $"{lora.Parameters[n].Name}: {slope:g12} by differences, {expected:g12} by the gradient");
         }
@@ -217,7 +217,7 @@ public sealed class SD3TransformerTests
             var request = new SampleRequest { Field = half.Field(prompt).Freeze(half), Noise = CounterNoise.Normal(new(3), [2, 4, 6, 10]), Grid = Flow.Grid(2), Sampler = Flow.Sampler() };
             using var coarse = Sampling.Differentiate(request, x => x.sin().mean(), GradientMethod.Discrete, Token);
             using var fine = Sampling.Differentiate(request with { Field = model.Field(prompt).Freeze(model) }, x => x.sin().mean(), GradientMethod.Discrete, Token);
-            var cosine = nn.functional.cosine_similarity(coarse.Noise.flatten(), fine.Noise.flatten(), 0).ToDouble();
+            var cosine = nn.functional.cosine_similarity(coarse.Noise.flatten(), fine.Noise.flatten(), 0).Number();
             Assert.True(cosine >= 0.999, $"{cosine:f5}");
         }
 

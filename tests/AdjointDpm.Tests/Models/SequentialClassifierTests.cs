@@ -64,7 +64,7 @@ public sealed class SequentialClassifierTests
         });
         // The mean is what an enlargement by two keeps.
         var image = rand(1, 1, 8, 8) * 2 - 1;
-        var expected = 4 * image.mean().ToDouble() + 1;
+        var expected = 4 * image.mean().Number() + 1;
         Assert.All(classifier.Logits(image).data<float>().ToArray(), logit => Assert.Equal(expected, logit, 1e-5));
         Assert.Contains("have 3 channels", Assert.Throws<ArgumentException>(() => classifier.Logits(rand(1, 3, 8, 8))).Message, StringComparison.Ordinal);
     }
@@ -98,7 +98,7 @@ public sealed class SequentialClassifierTests
     internal static void Close(Tensor expected, Tensor actual, double tolerance)
     {
         Assert.Equal(expected.shape, actual.shape);
-        var error = (expected - actual).norm().ToDouble() / expected.norm().ToDouble();
+        var error = (expected - actual).norm().Number() / expected.norm().Number();
         Assert.True(error <= tolerance, $"relative error {error:e2}");
     }
 }

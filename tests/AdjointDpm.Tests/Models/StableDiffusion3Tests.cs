@@ -34,7 +34,7 @@ public sealed class StableDiffusion3Tests
             at += width;
         }
 
-        Assert.Equal(0, prompt.States.narrow(2, at, 40 - at).abs().sum().ToDouble() + prompt.States.narrow(1, length, length).abs().sum().ToDouble());
+        Assert.Equal(0, prompt.States.narrow(2, at, 40 - at).abs().sum().Number() + prompt.States.narrow(1, length, length).abs().sum().Number());
     }
 
     [Fact]
@@ -88,10 +88,10 @@ public sealed class StableDiffusion3Tests
             using Scalar step = h;
             prompt.States.copy_(before.add(direction, step));
             using var drawn = Sampling.Sample(request, Token);
-            return Loss(drawn.Sample).ToDouble();
+            return Loss(drawn.Sample).Number();
         }
 
-        var (slope, expected) = ((At(1e-5) - At(-1e-5)) / 2e-5, discrete.Inputs["states"].mul(direction).sum().ToDouble());
+        var (slope, expected) = ((At(1e-5) - At(-1e-5)) / 2e-5, discrete.Inputs["states"].mul(direction).sum().Number());
         Assert.Equal(expected, slope, 1e-6 * Math.Max(Math.Abs(expected), 1e-3));
     }
 

@@ -2,7 +2,6 @@ using AdjointDpm.Gradients;
 using AdjointDpm.Models;
 using AdjointDpm.Models.StableDiffusion;
 using AdjointDpm.Samplers;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Models;
@@ -49,20 +48,20 @@ internal static class StableDiffusionRuns
         }
 
         var adapters = lora.Gradients([.. lora.WeightNames.Select(n => first.Inputs["unet." + n])]);
-        Assert.All(adapters, g => Assert.True(g.isfinite().all().ToBoolean() && g.abs().max().ToDouble() > 0));
+        Assert.All(adapters, g => Assert.True(g.isfinite().all().IsTrue() && g.abs().max().Number() > 0));
 
         // A finite difference along the gradient of noise and prompt together.
         double At(double h)
         {
-            using var moved = new PromptEmbeddings(prompt.States + first.Inputs["prompt"] * (h / first.Inputs["prompt"].norm().ToDouble()), prompt.Pooled?.view_as(prompt.Pooled));
-            var from = noise + first.Noise * (h / first.Noise.norm().ToDouble());
+            using var moved = new PromptEmbeddings(prompt.States + first.Inputs["prompt"] * (h / first.Inputs["prompt"].norm().Number()), prompt.Pooled?.view_as(prompt.Pooled));
+            var from = noise + first.Noise * (h / first.Noise.norm().Number());
             using var result = Sampling.Sample(model.Request(model.Field(moved, negative, 3, picture), from, steps), TestContext.Current.CancellationToken);
             using var frozen = no_grad();
-            return Loss(result.Sample).ToDouble();
+            return Loss(result.Sample).Number();
         }
 
         const double H = 0.05;
-        var expected = first.Noise.norm().ToDouble() + first.Inputs["prompt"].norm().ToDouble();
+        var expected = first.Noise.norm().Number() + first.Inputs["prompt"].norm().Number();
         Assert.Equal(1, (At(H) - At(-H)) / (2 * H) / expected, 0.02);
     }
 }

@@ -57,7 +57,7 @@ public sealed class UnetConfigTests
         Assert.Equal(float64, together.dtype);
         var alone = model.forward(x[1..2], t[1..2]);
         Assert.True(together[1..2].allclose(alone, 1e-10, 1e-10));
-        Assert.True(together.isfinite().all().ToBoolean());
+        Assert.True(together.isfinite().all().IsTrue());
     }
 
     [Fact]
@@ -231,8 +231,8 @@ public sealed class UnetConfigTests
         using var frozen = no_grad();
         using Scalar h = 1e-5, back = -1e-5;
         var direction = randn_like(given);
-        double At(Scalar step) => model.forward(x, t, context, null, given.add(direction, step)).sin().sum().ToDouble();
-        var (slope, gradient) = ((At(h) - At(back)) / 2e-5, leaf.grad!.mul(direction).sum().ToDouble());
+        double At(Scalar step) => model.forward(x, t, context, null, given.add(direction, step)).sin().sum().Number();
+        var (slope, gradient) = ((At(h) - At(back)) / 2e-5, leaf.grad!.mul(direction).sum().Number());
         Assert.Equal(gradient, slope, 1e-5 * Math.Max(Math.Abs(gradient), 1e-3));
     }
 

@@ -29,7 +29,7 @@ public sealed class ConvergenceTests
             CounterNoise.Fill(new(8, Draw: (ushort)(1 + (4 * step) + index)), 0, draw);
             return draw[0];
         });
-        Assert.Equal(expected, result.Sample.ToDouble(), 1e-12);
+        Assert.Equal(expected, result.Sample.Number(), 1e-12);
     }
 
     [Theory]
@@ -73,7 +73,7 @@ public sealed class ConvergenceTests
             var request = net.Request(sampler, "none", out _);
             using var first = Sampling.Sample(request, TestContext.Current.CancellationToken);
             using var second = Sampling.Sample(request, TestContext.Current.CancellationToken);
-            Assert.True(first.Sample.equal(second.Sample).all().ToBoolean(), sampler.Name);
+            Assert.True(first.Sample.equal(second.Sample).all().IsTrue(), sampler.Name);
         }
     }
 

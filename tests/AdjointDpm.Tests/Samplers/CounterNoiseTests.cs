@@ -1,5 +1,5 @@
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Samplers;
@@ -42,8 +42,8 @@ public sealed class CounterNoiseTests
         var key = new NoiseKey(42, Step: 3, Shard: 2);
         var whole = CounterNoise.Normal(key, [6, 3, 5]);
         var parts = cat([CounterNoise.Normal(key, [1, 3, 5]), CounterNoise.Normal(key, [4, 3, 5], firstSample: 1), CounterNoise.Normal(key, [1, 3, 5], firstSample: 5)], 0);
-        Assert.True(whole.equal(parts).all().ToBoolean());
-        Assert.True(whole.equal(CounterNoise.Normal(key, [6, 3, 5], ScalarType.Float64).to(ScalarType.Float32)).all().ToBoolean());
+        Assert.True(whole.equal(parts).all().IsTrue());
+        Assert.True(whole.equal(CounterNoise.Normal(key, [6, 3, 5], ScalarType.Float64).to(ScalarType.Float32)).all().IsTrue());
     }
 
     [Fact]

@@ -3,7 +3,6 @@ using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using AdjointDpm.Tests.Gradients;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Tests.Samplers;
@@ -38,9 +37,9 @@ public sealed class MultistepTests
             using var whole = Sampling.Sample(request, Token);
             using var head = Sampling.Sample(request with { Noise = request.Noise.narrow(0, 0, 1) }, Token);
             using var tail = Sampling.Sample(request with { Noise = request.Noise.narrow(0, 1, 3), FirstSample = 1 }, Token);
-            Assert.True(whole.Sample.equal(cat([head.Sample, tail.Sample], 0)).all().ToBoolean(), sampler.Name);
+            Assert.True(whole.Sample.equal(cat([head.Sample, tail.Sample], 0)).all().IsTrue(), sampler.Name);
             using var other = Sampling.Sample(request with { Key = new(4) }, Token);
-            Assert.False(whole.Sample.equal(other.Sample).any().ToBoolean(), sampler.Name);
+            Assert.False(whole.Sample.equal(other.Sample).any().IsTrue(), sampler.Name);
         }
     }
 
@@ -60,8 +59,8 @@ public sealed class MultistepTests
         var grid = TimeGrid.LogSnr(new LinearVp(), 200);
         var request = ClosedFormTests.GaussianRequest(grid, Sampler.Named(sampler), s, tensor(m, ScalarType.Float64)) with { Noise = CounterNoise.Normal(new(1), [20_000], ScalarType.Float64) };
         using var result = Sampling.Sample(request, Token);
-        Assert.Equal(m, result.Sample.mean().ToDouble(), 0.02);
-        Assert.Equal(s, result.Sample.std().ToDouble(), 0.03);
+        Assert.Equal(m, result.Sample.mean().Number(), 0.02);
+        Assert.Equal(s, result.Sample.std().Number(), 0.03);
     }
 
     [Fact]

@@ -1,4 +1,5 @@
 using AdjointDpm.Gradients;
+using AdjointDpm.Models;
 using AdjointDpm.Samplers;
 using AdjointDpm.Schedules;
 using AdjointDpm.Tests.Gradients;
@@ -76,8 +77,8 @@ public sealed class OfficialCodeTests
         using var exact = Sampling.Differentiate(request, x => x.sum(), GradientMethod.Discrete, Token);
         using var published = Sampling.Differentiate(request, x => x.sum(), GradientMethod.Continuous(), Token);
         var scale = grid.Start.Level.Alpha / grid.End.Level.Alpha;
-        Assert.Equal(discrete, scale * exact.Noise.ToDouble(), 5.1e-5);
-        Assert.Equal(continuous, scale * published.Noise.ToDouble(), 6e-5);
+        Assert.Equal(discrete, scale * exact.Noise.Number(), 5.1e-5);
+        Assert.Equal(continuous, scale * published.Noise.Number(), 6e-5);
         Assert.Empty(exact.Statistics.Warnings);
         Assert.Contains($"at step {grid.Steps - 1}", Assert.Single(published.Statistics.Warnings), StringComparison.Ordinal);
     }

@@ -304,7 +304,7 @@ internal static class OnnxOperators
         while (named > 1 && pads[n - named] == 0 && pads[(2 * n) - named] == 0)
             named--;
         long[] order = [.. Enumerable.Range(1, named).SelectMany(i => new[] { pads[n - i], pads[(2 * n) - i] })];
-        var value = c.Maybe(2) is { } filling ? filling.to(ScalarType.Float64).ToDouble() : c.Node.Float("value", 0);
+        var value = c.Maybe(2) is { } filling ? filling.to(ScalarType.Float64).Number() : c.Node.Float("value", 0);
         return nn.functional.pad(c.X, order, mode, mode == PaddingModes.Constant ? value : 0);
     }
 

@@ -1,6 +1,5 @@
 using AdjointDpm.Formats;
 using AdjointDpm.Samplers;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace AdjointDpm.Models.StableDiffusion;
@@ -82,6 +81,6 @@ internal static class SingleFilePrediction
         if (!file.Names.Contains(name))
             return null;
         using var scope = NewDisposeScope();
-        return file.Read(name).to(float64).std(unbiased: false).ToDouble() > DeviationOfVelocity ? Velocity : Epsilon;
+        return file.Read(name).to(float64).std(unbiased: false).Number() > DeviationOfVelocity ? Velocity : Epsilon;
     }
 }
