@@ -16,6 +16,9 @@ public static class NativeTorch
     /// <summary>Environment variable that names the folder of an installed libtorch (the one holding <c>libtorch_cpu.so</c>).</summary>
     public const string FolderVariable = "ADJOINTDPM_LIBTORCH";
 
+    /// <summary>Environment variable that is 1 where products are to have the same bits wherever their numbers lie in memory: <c>float64</c> needs it (docs/decisions/0006-products-repeat.md).</summary>
+    public const string RepeatableVariable = "ADJOINTDPM_REPEATABLE";
+
     private const string Shim = "libLibTorchSharp.so";
     private static readonly Lock Gate = new();
     private static NativeLoadReport? _report;
@@ -46,7 +49,8 @@ public static class NativeTorch
             try
             {
                 _report = OperatingSystem.IsLinux() ? LoadOnLinux() : new NativeLoadReport(null, null, null);
-                LibtorchSettings.UseRepeatableProducts();
+                if (Environment.GetEnvironmentVariable(RepeatableVariable) == "1" && !LibtorchSettings.UseRepeatableProducts())
+                    throw new NativeLoadException($"{RepeatableVariable}=1 was asked for, and this libtorch has no MKL that can make products repeat. Take it away: nothing is known to differ in float32.");
                 torch.InitializeDeviceType(DeviceType.CPU);
                 // It serves some processors only, and on the others every convolution that might use it writes a warning.
                 LibtorchSettings.UseNnpack(false);

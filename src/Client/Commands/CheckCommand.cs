@@ -56,7 +56,7 @@ internal static class CheckCommand
             var folder = Directory.CreateTempSubdirectory("adpm-check-");
             try
             {
-                var silos = context.StartLocal(LocalClusterOptions.OneSilo(context, folder.FullName, spec.Resources.Threads));
+                var silos = context.StartLocal(LocalClusterOptions.OneSilo(context, folder.FullName, spec));
                 using var kill = context.Interruptions.OnSecond(silos.Kill);
                 await using (silos)
                 {

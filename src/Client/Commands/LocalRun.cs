@@ -25,6 +25,9 @@ internal sealed class LocalRun(ClientContext context)
     /// <summary>Threads that each silo's math may use.</summary>
     public required int Threads { get; init; }
 
+    /// <summary>Whether equal bits need products that repeat.</summary>
+    public bool Repeatable { get; init; }
+
     /// <summary>Whether the silos outlive the run.</summary>
     public bool Keep { get; init; }
 
@@ -53,6 +56,7 @@ internal sealed class LocalRun(ClientContext context)
             Silos = Silos,
             DataFolder = dataFolder,
             Threads = Threads,
+            Repeatable = Repeatable,
             Keep = Keep,
             Finish = !Keep,
             Notice = text =>

@@ -68,7 +68,7 @@ internal static partial class ReplayCommand
         var plan = LedgerChain.Of(runs.Ledger(full, trial)).Records is [{ Plan: { } first }, ..] ? first
             : throw new CommandFailure(ExitCodes.Failed, $"Trial {trial} of '{full}' has recorded nothing.", $"See its trials with: adpm audit {full}{where.Options}");
         context.Terminal.Note($"Starting a silo on {Markup.Escape(context.Short(folder))}");
-        return await LocalSilo.StartAsync(LocalClusterOptions.OneSilo(context, folder, ExperimentSpecJson.Deserialize(plan.SpecJson).Resources.Threads), context, cancellationToken);
+        return await LocalSilo.StartAsync(LocalClusterOptions.OneSilo(context, folder, ExperimentSpecJson.Deserialize(plan.SpecJson)), context, cancellationToken);
     }
 
     private static async Task<bool> IsUpAsync(ClusterTarget where, ClientContext context, CancellationToken cancellationToken)

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using AdjointDpm.Client.CommandLine;
 using AdjointDpm.Client.Connection;
+using AdjointDpm.Client.LocalCluster;
 
 namespace AdjointDpm.Client.Commands;
 
@@ -34,6 +35,7 @@ internal static class RunCommand
                 Json = parsed.GetValue(json),
                 Silos = parsed.GetValue(silos),
                 Threads = spec.Resources.Threads,
+                Repeatable = LocalClusterOptions.NeedsRepeatable(spec),
                 Keep = parsed.GetValue(keep),
                 Detach = parsed.GetValue(detach),
             }.ToEndAsync(cancellationToken);

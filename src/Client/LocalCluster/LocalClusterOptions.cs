@@ -1,4 +1,5 @@
 using AdjointDpm.Client.CommandLine;
+using AdjointDpm.Grains.Specs;
 using Spectre.Console;
 
 namespace AdjointDpm.Client.LocalCluster;
@@ -16,6 +17,9 @@ internal sealed record LocalClusterOptions
 
     /// <summary>Threads that each silo's math may use: part of the run's identity.</summary>
     public required int Threads { get; init; }
+
+    /// <summary>Whether the silos' products are to have the same bits wherever their numbers lie in memory, as float64 needs.</summary>
+    public bool Repeatable { get; init; }
 
     /// <summary>Silos that outlive this process. Default: they end with it.</summary>
     public bool Keep { get; init; }
@@ -39,14 +43,17 @@ internal sealed record LocalClusterOptions
     public Action<string> Notice { get; set; } = _ => { };
 
     /// <summary>One silo for the time of a command, which tells its notices on the terminal.</summary>
-    public static LocalClusterOptions OneSilo(ClientContext context, string dataFolder, int threads) => new()
+    public static LocalClusterOptions OneSilo(ClientContext context, string dataFolder, ExperimentSpec spec) => new()
     {
         Command = SiloCommand.Find(context.Variable, context.ProgramFolder),
         Silos = 1,
         DataFolder = dataFolder,
-        Threads = threads,
+        Threads = spec.Resources.Threads,
+        Repeatable = NeedsRepeatable(spec),
         Notice = text => context.Terminal.Note(Markup.Escape(text)),
     };
+
+    public static bool NeedsRepeatable(ExperimentSpec spec) => spec.Model.Dtype == NumberFormat.Float64;
 }
 
 /// <summary>A cluster on this machine.</summary>

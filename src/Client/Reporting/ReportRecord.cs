@@ -84,6 +84,8 @@ internal static class ReportRecord
         if (report.Trials.Count > 1)
             yield return $"The best of {report.Trials.Count} trials was chosen by {report.Objective.Metric}, so its value is optimistic; a run with another heldOut.seed measures by how much.";
         yield return "Equal bits are promised for an equal kind of device, dtype and number of threads.";
+        if (report.Spec["model"]?["dtype"]?.ToString() == "float64")
+            yield return "In float64 that holds only where silos have ADJOINTDPM_REPEATABLE=1, as 'adpm run' starts them.";
         if (report.Hardware.Count > 1)
             yield return $"The workers were not of one kind: {string.Join("; ", report.Hardware)}.";
         if (report.Trials.SelectMany(trial => trial.Arithmetic).Select(since => since.Kind).Distinct().Count() is > 1 and var kinds)
