@@ -14,7 +14,8 @@ internal static partial class NativeHeap
         if (!HasMallinfo)
             return null;
         var info = Mallinfo2();
-        return (long)info.InUse + (long)info.Mapped;
+        // A mapping is whole pages, and has a header besides: on average half a page more than was asked for.
+        return (long)info.InUse + (long)info.Mapped - ((long)info.Hblks * Environment.SystemPageSize / 2);
     }
 
     [LibraryImport("libc.so.6", EntryPoint = "mallinfo2")]

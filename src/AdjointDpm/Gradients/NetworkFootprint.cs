@@ -26,7 +26,7 @@ internal sealed record NetworkFootprint(long Gradients, long Graph, ProductPeaks
         using var scope = NewDisposeScope();
         using var grad = no_grad();
         using var leaves = new BorrowedLeaves(request.Field);
-        using var solve = new Solve(request, guarded: false, CancellationToken.None) { Leaves = leaves, Objective = objective };
+        using var solve = new Solve(request, guarded: false, CancellationToken.None) { Leaves = leaves, Objective = objective, OnlyMeasures = true };
         leaves.Arm();
         var noise = request.Noise.detach();
         var (state, first) = (solve.Start(noise), solve.Plans[0].Evaluations[0]);

@@ -12,6 +12,9 @@ internal sealed partial class Solve
     /// <summary>What is differentiated; null while only sampling.</summary>
     public Objective? Objective { get; init; }
 
+    /// <summary>Whether only memory is looked at: a loss that is not finite takes as much as another.</summary>
+    public bool OnlyMeasures { get; init; }
+
     /// <summary>Sum of all losses met so far.</summary>
     public double Loss { get; private set; }
 
@@ -105,12 +108,12 @@ internal sealed partial class Solve
         if (!value.requires_grad)
             throw new ArgumentException("The loss does not depend on the sample: it was detached, or computed without gradients.", nameof(loss));
         var number = value.detach().to(ScalarType.Float64).Number();
-        if (!double.IsFinite(number))
+        if (!double.IsFinite(number) && !OnlyMeasures)
             throw new NonFiniteException("loss");
         using var scalar = weight.ToScalar();
         Vjp.Accumulate(value, full_like(value, scalar), [leaf, .. Leaves!.Inputs]);
         var gradient = leaf.grad ?? zeros_like(leaf);
-        if (!IsFinite(gradient))
+        if (!IsFinite(gradient) && !OnlyMeasures)
             throw new NonFiniteException("gradient of the loss with respect to the sample");
         Loss += counted ? number : 0;
         return gradient.MoveToOuterDisposeScope();

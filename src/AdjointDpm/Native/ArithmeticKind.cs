@@ -62,7 +62,7 @@ public static class ArithmeticKind
         var x = Wave(16, 24, 9, 9);
         yield return x.sum();
         yield return x.mean([0, 2, 3]);
-        yield return x.square().sum([1]);
+        yield return x.Squared().sum([1]);
         yield return nn.functional.softmax(x, -1);
         yield return nn.functional.group_norm(x, 4);
         yield return nn.functional.layer_norm(x, [9, 9]);

@@ -87,7 +87,7 @@ internal static class ReportCommand
                 if (!await results.FetchReportAsync(cancellationToken)) throw new CommandFailure(ExitCodes.Failed, $"'{text}' has no report.json, which is written when an experiment ends.", "Wait for its end with 'adpm watch ID', or look at it now with 'adpm show ID'.");
                 if (!results.IsHere)
                     foreach (var trial in RecordedExperiment.Load(results.Folder).Ranked().Take(ReportPictures.MostTrials))
-                        await results.FetchAsync(trial.Index, file => file.Path is "before.png" or "after.png" or "gradient-proof.json" || file.Path.StartsWith("steps/", StringComparison.Ordinal), cancellationToken);
+                        await results.FetchAsync(trial.Index, file => file.Path is "before.png" or "after.png" or ResultNames.Proof || file.Path.StartsWith("steps/", StringComparison.Ordinal), cancellationToken);
                 return (results.Folder, results.IsHere);
             }
         }

@@ -53,6 +53,9 @@ internal sealed record LocalClusterOptions
         Notice = text => context.Terminal.Note(Markup.Escape(text)),
     };
 
+    /// <summary>Environment variable of a silo whose math library repeats products bit for bit.</summary>
+    public const string RepeatableVariable = "ADJOINTDPM_REPEATABLE";
+
     public static bool NeedsRepeatable(ExperimentSpec spec) => spec.Model.Dtype == NumberFormat.Float64;
 }
 

@@ -77,7 +77,7 @@ internal sealed class SiloProcess : IDisposable
         // Read by the math libraries before any of our code runs there.
         foreach (var variable in new[] { "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS" })
             start.Environment[variable] = options.Threads.ToString(CultureInfo.InvariantCulture);
-        if (options.Repeatable) start.Environment["ADJOINTDPM_REPEATABLE"] = "1";
+        if (options.Repeatable) start.Environment[LocalClusterOptions.RepeatableVariable] = "1";
 
         var silo = new SiloProcess(name, logFile, start);
         try

@@ -93,7 +93,7 @@ internal sealed class RecordedExperiment
     {
         try
         {
-            return Bytes(trial, "gradient-proof.json") is { } bytes ? GradientProofReport.Parse(bytes) : null;
+            return Bytes(trial, ResultNames.Proof) is { } bytes ? GradientProofReport.Parse(bytes) : null;
         }
         catch (JsonException)
         {
@@ -120,6 +120,9 @@ internal sealed record RecordedReport
     public IReadOnlyDictionary<string, string> Labels { get => field ?? new Dictionary<string, string>(); init; }
     public string? Command { get; init; }
     public IReadOnlyList<RecordedTrial> Trials { get; init; } = [];
+
+    /// <summary>Which last bits the workers gave.</summary>
+    [JsonIgnore] public IReadOnlyList<string> Kinds => [.. Trials.SelectMany(trial => trial.Arithmetic).Select(since => since.Kind).Distinct()];
 }
 
 internal sealed record RecordedSummary

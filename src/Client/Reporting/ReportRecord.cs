@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Xml.Linq;
+using AdjointDpm.Client.LocalCluster;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Specs;
 
@@ -55,7 +56,7 @@ internal static class ReportRecord
             Html.Table(["versions, seeds, hardware", ""], report.Versions.Select(pair => new object[] { pair.Key, pair.Value })
                 .Concat(report.Seeds.Where(pair => pair.Value is not null).Select(pair => new object[] { $"seed of {pair.Key}", pair.Value!.Value.ToString(CultureInfo.InvariantCulture) }))
                 .Concat(report.Resources.Select(pair => new object[] { pair.Key, pair.Value.ToString() }))
-                .Concat(report.Trials.SelectMany(trial => trial.Arithmetic).Select(since => since.Kind).Distinct().ToList() is { Count: > 0 } kinds ? [new object[] { "arithmetic of the workers", string.Join(", ", kinds) }] : [])
+                .Concat(report.Kinds is { Count: > 0 } kinds ? [new object[] { "arithmetic of the workers", string.Join(", ", kinds) }] : [])
                 .Concat(report.Hardware.Count == 0 ? [] : [new object[] { "workers on", string.Join("; ", report.Hardware) }])),
         ];
     }
@@ -85,10 +86,10 @@ internal static class ReportRecord
             yield return $"The best of {report.Trials.Count} trials was chosen by {report.Objective.Metric}, so its value is optimistic; a run with another heldOut.seed measures by how much.";
         yield return "Equal bits are promised for an equal kind of device, dtype and number of threads.";
         if (report.Spec["model"]?["dtype"]?.ToString() == "float64")
-            yield return "In float64 that holds only where silos have ADJOINTDPM_REPEATABLE=1, as 'adpm run' starts them.";
+            yield return $"In float64 that holds only where silos have {LocalClusterOptions.RepeatableVariable}=1, as 'adpm run' starts them.";
         if (report.Hardware.Count > 1)
             yield return $"The workers were not of one kind: {string.Join("; ", report.Hardware)}.";
-        if (report.Trials.SelectMany(trial => trial.Arithmetic).Select(since => since.Kind).Distinct().Count() is > 1 and var kinds)
+        if (report.Kinds.Count is > 1 and var kinds)
             yield return $"Its workers were of {kinds} kinds that round differently. Each trial stayed with one kind{(report.Trials.Any(trial => trial.Arithmetic.Count > 1) ? ", except where it is said below" : "")}; a run on other machines may give a trial the bits of another kind.";
         foreach (var (index, notice) in report.Trials.SelectMany(trial => trial.Notices, (trial, notice) => (trial.Index, notice)).Take(5))
             yield return $"Trial {index}: {notice}";

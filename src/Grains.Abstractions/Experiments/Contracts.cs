@@ -324,10 +324,12 @@ public sealed record TrialSnapshot
     /// <summary>Which last bits its workers gave, and from which step on: one entry, unless no worker of that kind was left. Empty before it is known.</summary>
     [Id(26)] public IReadOnlyList<ArithmeticSince> Arithmetic { get; init; } = [];
 
+    /// <summary>From where on gradients were computed one sample at a time, and why; null when they were not.</summary>
+    internal string? LeanNotice => LeanFrom is { } lean ? $"{LeanReason ?? "A worker ran out of memory."} From step {lean} on gradients are computed one sample at a time." : null;
+
     /// <summary>What its bits depend on besides its spec, a sentence each.</summary>
     internal IEnumerable<string> Notices() =>
-        (LeanFrom is { } lean ? new[] { $"{LeanReason ?? "A worker ran out of memory."} From step {lean} on gradients are computed one sample at a time." } : [])
-        .Concat(Arithmetic.Skip(1).Select(since => since.Notice()));
+        (LeanNotice is { } lean ? new[] { lean } : []).Concat(Arithmetic.Skip(1).Select(since => since.Notice()));
 }
 
 /// <summary>Which last bits a trial's workers gave. Workers of one kind give equal bits.</summary>

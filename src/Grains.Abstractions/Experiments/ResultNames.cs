@@ -9,6 +9,9 @@ internal static class ResultNames
     /// <summary>In a trial's folder: what its results are. They count from the moment it is there.</summary>
     public const string Manifest = "manifest.json";
 
+    /// <summary>In a trial's folder: the comparison of its gradient with others.</summary>
+    public const string Proof = "gradient-proof.json";
+
     /// <summary>A trial's folder.</summary>
     public static string OfTrial(int trial) => FormattableString.Invariant($"trial-{trial}");
 }

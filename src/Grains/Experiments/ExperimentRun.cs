@@ -219,7 +219,7 @@ internal sealed partial class ExperimentRun(
 
     public async Task<GradientProofReport?> GetGradientProofAsync(int trial)
     {
-        var proof = await disk.ReadAsync(Path.Combine(folders.TrialWork(Id, trial), TrialFiles.ProofFile));
+        var proof = await disk.ReadAsync(Path.Combine(folders.TrialWork(Id, trial), ResultNames.Proof));
         return proof is null ? null : GradientProofReport.Parse(proof);
     }
 
@@ -249,7 +249,7 @@ internal sealed partial class ExperimentRun(
             EmitStarted(trial, report.Snapshot.Parameters);
         _trials.Update(report);
         if (report.Snapshot.LeanFrom is { } lean && !_trials.IsLean(trial))
-            Emit(EventKind.MemoryShort, $"{report.Snapshot.LeanReason ?? "A worker ran out of memory."} From step {lean} on gradients are computed one sample at a time.", trial, lean, durable: true);
+            Emit(EventKind.MemoryShort, report.Snapshot.LeanNotice!, trial, lean, durable: true);
         foreach (var since in report.Snapshot.Arithmetic.Skip(_trials.ArithmeticsOf(trial)))
             Emit(EventKind.ArithmeticChanged, since.Notice(), trial, since.Step, durable: true);
         foreach (var step in report.Steps)

@@ -1,16 +1,15 @@
 using System.Security.Cryptography;
 using System.Text.Json;
+using AdjointDpm.Grains.Experiments;
 
 namespace AdjointDpm.Grains.Storage;
 
 /// <summary>Folders of results that are complete or absent: filled beside their place, listed in a manifest written last, then renamed.</summary>
 internal static class ArtifactFolder
 {
-    public const string Manifest = "manifest.json";
-
     private static readonly JsonSerializerOptions Json = new(JsonSerializerDefaults.Web) { WriteIndented = true };
 
-    public static bool IsComplete(string folder) => File.Exists(Path.Combine(folder, Manifest));
+    public static bool IsComplete(string folder) => File.Exists(Path.Combine(folder, ResultNames.Manifest));
 
     /// <summary>Fills and places a folder. When another attempt was first, its folder stays: equal work gives equal files.</summary>
     public static void Write(string folder, string run, Action<string> fill) => Fill(folder, run, fill)();
@@ -77,7 +76,7 @@ internal static class ArtifactFolder
     /// <summary>Results of another run under the same name are left alone. Those of before runs stood in manifests are taken for the same.</summary>
     private static void RequireSame(string folder, string run)
     {
-        using var manifest = File.OpenRead(Path.Combine(folder, Manifest));
+        using var manifest = File.OpenRead(Path.Combine(folder, ResultNames.Manifest));
         if (JsonSerializer.Deserialize<ManifestDocument>(manifest, Json)?.Run is { } present && present != run)
             throw new InvalidDataException($"'{folder}' holds the results of another run, which are left as they are. Move or remove them, or submit the experiment under another name.");
     }
@@ -107,7 +106,7 @@ internal static class ArtifactFolder
             files.Add(new ManifestFile(Path.GetRelativePath(folder, path).Replace('\\', '/'), file.Length, Convert.ToHexStringLower(SHA256.HashData(file))));
             file.Flush(flushToDisk: true);
         }
-        using var manifest = new FileStream(Path.Combine(folder, Manifest), FileMode.CreateNew);
+        using var manifest = new FileStream(Path.Combine(folder, ResultNames.Manifest), FileMode.CreateNew);
         JsonSerializer.Serialize(manifest, new ManifestDocument(1, files, run), Json);
         manifest.Flush(flushToDisk: true);
         return files;

@@ -26,7 +26,7 @@ internal static class ShardScheduling
     {
         if (kind is not null)
             return [.. workers.Where(worker => kindOf(worker) is var own && (own is null || own == kind))];
-        var kinds = workers.GroupBy(kindOf).OrderByDescending(workers => workers.Count()).ThenBy(workers => workers.Key, StringComparer.Ordinal).ToList();
+        var kinds = Kinds(workers, kindOf).ToList();
         if (kinds.Count < 2)
             return Order(workers, rotation);
         var first = Order([.. kinds.SelectMany(workers => workers)], rotation)[0];
@@ -35,8 +35,11 @@ internal static class ShardScheduling
     }
 
     /// <summary>The kind of most workers; null when none tells its own.</summary>
-    public static string? Largest(IEnumerable<string> workers, Func<string, string?> kindOf) =>
-        workers.GroupBy(kindOf).Where(workers => workers.Key is not null).OrderByDescending(workers => workers.Count()).ThenBy(workers => workers.Key, StringComparer.Ordinal).FirstOrDefault()?.Key;
+    public static string? Largest(IEnumerable<string> workers, Func<string, string?> kindOf) => Kinds(workers, kindOf).FirstOrDefault(workers => workers.Key is not null)?.Key;
+
+    // The largest first.
+    private static IEnumerable<IGrouping<string?, string>> Kinds(IEnumerable<string> workers, Func<string, string?> kindOf) =>
+        workers.GroupBy(kindOf).OrderByDescending(workers => workers.Count()).ThenBy(workers => workers.Key, StringComparer.Ordinal);
 
     /// <summary>The workers that a trial may use now: at most <c>max</c>, first those that it uses already, or none while there are fewer than <c>min</c>.</summary>
     public static IReadOnlyList<string> Within(IReadOnlyList<string> ordered, SlotsSpec slots, IEnumerable<string> busy, Func<string, bool> isResting)

@@ -18,8 +18,6 @@ internal sealed partial class TrialFiles(IDisk disk, Background background, stri
     /// <summary>Activation that writes: it names the files that only this one writes to.</summary>
     public long Epoch { get; set; } = epoch;
 
-    public const string ProofFile = "gradient-proof.json";
-
     /// <summary>Up to here a hash takes less time than another thread to begin with it.</summary>
     private const int HashedHere = 1 << 16;
 
@@ -124,7 +122,7 @@ internal sealed partial class TrialFiles(IDisk disk, Background background, stri
     public Task WritePictureAsync(int step, byte[] png) => StepPictures.WriteAsync(disk, folder, step, png);
 
     /// <summary>The proof of the gradient, for people and for the results.</summary>
-    public Task WriteProofAsync(byte[] json) => disk.WriteAsync(Path.Combine(folder, ProofFile), json);
+    public Task WriteProofAsync(byte[] json) => disk.WriteAsync(Path.Combine(folder, ResultNames.Proof), json);
 
     public static IEnumerable<StepRecord> ReadMetrics(string path) => File.ReadLines(path).Select(line => JsonSerializer.Deserialize<StepRecord>(line, FileGrainStorage.Json)!);
 

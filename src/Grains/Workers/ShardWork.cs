@@ -62,9 +62,9 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
                 var finish = artifacts.Write(assignment.ArtifactFolder!, $"{assignment.SpecSha256}/{parameters!.Sha256}", folder =>
                 {
                     engine.Save(plan, before!, parameters, assignment.MetricsFile!, folder, cancellationToken);
-                    var proof = Path.Combine(Path.GetDirectoryName(assignment.MetricsFile)!, TrialFiles.ProofFile);
+                    var proof = Path.Combine(Path.GetDirectoryName(assignment.MetricsFile)!, ResultNames.Proof);
                     if (File.Exists(proof))
-                        File.Copy(proof, Path.Combine(folder, TrialFiles.ProofFile));
+                        File.Copy(proof, Path.Combine(folder, ResultNames.Proof));
                     SheetTexts.Add(folder, token.Trial, assignment.SpecSha256, assignment.MetricsFile!, before!, parameters, File.Exists(proof) ? GradientProofReport.Parse(File.ReadAllBytes(proof)) : null);
                     StepPictures.Copy(Path.GetDirectoryName(assignment.MetricsFile)!, folder);
                 });
