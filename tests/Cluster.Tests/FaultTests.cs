@@ -7,7 +7,7 @@ namespace AdjointDpm.Cluster.Tests;
 [Collection(RealCluster.OneAtATime)]
 public sealed class FaultTests
 {
-    internal static readonly ExperimentSpec Spec = DigitsSpecs.Small with { Training = DigitsSpecs.Small.Training with { Steps = 5, Shards = 8, SamplesPerShard = 10 }, Sample = new SampleSpec { Steps = 8 } };
+    internal static readonly ExperimentSpec Spec = DigitsSpecs.Small with { Training = DigitsSpecs.Small.Training with { Steps = 6, Shards = 8 } };
 
     private static readonly Lazy<Task<ExperimentSnapshot>> Calm = new(async () =>
     {

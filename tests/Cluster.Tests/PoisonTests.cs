@@ -38,8 +38,14 @@ public sealed class PoisonTests
     {
         string[] names = ["silo-0", "silo-1"];
         var failure = new FailureSpec { LeaseSeconds = 2.0, MaxShardAttempts = names.Length };
-        // Shards of a second or more: longer than a test takes to see that one has begun.
-        var poison = FaultTests.Spec with { Sample = new SampleSpec { Steps = 40 }, Training = FaultTests.Spec.Training with { Steps = 50, SamplesPerShard = 20 }, Failure = failure };
+        // Shards of half a second or more: longer than a test takes to see that one has begun.
+        var poison = FaultTests.Spec with
+        {
+            Sample = new SampleSpec { Steps = 16 },
+            Gradient = new GradientSpec { Check = new ProofSpec { Mode = ProofMode.Off } },
+            Training = FaultTests.Spec.Training with { Steps = 50, SamplesPerShard = 10 },
+            Failure = failure,
+        };
         await using var cluster = await RealCluster.StartAsync(names.Length);
         await cluster.SubmitAsync("poison", poison);
         await cluster.SubmitAsync("healthy", FaultTests.Spec with { Failure = failure });

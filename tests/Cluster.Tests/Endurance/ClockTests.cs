@@ -1,5 +1,6 @@
 using System.Globalization;
 using AdjointDpm.Cluster.Tests.Servers;
+using AdjointDpm.Grains.Experiments;
 
 namespace AdjointDpm.Cluster.Tests.Endurance;
 
@@ -18,15 +19,23 @@ public sealed class ClockTests
         await cluster.AddWithAsync(
             [$"LD_PRELOAD={packages.PathOf("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")}", $"FAKETIME_TIMESTAMP_FILE={clock}", "FAKETIME_CACHE_DURATION=1", "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1"], "silo-0");
         await cluster.AddAsync("silo-1");
-        await cluster.SubmitAsync("clock", FaultTests.Spec);
-        foreach (var (offset, least) in new[] { ("+3600", 1), ("-3600", 2) })
+        // Long enough to be under way still when a clock is seen to be set.
+        var spec = FaultTests.Spec with { Training = FaultTests.Spec.Training with { Steps = 9 } };
+        await cluster.SubmitAsync("clock", spec);
+        foreach (var offset in new[] { "+3600", "-3600" })
         {
-            await cluster.WaitAsync("clock", snapshot => snapshot.Trials[0].Step >= least);
+            var step = (await cluster.WaitAsync("clock", snapshot => snapshot.Trials[0].Step >= 1)).Trials[0].Step;
             await SetAsync(offset);
             // It is told by what the silo itself takes for the time.
             await RealCluster.RetryAsync(async () => Assert.InRange((await DateAsync(cluster.Silos[0]) - TimeProvider.System.GetUtcNow()).TotalSeconds - double.Parse(offset, CultureInfo.InvariantCulture), -30, 30));
+            Assert.InRange((await cluster.WaitAsync("clock", snapshot => snapshot.Trials[0].Step > step)).Trials[0].Step, step + 1, spec.Training.Steps - 1);
         }
-        await FaultTests.SameAsCalmAsync(await cluster.WaitAsync("clock", snapshot => snapshot.Summary.EndedAt is not null));
+        var ended = await cluster.WaitAsync("clock", snapshot => snapshot.Summary.EndedAt is not null);
+        await SetAsync("+0");
+        var calm = await cluster.RunAsync("calm", spec);
+        Assert.Equal((RunState.Succeeded, RunState.Succeeded), (calm.Summary.State, ended.Summary.State));
+        Assert.Equal(calm.Trials[0].ParametersSha256, ended.Trials[0].ParametersSha256);
+        Assert.Equal(calm.Trials[0].LossHistory, ended.Trials[0].LossHistory);
         Assert.Empty((await (await cluster.ExperimentAsync("clock")).AuditAsync(0, TestContext.Current.CancellationToken))!.Violations);
 
         Task SetAsync(string offset) => File.WriteAllTextAsync(clock, offset + "\n", TestContext.Current.CancellationToken);
