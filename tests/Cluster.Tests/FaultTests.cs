@@ -9,6 +9,9 @@ public sealed class FaultTests
 {
     internal static readonly ExperimentSpec Spec = DigitsSpecs.Small with { Training = DigitsSpecs.Small.Training with { Steps = 6, Shards = 8 } };
 
+    /// <summary>All shards of all its steps, each counted once.</summary>
+    internal static long Contributions => Spec.Training.Steps * Spec.Training.Shards;
+
     private static readonly Lazy<Task<ExperimentSnapshot>> Calm = new(async () =>
     {
         await using var cluster = await RealCluster.StartAsync(1);

@@ -26,8 +26,8 @@ public sealed class RangeTests
         var received = await Task.WhenAll(cluster.Silos.Select(silo => silo.CountAsync("adjointdpm_gradient_bytes_total")));
         // Every number of every shard's gradient arrives once, at the silo that owns it: the coordinator's gets no more than its share.
         Assert.Equal(0, ended.Trials[0].ShardsReissued);
-        Assert.Equal(5L * 8 * bytes, received.Sum());
-        Assert.All(received, share => Assert.InRange(share, 1, 5L * 8 * RangeBytes * ((ranges + 2) / 3)));
+        Assert.Equal(FaultTests.Contributions * bytes, received.Sum());
+        Assert.All(received, share => Assert.InRange(share, 1, FaultTests.Contributions * RangeBytes * ((ranges + 2) / 3)));
 
         var replay = await ReplayTests.ReplayAsync(cluster, "ranges", 5);
         Assert.True(replay.State == ReplayState.Equal, replay.Reason);
@@ -43,7 +43,7 @@ public sealed class RangeTests
         var (_, bytes) = Version(cluster, "streams");
         var received = await Task.WhenAll(cluster.Silos.Select(silo => silo.CountAsync("adjointdpm_gradient_bytes_total")));
         Assert.Equal(0, ended.Trials[0].ShardsReissued);
-        Assert.Equal(5L * 8 * bytes, received.Sum());
+        Assert.Equal(FaultTests.Contributions * bytes, received.Sum());
         // Gradients and parameters: all but what a silo has from itself.
         foreach (var silo in cluster.Silos)
             Assert.True(await silo.CountAsync("adjointdpm_tensor_stream_bytes_total") > bytes);
