@@ -72,7 +72,7 @@ public sealed class CordonTests
     private static List<string> Contributors(RealCluster cluster, string id) =>
         [.. new RunFolder(cluster.Folder).Ledger(id, 0).SelectMany(file => file.Lines).Select(LedgerRecord.Parse).SelectMany(record => record!.Contributions).Select(contribution => contribution.Worker).Distinct()];
 
-    private static async Task CordonAsync(RealCluster cluster, string worker, bool cordoned = true) =>
+    internal static async Task CordonAsync(RealCluster cluster, string worker, bool cordoned = true) =>
         Assert.Empty(await (await DirectoryAsync(cluster)).CordonAsync([worker], cordoned, TestContext.Current.CancellationToken));
 
     private static async Task<IWorkerDirectoryGrain> DirectoryAsync(RealCluster cluster) => (await cluster.ClientAsync()).GetGrain<IWorkerDirectoryGrain>(IWorkerDirectoryGrain.Key);

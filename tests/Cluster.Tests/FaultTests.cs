@@ -95,13 +95,16 @@ public sealed class FaultTests
         return grains.Single(grain => grain.GrainId.Key.ToString() == trial).SiloAddress.Endpoint.Port;
     }
 
-    internal static async Task SameAsCalmAsync(ExperimentSnapshot snapshot)
+    internal static async Task SameAsCalmAsync(ExperimentSnapshot snapshot) => Same(await Calm.Value, snapshot);
+
+    /// <summary>Whether both succeeded, with the same bits of parameters, losses and metrics.</summary>
+    internal static void Same(ExperimentSnapshot calm, ExperimentSnapshot other)
     {
-        Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason);
-        var calm = (await Calm.Value).Trials[0];
-        Assert.NotNull(calm.ParametersSha256);
-        Assert.Equal(calm.ParametersSha256, snapshot.Trials[0].ParametersSha256);
-        Assert.Equal(calm.LossHistory, snapshot.Trials[0].LossHistory);
-        Assert.Equal(calm.Metrics.OrderBy(m => m.Key), snapshot.Trials[0].Metrics.OrderBy(m => m.Key));
+        Assert.All([calm, other], snapshot => Assert.True(snapshot.Summary.State == RunState.Succeeded, snapshot.Reason));
+        var (expected, trial) = (calm.Trials[0], other.Trials[0]);
+        Assert.NotNull(expected.ParametersSha256);
+        Assert.Equal(expected.ParametersSha256, trial.ParametersSha256);
+        Assert.Equal(expected.LossHistory, trial.LossHistory);
+        Assert.Equal(expected.Metrics.OrderBy(m => m.Key), trial.Metrics.OrderBy(m => m.Key));
     }
 }

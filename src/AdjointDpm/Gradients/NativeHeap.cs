@@ -8,7 +8,7 @@ internal static partial class NativeHeap
     // Only glibc 2.33 and later tells what is in use.
     private static readonly bool HasMallinfo = OperatingSystem.IsLinux() && NativeLibrary.TryLoad("libc.so.6", out var libc) && NativeLibrary.TryGetExport(libc, "mallinfo2", out _);
 
-    /// <summary>Bytes in use, whatever the process still holds free; null where the C library does not tell.</summary>
+    /// <summary>Bytes in use, to half a page for each mapping, whatever the process still holds free; null where the C library does not tell.</summary>
     public static long? InUse()
     {
         if (!HasMallinfo)
