@@ -8,7 +8,8 @@ namespace AdjointDpm.Cluster.Tests;
 [Collection(RealCluster.OneAtATime)]
 public sealed class EncodingTests
 {
-    private static readonly ExperimentSpec Spec = FaultTests.Spec with { Training = FaultTests.Spec.Training with { GradientEncoding = GradientEncoding.Bf16 } };
+    // Long enough for a silo to be killed, started anew and another one killed.
+    private static readonly ExperimentSpec Spec = FaultTests.Spec with { Sample = new SampleSpec { Steps = 8 }, Training = FaultTests.Spec.Training with { GradientEncoding = GradientEncoding.Bf16 } };
 
     [Fact]
     public async Task Bf16_OneSiloOrThree_InRanges_AndWithKills_GiveTheSameBits_AndAuditAndReplayHold()

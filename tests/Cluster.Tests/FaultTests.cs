@@ -7,7 +7,7 @@ namespace AdjointDpm.Cluster.Tests;
 [Collection(RealCluster.OneAtATime)]
 public sealed class FaultTests
 {
-    internal static readonly ExperimentSpec Spec = DigitsSpecs.Small with { Training = DigitsSpecs.Small.Training with { Steps = 5, Shards = 8 } };
+    internal static readonly ExperimentSpec Spec = DigitsSpecs.Small with { Training = DigitsSpecs.Small.Training with { Steps = 5, Shards = 8, SamplesPerShard = 10 } };
 
     /// <summary>All shards of all its steps, each counted once.</summary>
     internal static long Contributions => Spec.Training.Steps * Spec.Training.Shards;

@@ -62,7 +62,7 @@ public sealed class KillMatrixTests
     public async Task WorkersThatJoinAndLeaveMidRun_GiveOneHash()
     {
         // Eight shards on 1, 2, 3, 4 and 7 workers in one run, and then on fewer again; and on what is left once more, from the start.
-        var spec = FaultTests.Spec with { Sample = new SampleSpec { Steps = 8 }, Training = FaultTests.Spec.Training with { Steps = All ? 60 : 24 } };
+        var spec = FaultTests.Spec with { Sample = new SampleSpec { Steps = 8 }, Training = FaultTests.Spec.Training with { Steps = All ? 60 : 24, SamplesPerShard = 5 } };
         int[] sizes = All ? [2, 3, 4, 7] : [2, 4];
         await using var cluster = await RealCluster.StartAsync(1);
         await cluster.SubmitAsync("elastic", spec);

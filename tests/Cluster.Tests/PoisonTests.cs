@@ -43,7 +43,7 @@ public sealed class PoisonTests
         {
             Sample = new SampleSpec { Steps = 16 },
             Gradient = new GradientSpec { Check = new ProofSpec { Mode = ProofMode.Off } },
-            Training = FaultTests.Spec.Training with { Steps = 50, SamplesPerShard = 10 },
+            Training = FaultTests.Spec.Training with { Steps = 50 },
             Failure = failure,
         };
         await using var cluster = await RealCluster.StartAsync(names.Length);

@@ -19,7 +19,7 @@ public sealed class ClockTests
             [$"LD_PRELOAD={packages.PathOf("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")}", $"FAKETIME_TIMESTAMP_FILE={clock}", "FAKETIME_CACHE_DURATION=1", "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1"], "silo-0");
         await cluster.AddAsync("silo-1");
         // Long enough to be under way still when a clock is seen to be set.
-        var spec = FaultTests.Spec with { Training = FaultTests.Spec.Training with { Steps = 9 } };
+        var spec = FaultTests.Spec with { Training = FaultTests.Spec.Training with { Steps = 9, SamplesPerShard = 5 } };
         await cluster.SubmitAsync("clock", spec);
         foreach (var offset in new[] { "+3600", "-3600" })
         {
