@@ -44,7 +44,7 @@ public static partial class SiloProgram
                 await PostgresSchema.EnsureAsync(cluster.PostgresConnection!, CancellationToken.None);
             using var bucket = artifacts.Bucket is null ? null : await S3Bucket.OpenAsync(artifacts, TimeProvider.System, CancellationToken.None);
             var native = NativeTorch.EnsureLoaded();
-            workers.Arithmetic = [.. workers.EffectiveDevices.Select(device => ArithmeticKind.Of(device) ?? "")];
+            workers.Arithmetic = [.. workers.EffectiveDevices.Select(device => ArithmeticKind.Of(WorkerOptions.DeviceOf(device)) ?? "")];
             silo.DataFolder = Directory.CreateDirectory(silo.DataFolder).FullName;
             silo.SiloPort = FreePort.Or(silo.SiloPort, silo.ListenAddress);
             silo.GatewayPort = FreePort.Or(silo.GatewayPort, silo.ListenAddress);

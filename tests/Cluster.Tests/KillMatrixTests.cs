@@ -89,9 +89,13 @@ public sealed class KillMatrixTests
     {
         foreach (var workers in All ? [2, 3, 4, 7] : new[] { 3 })
         {
-            await using var cluster = await RealCluster.StartAsync(workers);
+            // One of the processes computes two shards at once on its device.
+            await using var cluster = await RealCluster.StartAsync(workers - 2);
+            await cluster.AddWithAsync(["--Workers:ShardsAtOnce=2"], "shared");
             await cluster.SubmitAsync("fixed", FaultTests.Spec);
             await EndsAsCalmAsync(cluster, "fixed");
+            var all = WorkersOfSteps(cluster, "fixed").SelectMany(step => step).ToHashSet();
+            Assert.Superset(new HashSet<string> { "shared/cpu:0", "shared/cpu:0.1" }, all);
         }
     }
 
@@ -159,10 +163,12 @@ public sealed class KillMatrixTests
     }
 
     /// <summary>How many workers gave an accepted contribution to each committed step, the first step first.</summary>
-    private static IReadOnlyList<int> WorkersAtEachStep(RealCluster cluster, string id) =>
-        [.. new RunFolder(cluster.Folder).Ledger(id, 0).SelectMany(file => file.Lines).Select(LedgerRecord.Parse)
+    private static IReadOnlyList<int> WorkersAtEachStep(RealCluster cluster, string id) => [.. WorkersOfSteps(cluster, id).Select(workers => workers.Count)];
+
+    private static IEnumerable<IReadOnlySet<string>> WorkersOfSteps(RealCluster cluster, string id) =>
+        new RunFolder(cluster.Folder).Ledger(id, 0).SelectMany(file => file.Lines).Select(LedgerRecord.Parse)
             .Where(record => record is { Step: > 0 }).OrderBy(record => (record!.Step, record.Epoch))
-            .Select(record => record!.Contributions.Where(contribution => contribution.Outcome == ContributionOutcome.Accepted).Select(contribution => contribution.Worker).Distinct().Count())];
+            .Select(record => record!.Contributions.Where(contribution => contribution.Outcome == ContributionOutcome.Accepted).Select(contribution => contribution.Worker).ToHashSet());
 
     private static async Task EndsAsCalmAsync(RealCluster cluster, string id)
     {

@@ -20,7 +20,7 @@ public sealed record ResourceSpec
     [Range(0.001, 1000.0)]
     public double? Weight { get; init; }
 
-    /// <summary>What a worker's weights and gradient may take together, such as <c>8GB</c>, for <c>gradient.method: auto</c>. Default: not said.</summary>
+    /// <summary>What a worker's weights and gradient may take together, such as <c>8GB</c>, for <c>gradient.method: auto</c> and for workers that share a device. Default: not said.</summary>
     public string? Memory { get; init; }
 
     /// <summary>How many workers a trial uses at once. Default: all there are.</summary>

@@ -17,6 +17,14 @@ public sealed class WorkerOptions : IValidatableObject
     [Range(1, 1024)]
     public int? MaxThreads { get; set; }
 
+    /// <summary>Workers of each device: so many shards are computed on it at once, of one trial or of several, each with a copy of its model, as far as <see cref="DeviceBytes"/> has room. Default: 1.</summary>
+    [Range(1, 16)]
+    public int ShardsAtOnce { get; set; } = 1;
+
+    /// <summary>Memory of each device for models and shards together, where several are computed at once. Default: nine tenths of what the device has.</summary>
+    [Range(1, long.MaxValue)]
+    public long? DeviceBytes { get; set; }
+
     /// <summary>Memory for what this silo's workers have computed and other silos fetch: gradients, and what encoded ones left. Default: 1 GiB.</summary>
     [Range(1 << 20, long.MaxValue)]
     public long TensorStoreBytes { get; set; } = 1L << 30;
@@ -29,8 +37,16 @@ public sealed class WorkerOptions : IValidatableObject
     [Range(1, int.MaxValue)]
     public int TensorStreamBytes { get; set; } = 1 << 21;
 
-    /// <summary>Devices, with the default filled in.</summary>
-    public IReadOnlyList<string> EffectiveDevices => Devices.Count == 0 ? ["cpu:0"] : [.. Devices.Distinct().Where(device => device != None)];
+    /// <summary>Devices of workers, with the default filled in: the first worker of a device has its name, the next ones <c>cuda:0.1</c>, <c>cuda:0.2</c>, ….</summary>
+    public IReadOnlyList<string> EffectiveDevices =>
+        [.. from device in Devices.Count == 0 ? ["cpu:0"] : Devices.Distinct().Where(device => device != None) from worker in Enumerable.Range(0, ShardsAtOnce) select worker == 0 ? device : FormattableString.Invariant($"{device}.{worker}")];
+
+    /// <summary>The device that one of <see cref="EffectiveDevices"/> computes on.</summary>
+    public static string DeviceOf(string worker)
+    {
+        ArgumentNullException.ThrowIfNull(worker);
+        return worker.Split('.')[0];
+    }
 
     /// <summary>Which last bits each of <see cref="EffectiveDevices"/> gives, in that order; empty where it is not told. No setting: the host finds it out.</summary>
     internal IReadOnlyList<string> Arithmetic { get; set; } = [];

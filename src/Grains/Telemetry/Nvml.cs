@@ -53,16 +53,24 @@ internal sealed partial class Nvml : IGpus, IDisposable
     }
 
     /// <summary>What a GPU is called; null without NVIDIA's driver, or when there is no such GPU.</summary>
-    public static string? NameOf(int index)
+    public static string? NameOf(int index) => Ask(index, device =>
+    {
+        var name = new byte[96];
+        return GetName(device, name, (uint)name.Length) == Success ? Encoding.UTF8.GetString(name).Split('\0')[0] : null;
+    });
+
+    /// <summary>Bytes of a GPU's memory; null without NVIDIA's driver, or when there is no such GPU.</summary>
+    public static long? MemoryOf(int index) => Ask<long?>(index, device => GetMemoryInfo(device, out var memory) == Success ? (long)memory.Total : null);
+
+    private static T? Ask<T>(int index, Func<nint, T?> ask)
     {
         try
         {
             if (Init() != Success)
-                return null;
+                return default;
             try
             {
-                var name = new byte[96];
-                return GetHandle((uint)index, out var device) == Success && GetName(device, name, (uint)name.Length) == Success ? Encoding.UTF8.GetString(name).Split('\0')[0] : null;
+                return GetHandle((uint)index, out var device) == Success ? ask(device) : default;
             }
             finally
             {
@@ -71,7 +79,7 @@ internal sealed partial class Nvml : IGpus, IDisposable
         }
         catch (Exception e) when (e is DllNotFoundException or EntryPointNotFoundException)
         {
-            return null;
+            return default;
         }
     }
 

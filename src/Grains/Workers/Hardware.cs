@@ -10,9 +10,12 @@ internal static class Hardware
     private static readonly Lazy<string> Cpu = new(() => string.Create(CultureInfo.InvariantCulture, $"{Model(ReadLines("/proc/cpuinfo"))}, {Environment.ProcessorCount} threads"));
 
     /// <summary>Processor or GPU of a device, such as cpu:0.</summary>
-    public static string Of(string device) => device.StartsWith("cuda:", StringComparison.Ordinal) && int.TryParse(device.AsSpan("cuda:".Length), NumberStyles.None, CultureInfo.InvariantCulture, out var index)
-        ? Nvml.NameOf(index) ?? "an NVIDIA GPU"
-        : Cpu.Value;
+    public static string Of(string device) => GpuOf(device) is { } index ? Nvml.NameOf(index) ?? "an NVIDIA GPU" : Cpu.Value;
+
+    /// <summary>Nine tenths of a device's memory in bytes, of the processor's what this process may have; 0 when nobody tells.</summary>
+    public static long MemoryOf(string device) => (GpuOf(device) is { } index ? Nvml.MemoryOf(index) ?? 0 : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes) / 10 * 9;
+
+    private static int? GpuOf(string device) => device.StartsWith("cuda:", StringComparison.Ordinal) && int.TryParse(device.AsSpan("cuda:".Length), NumberStyles.None, CultureInfo.InvariantCulture, out var index) ? index : null;
 
     /// <summary>The model in lines as /proc/cpuinfo has them; of a kind that does not say it, its architecture.</summary>
     public static string Model(IEnumerable<string> lines) =>

@@ -33,6 +33,14 @@ internal interface IGradientEngine : IDisposable
     /// <summary>Lets go of what a trial can do without: models and classifiers that are kept for others.</summary>
     /// <returns>Whether there was anything.</returns>
     bool Spare(TrialPlan plan);
+
+    /// <summary>Bytes of the models that are kept between pieces of work.</summary>
+    long HeldBytes => 0;
+
+    /// <summary>Bytes that a trial's work needs above <see cref="HeldBytes"/>; null when nobody knows yet.</summary>
+    /// <param name="plan">Trial.</param>
+    /// <param name="isGradient">Whether the work is a shard's gradient.</param>
+    long? BytesAbove(TrialPlan plan, bool isGradient) => null;
 }
 
 /// <summary>Makes the engine of a device, on the device's thread.</summary>

@@ -67,7 +67,7 @@ internal sealed partial class ShardResiduals(IDevices devices, TensorTransfer tr
             var parameters = new ParameterVersion(window[i], await files.TryReadAsync(window[i])
                 ?? throw new TensorTransferException($"The parameters {window[i]} of step {token.Step - window.Count + i} are no longer there: the trial has gone on."));
             var (before, earlier) = (residual, assignment with { Token = token with { Step = token.Step - window.Count + i } });
-            residual = await devices.RunAsync(device, assignment.Share, begin, engine => ShardWork.Differentiate(engine, earlier, parameters, before, cancellationToken).Residual, cancellationToken);
+            residual = await devices.RunAsync(device, ShardWork.TaskOf(earlier), begin, engine => ShardWork.Differentiate(engine, earlier, parameters, before, cancellationToken).Residual, cancellationToken);
         }
         return residual is not null && TensorReference.HashOf(residual) == wanted.Sha256
             ? residual

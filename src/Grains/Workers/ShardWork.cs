@@ -108,6 +108,9 @@ internal sealed record ShardWork(byte[]? Blob, long Weight, IReadOnlyDictionary<
         };
     }
 
+    /// <summary>What a device should know of an assignment before it begins.</summary>
+    public static DeviceTask TaskOf(WorkAssignment assignment) => new(assignment.Share, engine => engine.BytesAbove(PlanOf(assignment), assignment.Token.Kind == WorkKind.Gradient));
+
     private static readonly Dictionary<string, double> NoSums = [];
 
     private static TrialPlan PlanOf(WorkAssignment assignment) => new(TrialSpecs.Of(assignment.SpecJson), assignment.ModelSha256, assignment.Lean);

@@ -110,7 +110,7 @@ internal sealed partial class ShardWorker(
             var (fetched, queued) = (time.GetElapsedTime(started), TimeSpan.Zero);
             var result = (await devices.RunAsync(
                 WorkerInventory.DeviceOf(Key),
-                work.Assignment.Share,
+                ShardWork.TaskOf(work.Assignment),
                 () =>
                 {
                     queued = time.GetElapsedTime(started) - fetched;

@@ -17,7 +17,7 @@ namespace AdjointDpm.Grains.Tests.Simulation;
 internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
 {
     private readonly Dictionary<string, Activation> _activations = [];
-    private readonly Gate _device = new();
+    private readonly Dictionary<string, SimDevice> _devices = [];
     private readonly TensorStore _store = new(1 << 20);
     private readonly TensorTransfer _transfer;
     private readonly FileGrainStorage _storage;
@@ -82,7 +82,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
 
     public bool Has(string grain) => _activations.ContainsKey(grain);
 
-    public IReadOnlyList<string> List(DeviceKind kind) => [.. World.Members(this).Select(silo => silo.Name + "/cpu:0").Where(worker => !World.IsCordoned(worker)).Order(StringComparer.Ordinal)];
+    public IReadOnlyList<string> List(DeviceKind kind) => [.. World.Members(this).SelectMany(silo => World.Workers.EffectiveDevices.Select(device => $"{silo.Name}/{device}")).Where(worker => !World.IsCordoned(worker)).Order(StringComparer.Ordinal)];
 
     public string? ArithmeticOf(string worker) => World.ArithmeticOf(WorkerInventory.SiloOf(worker));
 
@@ -90,11 +90,16 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
 
     public Task PauseAsync(double least, double most) => Task.Delay(TimeSpan.FromMilliseconds(least + (most - least) * World.Random.NextDouble()), World.Time);
 
-    public async Task<T> RunAsync<T>(string device, WorkShare share, Func<IDisposable> begin, Func<IGradientEngine, T> work, CancellationToken cancellationToken)
+    public async Task<T> RunAsync<T>(string device, DeviceTask task, Func<IDisposable> begin, Func<IGradientEngine, T> work, CancellationToken cancellationToken)
     {
-        await _device.EnterAsync(cancellationToken);
+        if (!_devices.TryGetValue(device, out var turns))
+            _devices[device] = turns = new SimDevice();
+        await turns.EnterAsync(task.Share, cancellationToken);
+        var started = World.Time.GetTimestamp();
         try
         {
+            if (_devices.Values.Count(other => other.IsBusy) > 1)
+                World.Count("shards computed beside another on a device");
             using var begun = begin();
             await World.ReachedAsync(Phase.Computing, this);
             var milliseconds = 5 + 25 * World.Random.NextDouble();
@@ -108,7 +113,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
         }
         finally
         {
-            _device.Exit();
+            turns.Exit(task.Share, World.Time.GetElapsedTime(started));
         }
     }
 

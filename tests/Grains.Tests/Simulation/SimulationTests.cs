@@ -1,4 +1,5 @@
 using System.Globalization;
+using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Storage;
 
@@ -90,6 +91,13 @@ public sealed class SimulationTests
         Check("slow owners", Runs(60), seed => (Simulated.Single, FaultPlan.Random(seed) with { SlowOwner = 0.1, AtPhases = [((Phase)(seed % 6), 1 + seed % 3, faults[seed / 6 % faults.Length])] }, CalmSingle.Value),
             ["slow owners", "kills at an await", "silos killed", "takeovers", "silos cut off", "silos stalled"], build: InRanges);
     }
+
+    /// <summary>Two trials of a sweep on silos whose devices compute two shards at once.</summary>
+    [Fact]
+    public void SeveralShardsAtOnceOnADevice_GiveTheUndisturbedRun() =>
+        Check("at once", Runs(40), seed => (Simulated.Search, FaultPlan.Random(seed), CalmSearch.Value),
+            ["shards computed beside another on a device", "kills at an await", "silos killed", "messages lost", "slow shards", "takeovers", "silos stalled"],
+            build: (seed, plan, folder) => new World(seed, plan, 2, folder) { Workers = new WorkerOptions { ShardsAtOnce = 2 } });
 
     /// <summary>What encoded gradients leave over is carried from step to step through everything that goes wrong, with the parameters in one place or in ranges.</summary>
     [Fact]

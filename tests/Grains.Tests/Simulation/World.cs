@@ -80,6 +80,9 @@ internal sealed class World : IDisposable
 
     public bool IsCordoned(string worker) => _cordoned.Contains(worker);
 
+    /// <summary>What each silo gives to workers.</summary>
+    public WorkerOptions Workers { get; init; } = new();
+
     /// <summary>Attempts that the silo which begins them dies of.</summary>
     public Func<ShardToken, bool> Poison { get; init; } = _ => false;
 

@@ -111,7 +111,7 @@ public sealed class FairQueueTests
         using var executor = new DeviceExecutor("cpu:0", new NoEngines(), TimeProvider.System);
         using var cancelled = new CancellationTokenSource();
         var order = new List<string>();
-        var first = executor.RunAsync(new("a"), () => Stream.Null, _ =>
+        var first = executor.RunAsync(Of(new("a")), () => Stream.Null, _ =>
         {
             started.Set();
             return blocked.Wait(TimeSpan.FromSeconds(120));
@@ -128,12 +128,14 @@ public sealed class FairQueueTests
         executor.Dispose();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => Do(new("a"), "late", token));
 
-        Task<int> Do(WorkShare share, string name, CancellationToken cancellationToken) => executor.RunAsync(share, () => Stream.Null, _ =>
+        Task<int> Do(WorkShare share, string name, CancellationToken cancellationToken) => executor.RunAsync(Of(share), () => Stream.Null, _ =>
         {
             order.Add(name);
             return 0;
         }, cancellationToken);
     }
+
+    private static DeviceTask Of(WorkShare share) => new(share, _ => null);
 
     private static List<int> Drain(FairQueue<int> queue)
     {

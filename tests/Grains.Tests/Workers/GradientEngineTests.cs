@@ -50,6 +50,32 @@ public sealed class GradientEngineTests : IDisposable
         Assert.NotEqual(expected.Gradient, _engine.Differentiate(plan, moved, 3, 0, CancellationToken.None).Gradient);
     }
 
+    /// <summary>What a shard takes is known once one was computed alone: the heap is the process's, and beside others nobody can tell whose it is.</summary>
+    [Fact]
+    public void MemoryOfAShard_IsMeasuredAlone_AndSaidByTheSpecWhereItIsSet()
+    {
+        var plan = Plan(Spec);
+        var start = Start(plan);
+        using (var empty = new GradientEngine("cpu:0"))
+            Assert.Equal(1 << 20, empty.BytesAbove(plan with { Spec = Spec with { Resources = new ResourceSpec { Memory = "1MiB" } } }, isGradient: false));
+        Assert.True(_engine.HeldBytes > 1 << 16);
+        Assert.Null(_engine.BytesAbove(plan, isGradient: true));
+        var alone = _engine.Differentiate(plan, start, 0, 0, CancellationToken.None);
+        // Other tests compute in this process too.
+        for (var i = 0; i < 1000 && alone.Statistics.PeakLiveBytes is null; i++)
+            alone = _engine.Differentiate(plan, start, 0, 0, CancellationToken.None);
+        Assert.Equal(alone.Statistics.PeakLiveBytes, _engine.BytesAbove(plan, isGradient: true));
+        Assert.Null(_engine.BytesAbove(plan, isGradient: false));
+        Assert.Null(_engine.BytesAbove(plan with { Lean = true }, isGradient: true));
+        using (ThreadCount.Enter(Spec.Resources.Threads))
+        {
+            var beside = _engine.Differentiate(plan, start, 0, 0, CancellationToken.None);
+            Assert.Null(beside.Statistics.PeakLiveBytes);
+            Assert.Equal(alone.Gradient, beside.Gradient);
+        }
+        Assert.Equal(alone.Statistics.PeakLiveBytes, _engine.BytesAbove(plan, isGradient: true));
+    }
+
     [Fact]
     public void Draw_IsARowOfTheSheet_AndChangesNoGradient()
     {

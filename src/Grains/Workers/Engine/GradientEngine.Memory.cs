@@ -19,7 +19,7 @@ internal sealed partial class GradientEngine
         using var loss = Loss(spec, model, batch, request, cancellationToken);
         var measured = MemoryModel.Measure(Declared(request, model), loss.Mean);
         cancellationToken.ThrowIfCancellationRequested();
-        var weights = model.Sampled.Networks.Sum(network => network.state_dict().Values.Sum(value => value.numel() * value.element_size()));
+        var weights = model.Bytes;
         var own = measured.Plan(SolveMethods.Gradient(spec.Gradient));
         MemoryModel Again(ModelSpec way)
         {

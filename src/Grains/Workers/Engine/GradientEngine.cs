@@ -50,7 +50,7 @@ internal sealed partial class GradientEngine : IGradientEngine
         using var threads = ThreadCount.Enter(plan.Spec.Resources.Threads);
         var samples = plan.Spec.Training.SamplesPerShard;
         if (!plan.Lean)
-            return Differentiate(plan, parameters, step, shard, 0, samples, cancellationToken);
+            return Noted(threads, plan, Differentiate(plan, parameters, step, shard, 0, samples, cancellationToken));
 
         // Every sample has the noise and the class that it has in the whole batch.
         var spec = plan.Spec with { Gradient = plan.Spec.Gradient with { Method = plan.Spec.Gradient.Method == GradientName.StoreAll ? GradientName.Discrete : plan.Spec.Gradient.Method } };
@@ -70,7 +70,7 @@ internal sealed partial class GradientEngine : IGradientEngine
         }
         System.Numerics.Tensors.TensorPrimitives.Multiply(total, 1f / samples, total);
         statistics = statistics with { AdjointNorms = StepProfiles.Mean(norms) };
-        return new ShardGradient(MemoryMarshal.AsBytes<float>(total).ToArray(), samples, sums, statistics);
+        return Noted(threads, plan, new ShardGradient(MemoryMarshal.AsBytes<float>(total).ToArray(), samples, sums, statistics));
     }
 
     private ShardGradient Differentiate(TrialPlan plan, ParameterVersion parameters, int step, int shard, int from, int samples, CancellationToken cancellationToken)

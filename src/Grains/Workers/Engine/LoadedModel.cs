@@ -18,6 +18,8 @@ internal sealed class LoadedModel : IDisposable
 
     private readonly NumberFormat _format;
     private SampledModel? _frozen;
+    private long? _bytes;
+    private long? _frozenBytes;
     private string? _version;
 
     public LoadedModel(ExperimentSpec spec, Device device)
@@ -88,6 +90,15 @@ internal sealed class LoadedModel : IDisposable
     public SampledModel Frozen => _frozen ?? throw new InvalidOperationException("The frozen network was not loaded.");
 
     public void LoadFrozen() => _frozen ??= Sampled.Untrained();
+
+    /// <summary>Bytes of all weights, those of the frozen network included.</summary>
+    public long Bytes => (_bytes ??= BytesOf(Sampled.Networks)) + (_frozen is null ? 0 : _frozenBytes ??= BytesOf([_frozen.Network]));
+
+    private static long BytesOf(IEnumerable<nn.Module> networks)
+    {
+        using var scope = NewDisposeScope();
+        return networks.Sum(network => network.state_dict().Values.Sum(value => value.numel() * value.element_size()));
+    }
 
     /// <summary>False when there was none.</summary>
     public bool DropFrozen()
