@@ -8,7 +8,7 @@ namespace AdjointDpm.Client.Commands;
 internal static class DemoCommand
 {
     private const string Example = "examples/stylize-digits.yaml";
-    private const int Steps = 6;
+    private const int Steps = 6, Judged = 20;
 
     public static Command Create(ClientContext context)
     {
@@ -22,7 +22,13 @@ internal static class DemoCommand
             var file = Find(context);
             var (_, _, spec) = SpecFile.Read(file, [], context);
             var whole = SpecFile.WithoutSearch(spec);
-            var small = ExperimentSpecJson.Serialize(whole with { Training = whole.Training with { Steps = Steps } });
+            // A minute: fewer steps, and fewer samples to judge and to show.
+            var small = ExperimentSpecJson.Serialize(whole with
+            {
+                Training = whole.Training with { Steps = Steps },
+                HeldOut = whole.HeldOut! with { Samples = Judged },
+                Checkpoint = whole.Checkpoint with { SheetRows = Judged / 10 },
+            });
             var sha = ExperimentSpecJson.Sha256(small);
             var folder = parsed.GetRequiredValue(output);
             var code = await new LocalRun(context)

@@ -20,7 +20,7 @@ public sealed class SingleFileTests
         Assert.Equal(Array.IndexOf(TinyModels.Kinds, kind), (int)SingleFileCheckpoint.Detect(folder["model.safetensors"]));
         using var loaded = SingleFileCheckpoint.Load(folder["model.safetensors"], saved.Tokenizers, StableDiffusionConfig.Of(saved));
         foreach (var (a, b) in StableDiffusionFolderTests.Networks(saved).Zip(StableDiffusionFolderTests.Networks(loaded)))
-            Assert.All(a.state_dict(), p => Assert.True(p.Value.Equals(b.state_dict()[p.Key]), p.Key));
+            TinyModels.AllWeights(a, b, (x, y) => x.Equals(y));
     }
 
     /// <summary>What else real files hold is passed over: averaged weights, sampler constants, SD2's last layer; the autoencoder's other prefix is known.</summary>
@@ -67,7 +67,7 @@ public sealed class SingleFileTests
         SafetensorsWriter.Write(folder["other.safetensors"], tensors);
         using var loaded = SingleFileCheckpoint.Load(folder["other.safetensors"], saved.Tokenizers, StableDiffusionConfig.Of(saved));
         foreach (var (a, b) in StableDiffusionFolderTests.Networks(saved).Zip(StableDiffusionFolderTests.Networks(loaded)))
-            Assert.All(a.state_dict(), p => Assert.True(p.Value.Equals(b.state_dict()[p.Key]), p.Key));
+            TinyModels.AllWeights(a, b, (x, y) => x.Equals(y));
     }
 
     /// <summary>A file of another size than the released models says which, and one of this vocabulary needs nothing beside it.</summary>
@@ -81,10 +81,10 @@ public sealed class SingleFileTests
         SingleFileCheckpoint.Save(folder["model.safetensors"], saved);
         using var loaded = StableDiffusionSource.At(folder["model.safetensors"]).Load();
         foreach (var (a, b) in saved.Networks.Zip(loaded.Networks))
-            Assert.All(a.state_dict(), p => Assert.True(p.Value.Equals(b.state_dict()[p.Key]), p.Key));
+            TinyModels.AllWeights(a, b, (x, y) => x.Equals(y));
         Assert.Equal((saved.Scheduler.PredictionType, saved.ZerosForEmptyPrompt), (loaded.Scheduler.PredictionType, loaded.ZerosForEmptyPrompt));
         using var unet = StableDiffusionSource.At(folder["model.safetensors"]).LoadUnet(ScalarType.BFloat16);
-        Assert.All(unet.state_dict(), p => Assert.True(p.Value.Equals(saved.Unet.state_dict()[p.Key].to(ScalarType.BFloat16)), p.Key));
+        TinyModels.AllWeights(unet, saved.Unet, (x, y) => x.Equals(y.to(ScalarType.BFloat16)));
         using var states = loaded.Encode(["a photo of a fox"]);
         using var expected = saved.Encode(["a photo of a fox"]);
         Assert.True(states.States.Equals(expected.States));

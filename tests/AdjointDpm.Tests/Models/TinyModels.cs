@@ -16,6 +16,13 @@ internal static class TinyModels
 
     public static readonly string[] Kinds = ["SD1", "SD2", "SDXL"];
 
+    /// <summary>Every weight and buffer of a network beside that of another with its name.</summary>
+    public static void AllWeights(nn.Module expected, nn.Module actual, Func<Tensor, Tensor, bool> same)
+    {
+        var others = actual.state_dict();
+        Assert.All(expected.state_dict(), p => Assert.True(same(p.Value, others[p.Key]), p.Key));
+    }
+
     /// <param name="kind">One of <see cref="Kinds"/>.</param>
     /// <param name="seed">Of the weights.</param>
     /// <param name="wholeVocabulary">CLIP's own tokenizers in place of the small one.</param>

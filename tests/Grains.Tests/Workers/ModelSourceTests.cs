@@ -43,7 +43,7 @@ public sealed class ModelSourceTests : IDisposable
         var saved = Save(ofFile, theta);
         using var tuned = StableDiffusionFolder.Open(Path.Combine(saved, "model")).Load();
         using var expected = StableDiffusionFolder.Open(Path.Combine(Save(ofFolder, theta), "model")).Load();
-        Assert.All(expected.Unet.state_dict(), p => Assert.True(p.Value.Equals(tuned.Unet.state_dict()[p.Key]), p.Key));
+        TinyModels.AllWeights(expected.Unet, tuned.Unet, (x, y) => x.Equals(y));
         // What the network predicts is the spec's to say.
         var other = ofFile with { Model = ofFile.Model with { Prediction = PredictionName.Velocity } };
         Assert.NotEqual(Gradient(ofFile, theta), Gradient(other, theta));
@@ -80,7 +80,7 @@ public sealed class ModelSourceTests : IDisposable
         Assert.NotEqual(Gradient(plain, theta), Gradient(with, theta));
         using (var expected = StableDiffusionFolder.Open(Path.Combine(Save(merged, theta), "model")).Load())
         using (var tuned = StableDiffusionFolder.Open(Path.Combine(Save(with, theta), "model")).Load())
-            Assert.All(expected.Unet.state_dict(), p => Assert.True(p.Value.allclose(tuned.Unet.state_dict()[p.Key], 1e-6, 1e-7), p.Key));
+            TinyModels.AllWeights(expected.Unet, tuned.Unet, (x, y) => x.allclose(y, 1e-6, 1e-7));
         var before = Identity(with);
         using (var model = StableDiffusionFolder.Open(plain.Model.Path).Load())
             Adapters(model.Unet, _folder["two.safetensors"], 3);

@@ -10,7 +10,7 @@ internal sealed partial class GradientEngine
     /// <summary>Most bytes that a shard's gradient held above the weights while nothing else was computed.</summary>
     private readonly ConditionalWeakTable<ExperimentSpec, StrongBox<long>> _measured = [];
 
-    public long HeldBytes => _models.Sum(entry => entry.Model.Bytes);
+    public long HeldBytes => _models.Sum(entry => entry.Model.Bytes) + _networks.Bytes;
 
     public long? BytesAbove(TrialPlan plan, bool isGradient)
     {

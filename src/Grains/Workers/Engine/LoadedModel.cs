@@ -94,7 +94,8 @@ internal sealed class LoadedModel : IDisposable
     /// <summary>Bytes of all weights, those of the frozen network included.</summary>
     public long Bytes => (_bytes ??= BytesOf(Sampled.Networks)) + (_frozen is null ? 0 : _frozenBytes ??= BytesOf([_frozen.Network]));
 
-    private static long BytesOf(IEnumerable<nn.Module> networks)
+    /// <summary>Bytes of networks' weights and buffers.</summary>
+    public static long BytesOf(IEnumerable<nn.Module> networks)
     {
         using var scope = NewDisposeScope();
         return networks.Sum(network => network.state_dict().Values.Sum(value => value.numel() * value.element_size()));

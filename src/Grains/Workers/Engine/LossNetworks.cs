@@ -17,6 +17,9 @@ internal sealed class LossNetworks(Device device, OwnLosses own) : IDisposable
     /// <summary>Losses that the host brought.</summary>
     public OwnLosses Own => own;
 
+    /// <summary>Bytes of what is kept; of a file's own network as many as the file has.</summary>
+    public long Bytes => _loaded.Values.Sum(kept => kept.Bytes);
+
     /// <summary>Loads everything that the losses and the held-out judge of a spec name.</summary>
     public void Load(ExperimentSpec spec, ScalarType dtype)
     {
@@ -164,7 +167,13 @@ internal sealed class LossNetworks(Device device, OwnLosses own) : IDisposable
             return;
         known?.Loaded.Dispose();
         _loaded.Remove(key);
-        _loaded[key] = new(stamp, paths, load());
+        var loaded = load();
+        _loaded[key] = new(stamp, paths, loaded, loaded switch
+        {
+            nn.Module network => LoadedModel.BytesOf([network]),
+            Tensor tensor => tensor.numel() * tensor.element_size(),
+            _ => new FileInfo(paths[0]) is { Exists: true } file ? file.Length : 0,
+        });
     }
 
     private T Placed<T>(T network, ScalarType dtype)
@@ -196,5 +205,5 @@ internal sealed class LossNetworks(Device device, OwnLosses own) : IDisposable
         return tower.call(ImagePreparation.Clip(tower.Config.ImageSize).Apply(picture)).DetachFromDisposeScope();
     }
 
-    private sealed record Kept(string Stamp, string[] Paths, IDisposable Loaded);
+    private sealed record Kept(string Stamp, string[] Paths, IDisposable Loaded, long Bytes);
 }
