@@ -8,7 +8,7 @@ namespace AdjointDpm.Client.Commands;
 internal static class DemoCommand
 {
     private const string Example = "examples/stylize-digits.yaml";
-    private const int Steps = 6, Judged = 20;
+    private const int Steps = 6, SamplerSteps = 8, Judged = 20;
 
     public static Command Create(ClientContext context)
     {
@@ -22,10 +22,11 @@ internal static class DemoCommand
             var file = Find(context);
             var (_, _, spec) = SpecFile.Read(file, [], context);
             var whole = SpecFile.WithoutSearch(spec);
-            // A minute: fewer steps, and fewer samples to judge and to show.
+            // A minute: fewer steps, shorter samples, and fewer of them to judge and to show.
             var small = ExperimentSpecJson.Serialize(whole with
             {
                 Training = whole.Training with { Steps = Steps },
+                Sample = whole.Sample with { Steps = SamplerSteps },
                 HeldOut = whole.HeldOut! with { Samples = Judged },
                 Checkpoint = whole.Checkpoint with { SheetRows = Judged / 10 },
             });
