@@ -13,7 +13,7 @@ namespace AdjointDpm.Tests.Gradients;
 [Collection(nameof(NativeHeapTests))]
 public sealed class MemoryModelTests
 {
-    private static readonly int[] StepCounts = [1, 3, 32];
+    private static readonly int[] StepCounts = [1, 3, 16];
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
