@@ -217,7 +217,8 @@ public sealed class AbuseTests(ITestOutputHelper output) : IDisposable
 
     private async Task<IHost> ClientAsync(SiloProcess silo, bool secured)
     {
-        var builder = Host.CreateApplicationBuilder();
+        // Without files of settings, each of which would be watched: there are hundreds of clients.
+        var builder = Host.CreateEmptyApplicationBuilder(new HostApplicationBuilderSettings());
         builder.Logging.ClearProviders();
         builder.UseOrleansClient(client =>
         {
