@@ -50,11 +50,13 @@ internal static partial class BoardPicture
     private static async Task<object[]> PanelAsync(PrometheusServer prometheus, Panel panel, DateTimeOffset from)
     {
         var lines = new List<ChartLine>();
+        // Grafana writes large numbers with their prefix; here their unit has it.
+        var (unit, scale) = panel.Unit is "bytes" or "Bps" ? ("M" + panel.Unit, 1e6) : panel.Unit is "percentunit" ? ("%", 0.01) : (panel.Unit, 1);
         foreach (var query in panel.Queries)
             foreach (var series in await prometheus.RangeAsync(ScrapeTests.Filled(query.Expression), from))
-                lines.Add(new ChartLine(Name(query.Legend, series!["metric"]!), [.. series["values"]!.AsArray().Select(value => ((double)value![0]! - from.ToUnixTimeSeconds(), double.Parse((string)value[1]!, CultureInfo.InvariantCulture)))], Best: false));
+                lines.Add(new ChartLine(Name(query.Legend, series!["metric"]!), [.. series["values"]!.AsArray().Select(value => ((double)value![0]! - from.ToUnixTimeSeconds(), double.Parse((string)value[1]!, CultureInfo.InvariantCulture) / scale))], Best: false));
         Assert.True(lines.Count > 0 || panel.Queries.All(query => query.EmptyWithout is not null), $"{panel.Title} has no data.");
-        var title = new XElement("text", new XAttribute("class", "title"), new XAttribute("x", 16), new XAttribute("y", 14), panel.Unit is "short" ? panel.Title : $"{panel.Title} ({panel.Unit})");
+        var title = new XElement("text", new XAttribute("class", "title"), new XAttribute("x", 16), new XAttribute("y", 14), panel.Unit is "short" ? panel.Title : $"{panel.Title} ({unit})");
         if (lines.Count == 0)
             return [title, new XElement("text", new XAttribute("class", "label"), new XAttribute("x", 40), new XAttribute("y", Height / 2), $"Nothing here: no {panel.Queries[0].EmptyWithout!.Split(' ')[^1]}.")];
         var chart = Chart.Lines(panel.Title, "seconds", lines, []);
