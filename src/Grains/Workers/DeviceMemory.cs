@@ -65,13 +65,15 @@ internal sealed class DeviceMemory(long budget)
         if (place.Previous is not null)
             return false;
         var others = _holdings.Where(holding => holding.Key != place.Value).ToList();
-        var isAlone = !others.Exists(other => other.Value.IsRunning);
-        var used = place.Value.HeldBytes + others.Sum(other => other.Value.Bytes);
-        if (needed is { } bytes && used + bytes <= budget && others.TrueForAll(other => other.Value.Above is not null || !other.Value.IsRunning))
+        var running = others.FindAll(other => other.Value.IsRunning);
+        if (needed is { } bytes && running.TrueForAll(other => other.Value.Above is not null) && place.Value.HeldBytes + bytes + others.Sum(other => other.Value.Bytes) <= budget)
             return true;
-        if (!isAlone)
-            return false;
-        var keepers = others.Where(other => other.Value.Held > 0).ToList();
+        return running.Count == 0 && !AskForRoom(others.FindAll(other => other.Value.Held > 0));
+    }
+
+    /// <returns>Whether there is anybody to wait for.</returns>
+    private bool AskForRoom(List<KeyValuePair<IDeviceMemoryHolder, Holding>> keepers)
+    {
         foreach (var (keeper, holding) in keepers)
         {
             _holdings[keeper] = holding with { MustLetGo = true };
@@ -79,7 +81,7 @@ internal sealed class DeviceMemory(long budget)
         }
         if (keepers.Count > 0)
             Monitor.PulseAll(_gate);
-        return keepers.Count == 0;
+        return keepers.Count > 0;
     }
 
     private long? Needed(IDeviceMemoryHolder holder, Func<long?> above)
@@ -92,17 +94,19 @@ internal sealed class DeviceMemory(long budget)
     private void LetGo(IDeviceMemoryHolder holder)
     {
         holder.LetGo();
-        _holdings[holder] = new Holding(holder.HeldBytes, 0, IsRunning: false);
-        Monitor.PulseAll(_gate);
+        Rest(holder);
     }
 
     private void Leave(IDeviceMemoryHolder holder)
     {
         lock (_gate)
-        {
-            _holdings[holder] = new Holding(holder.HeldBytes, 0, IsRunning: false);
-            Monitor.PulseAll(_gate);
-        }
+            Rest(holder);
+    }
+
+    private void Rest(IDeviceMemoryHolder holder)
+    {
+        _holdings[holder] = new Holding(holder.HeldBytes, 0, IsRunning: false);
+        Monitor.PulseAll(_gate);
     }
 
     private void Wake()

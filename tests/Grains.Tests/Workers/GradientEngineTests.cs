@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
+using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Workers;
 using AdjointDpm.Grains.Workers.Engine;
@@ -54,7 +55,8 @@ public sealed class GradientEngineTests : IDisposable
     [Fact]
     public void MemoryOfAShard_IsMeasuredAlone_AndSaidByTheSpecWhereItIsSet()
     {
-        var plan = Plan(Spec);
+        // A trial of its own: what is known of one is known to the process.
+        var plan = Plan(Spec with { });
         var start = Start(plan);
         using (var empty = new GradientEngine("cpu:0"))
             Assert.Equal(1 << 20, empty.BytesAbove(plan with { Spec = Spec with { Resources = new ResourceSpec { Memory = "1MiB" } } }, isGradient: false));
@@ -74,6 +76,36 @@ public sealed class GradientEngineTests : IDisposable
             Assert.Equal(alone.Gradient, beside.Gradient);
         }
         Assert.Equal(alone.Statistics.PeakLiveBytes, _engine.BytesAbove(plan, isGradient: true));
+        // Another engine has to load the model first, and need not find it out alone.
+        using var other = new GradientEngine("cpu:0");
+        Assert.Equal(0, other.HeldBytes);
+        Assert.True(other.BytesAbove(plan, isGradient: true) > alone.Statistics.PeakLiveBytes + (1 << 16));
+    }
+
+    /// <summary>Once one worker of a device knows what a shard takes, the next one begins beside it, its model not yet loaded, and takes nothing from it.</summary>
+    [Fact]
+    public async Task WorkersOfADevice_ComputeAtOnce_WithTheBitsOfOne()
+    {
+        var token = TestContext.Current.CancellationToken;
+        var plan = Plan(Spec with { Training = Spec.Training with { Seed = 77 } });
+        var start = Start(plan);
+        using var devices = new DeviceExecutors(new GradientEngineFactory([]), new WorkerOptions { ShardsAtOnce = 2 }, TimeProvider.System);
+        var task = new DeviceTask(new("a"), engine => engine.BytesAbove(plan, isGradient: true));
+        long? peak = null;
+        for (var i = 0; i < 1000 && peak is null; i++)
+            peak = (await devices.RunAsync("cpu:0", task, () => Stream.Null, engine => engine.Differentiate(plan, start, 0, 0, token), token)).Statistics.PeakLiveBytes;
+        using var both = new Barrier(2);
+        var gradients = await Task.WhenAll(new[] { "cpu:0", "cpu:0.1" }.Select(device => devices.RunAsync(
+            device,
+            task,
+            () => Stream.Null,
+            engine => (Met: both.SignalAndWait(TimeSpan.FromSeconds(120), token), engine.HeldBytes, engine.Differentiate(plan, start, 0, 0, token).Gradient),
+            token)));
+        Assert.All(gradients, gradient => Assert.True(gradient.Met));
+        Assert.True(gradients[0].HeldBytes > 0);
+        Assert.Equal(0, gradients[1].HeldBytes);
+        var expected = _engine.Differentiate(plan, start, 0, 0, token).Gradient;
+        Assert.All(gradients, gradient => Assert.Equal(expected, gradient.Gradient));
     }
 
     [Fact]
