@@ -21,8 +21,15 @@ internal static class ClientBench
 {
     private const int Runs = 11, Steps = 1000, Shards = 4;
 
-    public static async Task RunAsync(int trials, bool demo)
+    private static string[] _client = ["dotnet", Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "..", "..", "Client", "release", "adpm.dll"))];
+
+    /// <param name="trials">How many the large experiment has.</param>
+    /// <param name="demo">Whether to time <c>adpm demo</c> too.</param>
+    /// <param name="installed">An installed client; null for the build's.</param>
+    public static async Task RunAsync(int trials, bool demo, string? installed)
     {
+        if (installed is not null)
+            _client = [Path.GetFullPath(installed)];
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{Environment.ProcessorCount} processors; load averages before: {Load()}"));
         Console.WriteLine();
         Console.WriteLine("| what | median | most | of |");
@@ -32,7 +39,11 @@ internal static class ClientBench
         await using (app)
         {
             foreach (var line in new[] { "--help", $"ls --gateway 127.0.0.1:{gateway}", $"config {Example()}" })
-                Row($"first output of `adpm {line.Split(' ')[0]}`, ms", await Many(() => FirstOutputAsync(line.Split(' '))));
+            {
+                var words = line.Split(' ');
+                Row($"first output of `adpm {words[0]}`, ms", await Many(() => FirstOutputAsync(Words(words))));
+                Row($"the same in a terminal, ms", await Many(() => FirstOutputAsync(InTerminal(words))));
+            }
 
             var grains = app.Services.GetRequiredService<IGrainFactory>();
             await NoOpTrials.RunAsync(grains, "many", NoOpTrials.Spec(trials, 8));
@@ -117,10 +128,10 @@ internal static class ClientBench
         return (Environment.CpuUsage.TotalTime - before).TotalMilliseconds;
     }
 
-    private static async Task<double> FirstOutputAsync(string[] words)
+    private static async Task<double> FirstOutputAsync(ProcessStartInfo start)
     {
         var clock = Stopwatch.StartNew();
-        using var process = Start(words);
+        using var process = Process.Start(start)!;
         var first = await process.StandardOutput.ReadAsync(new char[1], 0, 1);
         var took = clock.Elapsed.TotalMilliseconds;
         if (first == 0)
@@ -133,7 +144,7 @@ internal static class ClientBench
 
     private static Task<double> WholeAsync(string[] words) => TimedAsync(async () =>
     {
-        using var process = Start(words);
+        using var process = Process.Start(Words(words))!;
         var told = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
         return process.ExitCode == 0 ? told : throw new InvalidOperationException(await process.StandardError.ReadToEndAsync());
@@ -149,10 +160,12 @@ internal static class ClientBench
         return seconds;
     }
 
-    private static Process Start(string[] words) => Process.Start(new ProcessStartInfo("dotnet", [Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "..", "..", "Client", "release", "adpm.dll")), .. words])
-    {
-        RedirectStandardOutput = true, RedirectStandardError = true,
-    })!;
+    private static ProcessStartInfo Words(string[] words) => Piped(_client[0], [.. _client[1..], .. words]);
+
+    /// <summary>The same with a terminal of its own (util-linux's script) as standard output and error.</summary>
+    private static ProcessStartInfo InTerminal(string[] words) => Piped("script", ["--quiet", "--return", "--command", string.Join(' ', ["exec", .. _client, .. words]), "/dev/null"]);
+
+    private static ProcessStartInfo Piped(string program, string[] arguments) => new(program, arguments) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, Environment = { ["TERM"] = "xterm-256color" } };
 
     private static string Example()
     {

@@ -27,7 +27,7 @@ if (args is ["trials", ..])
 
 if (args is ["client", ..])
 {
-    await ClientBench.RunAsync(args.Skip(1).Select(word => int.TryParse(word, out var trials) ? trials : 0).FirstOrDefault(trials => trials > 0, 10_000), args.Contains("demo"));
+    await ClientBench.RunAsync(args.Skip(1).Select(word => int.TryParse(word, out var trials) ? trials : 0).FirstOrDefault(trials => trials > 0, 10_000), args.Contains("demo"), args.Skip(1).FirstOrDefault(File.Exists));
     return;
 }
 

@@ -16,19 +16,64 @@ internal static class AdpmCommandLine
         + "Results go to standard output, progress to standard error. "
         + "Exit codes: 0 ok, 1 failed, 2 invalid spec or usage, 3 cluster unreachable, 4 gradient not proven or loss not fit, 130 interrupted.";
 
-    public static RootCommand Root(ClientContext context)
+    /// <summary>In the order of <c>adpm --help</c>.</summary>
+    internal static (string Name, Func<ClientContext, Command> Create)[] Commands { get; } =
+    [
+        ("demo", DemoCommand.Create),
+        ("init", InitCommand.Create),
+        ("run", RunCommand.Create),
+        ("check", CheckCommand.Create),
+        ("check-reward", CheckRewardCommand.Create),
+        ("plan", PlanCommand.Create),
+        ("submit", SubmitCommand.Create),
+        ("watch", WatchCommand.Create),
+        ("ls", ListCommand.Create),
+        ("show", ShowCommand.Create),
+        ("trials", TrialsCommand.Create),
+        ("events", EventsCommand.Create),
+        ("logs", LogsCommand.Create),
+        ("diff", DiffCommand.Create),
+        ("grid", GridCommand.Create),
+        ("top", TopCommand.Create),
+        ("pause", ControlCommands.Pause),
+        ("resume", ControlCommands.Resume),
+        ("cancel", ControlCommands.Cancel),
+        ("retry", ControlCommands.Retry),
+        ("edit", ControlCommands.Edit),
+        ("workers", WorkersCommand.Create),
+        ("report", ReportCommand.Create),
+        ("audit", AuditCommand.Create),
+        ("replay", ReplayCommand.Create),
+        ("pull", PullCommand.Create),
+        ("inspect", InspectCommand.Create),
+        ("convert", ConvertCommand.Create),
+        ("sample", SampleCommand.Create),
+        ("score", ScoreCommand.Create),
+        ("models", ModelsCommand.Create),
+        ("config", ConfigCommand.Create),
+        ("import", ImportCommand.Create),
+        ("schema", SchemaCommand.Create),
+        ("certificates", CertificatesCommand.Create),
+        ("users", UsersCommand.Create),
+        ("completion", CompletionCommand.Create),
+        ("doctor", DoctorCommand.Create),
+    ];
+
+    /// <summary>The program's commands.</summary>
+    /// <param name="context">What they work with.</param>
+    /// <param name="only">Name of the one that will be run, where it is known: building the others takes longer than their parsing.</param>
+    public static RootCommand Root(ClientContext context, string? only = null)
     {
-        var root = new RootCommand(Description)
-        {
-            DemoCommand.Create(context), InitCommand.Create(context), RunCommand.Create(context), CheckCommand.Create(context), CheckRewardCommand.Create(context), PlanCommand.Create(context), SubmitCommand.Create(context), WatchCommand.Create(context), ListCommand.Create(context),
-            ShowCommand.Create(context), TrialsCommand.Create(context), EventsCommand.Create(context), LogsCommand.Create(context), DiffCommand.Create(context), GridCommand.Create(context), TopCommand.Create(context), ControlCommands.Pause(context), ControlCommands.Resume(context), ControlCommands.Cancel(context), ControlCommands.Retry(context), ControlCommands.Edit(context), WorkersCommand.Create(context), ReportCommand.Create(context), AuditCommand.Create(context), ReplayCommand.Create(context), PullCommand.Create(context), InspectCommand.Create(context), ConvertCommand.Create(context), SampleCommand.Create(context), ScoreCommand.Create(context), ModelsCommand.Create(context), ConfigCommand.Create(context), ImportCommand.Create(context), SchemaCommand.Create(context), CertificatesCommand.Create(context), UsersCommand.Create(context), CompletionCommand.Create(context), DoctorCommand.Create(context),
-        };
+        var root = new RootCommand(Description);
+        var named = Commands.Where(command => command.Name == only).ToArray();
+        foreach (var (_, create) in named.Length > 0 ? named : Commands)
+            root.Add(create(context));
         return root;
     }
 
     public static async Task<int> InvokeAsync(string[] args, ClientContext context, TextWriter output, CancellationToken cancellationToken)
     {
-        var parsed = Root(context).Parse(args.Length == 0 ? ["--help"] : args);
+        var parsed = Root(context, args.FirstOrDefault()).Parse(args.Length == 0 ? ["--help"] : args);
         var json = parsed.Tokens.Any(token => token.Value == "--json");
         if (parsed.Action is ParseErrorAction)
         {

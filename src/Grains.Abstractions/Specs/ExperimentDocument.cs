@@ -84,7 +84,7 @@ public sealed partial record ExperimentDocument
         var node = envelope["spec"]!.AsObject();
         foreach (var finding in Envelope(envelope)) binder.Report(finding, "");
         if (PromptsOfFile.Expand(node) is { } unread) binder.Report(unread, "spec.");
-        var bound = ExperimentSpecJson.Bind(node);
+        var bound = SpecRecords.Read<ExperimentSpec>(node);
         foreach (var finding in SpecRules.Check(bound)) binder.Report(finding, "spec.");
         foreach (var finding in SearchRules.Check(bound, node, pathsOfSilos ? null : folder)) binder.Report(finding, "spec.");
         foreach (var finding in SecretRules.Check(node)) binder.Report(finding, "spec.");
@@ -93,7 +93,7 @@ public sealed partial record ExperimentDocument
         if (problems.Any(problem => problem.Severity == SpecSeverity.Error))
             return new ExperimentDocumentResult(null, [.. problems.Where(problem => problem.Severity == SpecSeverity.Error)]);
 
-        var spec = ExperimentSpecJson.Bind(node);
+        var spec = SpecRecords.Read<ExperimentSpec>(node);
         var json = ExperimentSpecJson.Serialize(spec);
         var labels = envelope["metadata"]!["labels"] as JsonObject ?? [];
         return new ExperimentDocumentResult(

@@ -19,11 +19,11 @@ public static class ExperimentSpecJson
         RespectNullableAnnotations = true,
         RespectRequiredConstructorParameters = true,
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.KebabCaseLower, allowIntegerValues: false) },
+        Converters = { new SpecEnumConverter() },
     };
 
     /// <summary>Canonical JSON.</summary>
-    public static string Serialize(ExperimentSpec spec) => JsonSerializer.Serialize(spec, Options);
+    public static string Serialize(ExperimentSpec spec) => SpecRecords.Write(spec);
 
     /// <summary>Reads JSON, canonical or not, and checks all ranges and rules. Paths must be absolute; whether anything is there is not looked at.</summary>
     /// <exception cref="SpecException">The text is no JSON, has unknown or repeated keys, wrong types, numbers out of range, or breaks a rule.</exception>
@@ -44,7 +44,7 @@ public static class ExperimentSpecJson
 
     /// <summary>An enum's value as specs write it.</summary>
     internal static string NameOf<T>(T value)
-        where T : struct, Enum => JsonSerializer.SerializeToElement(value, Options).GetString()!;
+        where T : struct, Enum => SpecWords.Of(typeof(T)).Word(value);
 
     internal static ExperimentSpec Bind(JsonNode node) => node.Deserialize<ExperimentSpec>(Options)!;
 

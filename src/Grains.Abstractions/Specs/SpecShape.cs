@@ -3,7 +3,6 @@ using System.ComponentModel.DataAnnotations;
 using System.Reflection;
 using System.Text.Json;
 using System.Text.Json.Nodes;
-using System.Text.Json.Serialization;
 
 namespace AdjointDpm.Grains.Specs;
 
@@ -92,8 +91,6 @@ internal sealed record MapShape(SpecShape Value) : SpecShape
 /// <summary>A single value.</summary>
 internal sealed record ScalarShape(Type Type) : SpecShape
 {
-    private string[]? _words;
-
     public RangeAttribute? Range { get; init; }
 
     public ExistingPathKind? Path { get; init; }
@@ -101,7 +98,7 @@ internal sealed record ScalarShape(Type Type) : SpecShape
     public bool NestedAsText { get; init; }
 
     /// <summary>Spellings of an enum, in the order of declaration.</summary>
-    public IReadOnlyList<string> Words => _words ??= [.. Type.GetFields(BindingFlags.Public | BindingFlags.Static).Select(Word)];
+    public IReadOnlyList<string> Words => SpecWords.Of(Type).All;
 
     public override string Expected =>
         Type.IsEnum ? "one of " + string.Join(", ", Words)
@@ -124,7 +121,4 @@ internal sealed record ScalarShape(Type Type) : SpecShape
 
     public bool InRange(double value) =>
         Range is null || (value >= Convert.ToDouble(Range.Minimum, null) && value <= Convert.ToDouble(Range.Maximum, null));
-
-    private static string Word(FieldInfo field) =>
-        field.GetCustomAttribute<JsonStringEnumMemberNameAttribute>()?.Name ?? JsonNamingPolicy.KebabCaseLower.ConvertName(field.Name);
 }

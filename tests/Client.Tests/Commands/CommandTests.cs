@@ -65,6 +65,18 @@ public sealed class CommandTests : IDisposable
         Verified.Equal(_adpm.Out.ToString().Replace("testhost", "adpm").Replace("AdjointDpm.Client.Tests", "adpm"), $"help-{name}");
     }
 
+    /// <summary>Only the command that is named is built: by the name that it has.</summary>
+    [Fact]
+    public async Task EveryCommand_IsFoundByItsName()
+    {
+        foreach (var (name, _) in AdpmCommandLine.Commands)
+        {
+            Assert.Equal(0, await _adpm.RunAsync($"{name} --help"));
+            Assert.Matches($@"Usage:\n  \S+ {name}( |\n)", _adpm.Out.ToString());
+            _adpm.Out.GetStringBuilder().Clear();
+        }
+    }
+
     [Fact]
     public async Task NoCommand_PrintsHelp()
     {

@@ -1,3 +1,5 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
 using AdjointDpm.Grains.Specs;
 
 namespace AdjointDpm.Client.Tests.Specs;
@@ -93,4 +95,40 @@ public sealed class SpecJsonTests : IDisposable
     public void Parse_ListedLists_AreKeptAsJson() => Assert.Equal(
         ["[\"a\",\"b\"]", "[\"c\"]"],
         _folder.Parse(SpecFolder.Valid.Replace("optimizer.learningRate: {values: [1e-4, 3e-4]}", "train.include: {values: [[a, b], [c]]}")).Document!.Spec.Parameters["train.include"].Values!);
+
+    /// <summary>Every key there is, set; each enum's words in turn.</summary>
+    [Fact]
+    public void EveryKey_IsReadAndWrittenAsTheSerializerDoes()
+    {
+        var words = SpecShape.Of<ExperimentSpec>();
+        for (var turn = 0; turn < 40; turn++)
+        {
+            var node = Filled(words, turn).AsObject();
+            var spec = JsonSerializer.Deserialize<ExperimentSpec>(node.ToJsonString(), ExperimentSpecJson.Options)!;
+            var written = JsonSerializer.Serialize(spec, ExperimentSpecJson.Options);
+            Assert.Equal(written, ExperimentSpecJson.Serialize(spec));
+            Assert.Equal(written, JsonSerializer.Serialize(SpecRecords.Read<ExperimentSpec>(node), ExperimentSpecJson.Options));
+        }
+    }
+
+    [Fact]
+    public void Word_ThatIsNone_IsRefused()
+    {
+        var node = JsonNode.Parse(Canonical)!.AsObject();
+        node["sample"]!["solver"] = "DDIM";
+        Assert.Throws<JsonException>(() => SpecRecords.Read<ExperimentSpec>(node));
+        Assert.Throws<JsonException>(() => ExperimentSpecJson.Serialize(Spec with { Sample = Spec.Sample with { Solver = (SolverName)99 } }));
+    }
+
+    private static JsonNode Filled(SpecShape shape, int turn) => shape switch
+    {
+        ObjectShape record => new JsonObject(record.Members.Select(member => KeyValuePair.Create(member.Name, (JsonNode?)Filled(member.Shape, turn)))),
+        MapShape map => new JsonObject { ["a \"ü\" <b>"] = Filled(map.Value, turn), ["b"] = Filled(map.Value, turn + 1) },
+        ListShape list => new JsonArray(Filled(list.Element, turn), Filled(list.Element, turn + 1)),
+        ScalarShape { Type.IsEnum: true } scalar => scalar.Words[turn % scalar.Words.Count],
+        ScalarShape scalar when scalar.Type == typeof(int) => 3 + turn,
+        ScalarShape scalar when scalar.Type == typeof(double) => Math.Pow(10, turn - 20) / 3,
+        ScalarShape scalar when scalar.Type == typeof(bool) => turn % 2 == 0,
+        _ => $"text \\ 'é' {turn}\n",
+    };
 }
