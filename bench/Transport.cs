@@ -19,6 +19,9 @@ internal static class Transport
 {
     private const int Rounds = 9;
     private const int Steps = 60;
+
+    /// <summary>So many that the runtime has compiled for good what every step runs.</summary>
+    private const int WarmSteps = 150;
     private static readonly string[] Phases = ["shards", "reduce", "optimize", "commit"];
 
     public static async Task RunAsync(int[] workers, int[] megabytes)
@@ -190,7 +193,7 @@ internal static class Transport
         Console.WriteLine("|---|---|---|---|---|---|---|---|");
         foreach (var (optimizer, encoding) in new[] { (OptimizerName.Sgd, GradientEncoding.None), (OptimizerName.AdamW, GradientEncoding.None), (OptimizerName.AdamW, GradientEncoding.Bf16) })
         {
-            await SecondsAsync(grains, $"warm-{optimizer}-{encoding}", optimizer, encoding, 10);
+            await SecondsAsync(grains, $"warm-{optimizer}-{encoding}", optimizer, encoding, WarmSteps);
             await Task.WhenAll(silos.Select(silo => silo.AskAsync<Dictionary<string, double[]>>("phases")));
             var few = await SecondsAsync(grains, $"few-{optimizer}-{encoding}", optimizer, encoding, 5);
             await Task.WhenAll(silos.Select(silo => silo.AskAsync<Dictionary<string, double[]>>("phases")));

@@ -17,34 +17,35 @@ internal sealed record StepUpdate(double Norm, byte[] Parameters, byte[] Optimiz
     /// <param name="before">Parameters before the step; not changed.</param>
     /// <param name="stateBefore">Optimiser state before the step, empty before the first; not changed.</param>
     /// <param name="time">Clock.</param>
-    public static StepUpdate Of(GradientReduction reduction, int step, ExperimentSpec spec, byte[] before, byte[] stateBefore, TimeProvider time)
+    /// <param name="spare">Where the new optimiser state goes, when it has its length and nobody reads it: memory that is new costs more than the step.</param>
+    public static StepUpdate Of(GradientReduction reduction, int step, ExperimentSpec spec, byte[] before, byte[] stateBefore, TimeProvider time, byte[]? spare = null)
     {
         var started = time.GetTimestamp();
         var gradient = reduction.Mean();
         var norm = GradientNorm.L2(gradient);
         var reduced = time.GetElapsedTime(started).TotalSeconds;
-        var (parameters, state) = Stepped(gradient, norm, step, spec, before, stateBefore);
+        var (parameters, state) = Stepped(gradient, norm, step, spec, before, stateBefore, spare);
         reduction.Return(gradient);
         return new StepUpdate(norm, parameters, state, reduced);
     }
 
     /// <summary>The optimiser step on all parameters or on a range of them: elementwise, so the bits are the same.</summary>
-    public static (byte[] Parameters, byte[] Optimizer) Stepped(float[] gradient, double norm, int step, ExperimentSpec spec, byte[] before, byte[] stateBefore)
+    public static (byte[] Parameters, byte[] Optimizer) Stepped(float[] gradient, double norm, int step, ExperimentSpec spec, byte[] before, byte[] stateBefore, byte[]? spare = null)
     {
         // Of noise each sample has its own limit.
         if (spec.Train.Target != TrainTarget.Noise)
             GradientNorm.Clip(gradient, norm, spec.Optimizer.MaxNorm);
         // On copies: a commit that fails leaves what is here as it was.
-        var parameters = Copy(before);
+        var parameters = Copy(before, null);
         var optimizer = ParameterOptimizer.Of(spec);
-        var state = stateBefore.Length == 0 ? new byte[before.Length * optimizer.StatePerParameter] : Copy(stateBefore);
+        var state = stateBefore.Length == 0 ? new byte[before.Length * optimizer.StatePerParameter] : Copy(stateBefore, spare);
         optimizer.Step(step, MemoryMarshal.Cast<byte, float>(parameters.AsSpan()), gradient, MemoryMarshal.Cast<byte, float>(state.AsSpan()));
         return (parameters, state);
     }
 
-    private static byte[] Copy(byte[] bytes)
+    private static byte[] Copy(byte[] bytes, byte[]? into)
     {
-        var copy = GC.AllocateUninitializedArray<byte>(bytes.Length);
+        var copy = into?.Length == bytes.Length ? into : GC.AllocateUninitializedArray<byte>(bytes.Length);
         bytes.CopyTo(copy, 0);
         return copy;
     }

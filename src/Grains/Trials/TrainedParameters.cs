@@ -60,6 +60,9 @@ internal sealed class WholeParameters(byte[] parameters, byte[] optimizer, Trial
     private readonly List<TensorReference> _others = [];
     private byte[] _parameters = parameters;
     private byte[] _optimizer = optimizer;
+
+    // The state before the newest, which is on the disk and committed when the next step is taken: its memory is used again. Never that of parameters, which workers here and elsewhere may still read.
+    private byte[]? _spare;
     private GradientReduction? _reduction;
 
     public TensorReference Reference { get; private set; } = transfer.Pin(parameters);
@@ -93,17 +96,17 @@ internal sealed class WholeParameters(byte[] parameters, byte[] optimizer, Trial
 
     public async Task<SteppedVersion> StepAsync(int step)
     {
-        var (reduction, parameters, optimizer) = (_reduction!, _parameters, _optimizer);
+        var (reduction, parameters, optimizer, spare) = (_reduction!, _parameters, _optimizer, _spare);
         var (stepped, sha) = await background.RunAsync(() =>
         {
-            var update = StepUpdate.Of(reduction, step, spec, parameters, optimizer, time);
+            var update = StepUpdate.Of(reduction, step, spec, parameters, optimizer, time, spare);
             return (update, double.IsFinite(update.Norm) ? TensorReference.HashOf(update.Parameters) : "");
         });
         if (!double.IsFinite(stepped.Norm))
             return new SteppedVersion(stepped.Norm, sha, stepped.ReduceSeconds, Task.FromResult<string?>(null));
         // From here on it is what workers begin with. If it is not committed after all, whoever goes on reads the version before from the disk.
         transfer.Unpin(Reference);
-        (_parameters, _optimizer) = (stepped.Parameters, stepped.Optimizer);
+        (_parameters, _optimizer, _spare) = (stepped.Parameters, stepped.Optimizer, optimizer);
         Reference = transfer.Pin(_parameters, sha);
         return new SteppedVersion(stepped.Norm, sha, stepped.ReduceSeconds, WriteAsync(sha, stepped));
     }
