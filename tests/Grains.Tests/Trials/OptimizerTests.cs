@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+using AdjointDpm.Grains.Specs;
 using AdjointDpm.Grains.Trials;
 using AdjointDpm.Native;
 using static TorchSharp.torch;
@@ -48,6 +50,28 @@ public sealed class OptimizerTests
         }
         Assert.Equal(ones.Select(one => BitConverter.SingleToUInt32Bits(one.Parameter[0])), parameters.Select(BitConverter.SingleToUInt32Bits));
         Assert.Equal(ones.Select(one => one.State[0]).Concat(ones.Select(one => one.State[1])), state);
+    }
+
+    [Theory]
+    [InlineData(64)]
+    [InlineData(63)]
+    public void Step_InMemoryThatWasUsedBefore_GivesTheSameBits_AndChangesNothingElse(int spareBytes)
+    {
+        var spec = new ExperimentSpec { Model = new() { Path = "/m" }, Losses = [], Optimizer = new() { Name = OptimizerName.AdamW } };
+        var random = new Random(1);
+        var (before, state, spare) = (Floats(8), Floats(16), new byte[spareBytes]);
+        random.NextBytes(spare);
+        var (copyBefore, copyState) = (before.ToArray(), state.ToArray());
+        var gradient = MemoryMarshal.Cast<byte, float>(Floats(8)).ToArray();
+        var fresh = StepUpdate.Stepped([.. gradient], 1, 2, spec, before, state);
+        var again = StepUpdate.Stepped([.. gradient], 1, 2, spec, before, state, spare);
+        Assert.Equal(fresh.Parameters, again.Parameters);
+        Assert.Equal(fresh.Optimizer, again.Optimizer);
+        Assert.Equal(spareBytes == state.Length, ReferenceEquals(spare, again.Optimizer));
+        Assert.Equal(copyBefore, before);
+        Assert.Equal(copyState, state);
+
+        byte[] Floats(int count) => MemoryMarshal.AsBytes(Enumerable.Range(0, count).Select(_ => random.NextSingle()).ToArray().AsSpan()).ToArray();
     }
 
     [Fact]
