@@ -6,7 +6,7 @@ namespace AdjointDpm.Bench;
 internal static class AuditTables
 {
     // A box in which an attack must beat chance, and noises enough for 200 that the classifier takes for their class.
-    private const string Shards = "training.shards=10", Samples = "training.samplesPerShard=24";
+    private const string Shards = "training.shards=30", Samples = "training.samplesPerShard=8";
 
     public static void Write(string output, string pictures, Bars bars)
     {

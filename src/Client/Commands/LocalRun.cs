@@ -15,6 +15,8 @@ namespace AdjointDpm.Client.Commands;
 /// <summary>One experiment from its file to its pictures, on this machine.</summary>
 internal sealed class LocalRun(ClientContext context)
 {
+    private const int MostOthers = 100;
+
     public required string Id { get; init; }
 
     public required ExperimentSubmission Submission { get; init; }
@@ -147,7 +149,16 @@ internal sealed class LocalRun(ClientContext context)
         var receipt = await cluster.SubmitAsync(Id, Submission with { Command = ShellWords.Command(Arguments) }, cancellationToken);
         var before = await cluster.GetSnapshotAsync(receipt.ExperimentId, cancellationToken);
         Resumed(receipt, before);
+        await OthersAsync(cluster, cancellationToken);
         return (receipt, before);
+    }
+
+    /// <summary>What a folder holds unfinished goes on with its silos, and has its part of the devices: said, or nobody would know why it takes so long.</summary>
+    private async Task OthersAsync(IClusterConnection cluster, CancellationToken cancellationToken)
+    {
+        var others = (await cluster.ListAsync(0, MostOthers, cancellationToken)).Where(other => other.Id != Id && !Words.Ended(other.State)).Select(other => other.Id).ToList();
+        if (others.Count > 0)
+            context.Terminal.Note(Markup.Escape($"{Words.Count(others.Count, "other experiment")} in {ShortFolder} {(others.Count == 1 ? "goes" : "go")} on beside it: {string.Join(", ", others)}. To end one: adpm cancel {others[0]} --data {ShortFolder}"));
     }
 
     /// <summary>It goes on without us.</summary>

@@ -74,6 +74,16 @@ public sealed class RunCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task Run_BesideWhatTheFolderHoldsUnfinished_SaysSo()
+    {
+        _adpm.Cluster.Experiments["other-01234567"] = Samples.Running("other-01234567");
+        _adpm.Cluster.Experiments["old-01234567"] = Samples.Ended("old-01234567");
+        End();
+        Assert.Equal(0, await _adpm.RunAsync($"run {_spec} --output out"));
+        Assert.Contains("1 other experiment in out goes on beside it: other-01234567. To end one: adpm cancel other-01234567 --data out\n", _adpm.Error.ToString());
+    }
+
+    [Fact]
     public async Task Run_Keep_SaysHowToAskAndStop()
     {
         End();
