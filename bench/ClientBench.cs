@@ -42,7 +42,7 @@ internal static class ClientBench
             {
                 var words = line.Split(' ');
                 Row($"first output of `adpm {words[0]}`, ms", await Many(() => FirstOutputAsync(Words(words))));
-                Row($"the same in a terminal, ms", await Many(() => FirstOutputAsync(InTerminal(words))));
+                Row("the same in a terminal, ms", await Many(() => FirstOutputAsync(InTerminal(words))));
             }
 
             var grains = app.Services.GetRequiredService<IGrainFactory>();

@@ -156,7 +156,7 @@ internal sealed class LocalRun(ClientContext context)
     /// <summary>What a folder holds unfinished goes on with its silos, and has its part of the devices: said, or nobody would know why it takes so long.</summary>
     private async Task OthersAsync(IClusterConnection cluster, CancellationToken cancellationToken)
     {
-        var others = (await cluster.ListAsync(0, MostOthers, cancellationToken)).Where(other => other.Id != Id && !Words.Ended(other.State)).Select(other => other.Id).ToList();
+        var others = (await cluster.ListAsync(0, MostOthers, cancellationToken)).Where(other => other.Id != Id && other.State is RunState.Queued or RunState.Running).Select(other => other.Id).ToList();
         if (others.Count > 0)
             context.Terminal.Note(Markup.Escape($"{Words.Count(others.Count, "other experiment")} in {ShortFolder} {(others.Count == 1 ? "goes" : "go")} on beside it: {string.Join(", ", others)}. To end one: adpm cancel {others[0]} --data {ShortFolder}"));
     }

@@ -77,6 +77,7 @@ public sealed class RunCommandTests : IDisposable
     public async Task Run_BesideWhatTheFolderHoldsUnfinished_SaysSo()
     {
         _adpm.Cluster.Experiments["other-01234567"] = Samples.Running("other-01234567");
+        _adpm.Cluster.Experiments["rests-01234567"] = Samples.Running("rests-01234567") with { Summary = Samples.Running("rests-01234567").Summary with { State = RunState.Paused } };
         _adpm.Cluster.Experiments["old-01234567"] = Samples.Ended("old-01234567");
         End();
         Assert.Equal(0, await _adpm.RunAsync($"run {_spec} --output out"));
