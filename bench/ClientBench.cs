@@ -1,6 +1,8 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Net;
+using System.Text;
+using System.Text.RegularExpressions;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Specs;
@@ -17,7 +19,7 @@ using Orleans.Configuration;
 namespace AdjointDpm.Bench;
 
 /// <summary>What a user waits for: the first word of a command, the demo, pages about an experiment of many trials, and what a page that is looked at costs a run.</summary>
-internal static class ClientBench
+internal static partial class ClientBench
 {
     private const int Runs = 11, Steps = 1000, Shards = 4;
 
@@ -132,11 +134,12 @@ internal static class ClientBench
     {
         var clock = Stopwatch.StartNew();
         using var process = Process.Start(start)!;
-        var first = await process.StandardOutput.ReadAsync(new char[1], 0, 1);
+        // What puts a terminal into its mode nobody sees. Nothing to list is told on the other stream, at the end.
+        var (said, next) = (new StringBuilder(), new char[1]);
+        while (await process.StandardOutput.ReadAsync(next, 0, 1) > 0 && string.IsNullOrWhiteSpace(TerminalControl().Replace(said.Append(next).ToString(), "")))
+        {
+        }
         var took = clock.Elapsed.TotalMilliseconds;
-        if (first == 0)
-            // Nothing to list is told on the other stream, at the end.
-            took = clock.Elapsed.TotalMilliseconds;
         await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
         return took;
@@ -159,6 +162,9 @@ internal static class ClientBench
         Directory.Delete(output, recursive: true);
         return seconds;
     }
+
+    [GeneratedRegex(@"\x1b(\[[0-9;?]*([a-zA-Z]|$)|=|>|$)")]
+    private static partial Regex TerminalControl();
 
     private static ProcessStartInfo Words(string[] words) => Piped(_client[0], [.. _client[1..], .. words]);
 

@@ -14,7 +14,7 @@ internal static class ToolRun
     public static async Task<ToolAnswer> AskAsync(ClientContext context, ToolRequest request, CancellationToken cancellationToken)
     {
         var command = SiloCommand.Find(context.Variable, context.ProgramFolder);
-        // Of what takes no time nobody wants to hear.
+        // Of what takes a second nobody wants to hear more than that it has begun, and that in a terminal only.
         request = request with { TellsProgress = request is not (InspectRequest or ModelsRequest or EstimateRequest) };
         using var process = new Process
         {
@@ -38,7 +38,7 @@ internal static class ToolRun
         using var kill = cancellationToken.Register(() => process.Kill(entireProcessTree: true));
         var error = process.StandardError.ReadToEndAsync(cancellationToken);
         ToolAnswer? answer = null;
-        await using (var bar = request.TellsProgress ? new WorkBar(context.Terminal, context.Time, "loading libtorch") : null)
+        await using (var bar = request.TellsProgress || context.Terminal.Live ? new WorkBar(context.Terminal, context.Time, request.TellsProgress ? "loading libtorch" : "reading") : null)
             while (answer is null && await process.StandardOutput.ReadLineAsync(cancellationToken) is { } line)
                 if (Read(line) is { } read)
                     if (read.Progress is { } progress) bar?.Report(progress.What, progress.Done, progress.Total);
