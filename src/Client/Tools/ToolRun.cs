@@ -38,10 +38,10 @@ internal static class ToolRun
         using var kill = cancellationToken.Register(() => process.Kill(entireProcessTree: true));
         var error = process.StandardError.ReadToEndAsync(cancellationToken);
         ToolAnswer? answer = null;
-        await using (var bar = request.TellsProgress || context.Terminal.Live ? new WorkBar(context.Terminal, context.Time, request.TellsProgress ? "loading libtorch" : "reading") : null)
+        await using (var bar = new WorkBar(context.Terminal, context.Time, request.TellsProgress ? "loading libtorch" : "reading"))
             while (answer is null && await process.StandardOutput.ReadLineAsync(cancellationToken) is { } line)
                 if (Read(line) is { } read)
-                    if (read.Progress is { } progress) bar?.Report(progress.What, progress.Done, progress.Total);
+                    if (read.Progress is { } progress) bar.Report(progress.What, progress.Done, progress.Total);
                     else answer = read;
         if (answer is not null)
         {

@@ -1,6 +1,5 @@
 using System.Collections;
 using System.Text;
-using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 
@@ -18,7 +17,7 @@ internal static class SpecRecords
         where T : notnull
     {
         using var memory = new MemoryStream();
-        using (var writer = new Utf8JsonWriter(memory, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        using (var writer = new Utf8JsonWriter(memory, new JsonWriterOptions { Encoder = ExperimentSpecJson.Options.Encoder }))
             Write(writer, SpecShape.Of<T>(), record);
         return Encoding.UTF8.GetString(memory.GetBuffer(), 0, (int)memory.Length);
     }

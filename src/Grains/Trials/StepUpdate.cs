@@ -36,14 +36,14 @@ internal sealed record StepUpdate(double Norm, byte[] Parameters, byte[] Optimiz
         if (spec.Train.Target != TrainTarget.Noise)
             GradientNorm.Clip(gradient, norm, spec.Optimizer.MaxNorm);
         // On copies: a commit that fails leaves what is here as it was.
-        var parameters = Copy(before, null);
+        var parameters = Copy(before);
         var optimizer = ParameterOptimizer.Of(spec);
         var state = stateBefore.Length == 0 ? new byte[before.Length * optimizer.StatePerParameter] : Copy(stateBefore, spare);
         optimizer.Step(step, MemoryMarshal.Cast<byte, float>(parameters.AsSpan()), gradient, MemoryMarshal.Cast<byte, float>(state.AsSpan()));
         return (parameters, state);
     }
 
-    private static byte[] Copy(byte[] bytes, byte[]? into)
+    private static byte[] Copy(byte[] bytes, byte[]? into = null)
     {
         var copy = into?.Length == bytes.Length ? into : GC.AllocateUninitializedArray<byte>(bytes.Length);
         bytes.CopyTo(copy, 0);

@@ -100,10 +100,10 @@ public sealed class SpecJsonTests : IDisposable
     [Fact]
     public void EveryKey_IsReadAndWrittenAsTheSerializerDoes()
     {
-        var words = SpecShape.Of<ExperimentSpec>();
+        var shape = SpecShape.Of<ExperimentSpec>();
         for (var turn = 0; turn < 40; turn++)
         {
-            var node = Filled(words, turn).AsObject();
+            var node = Filled(shape, turn).AsObject();
             var spec = JsonSerializer.Deserialize<ExperimentSpec>(node.ToJsonString(), ExperimentSpecJson.Options)!;
             var written = JsonSerializer.Serialize(spec, ExperimentSpecJson.Options);
             Assert.Equal(written, ExperimentSpecJson.Serialize(spec));
