@@ -95,11 +95,22 @@ internal sealed record GradientParts(string Name, IReadOnlyList<(string Name, Te
 }
 
 /// <summary>Finite differences of a loss along directions that the gradient is large in.</summary>
-internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, Tensor> loss, NoiseKey key, CancellationToken cancellationToken)
+/// <param name="request">What is sampled.</param>
+/// <param name="loss">Scalar loss of x_0.</param>
+/// <param name="key">Stream of the random directions.</param>
+/// <param name="agreement">Relative distance at which two steps agree with each other, and with the unrolled gradient.</param>
+/// <param name="cancellationToken">Looked at before every step.</param>
+internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, Tensor> loss, NoiseKey key, double agreement, CancellationToken cancellationToken)
 {
     // Each step is a tenth of the one before. Truncation falls with its square and rounding grows with its inverse: where two neighbours agree best, neither rules.
-    // In float64 rounding leaves room for steps that few kinks of a loss (rectifiers, maxima) lie within.
-    private readonly double[] _steps = request.Noise.dtype == ScalarType.Float64 ? [1e-4, 1e-5, 1e-6] : [1e-2, 1e-3, 1e-4];
+    // In float64 rounding leaves room for steps that hardly any kink of a loss (rectifiers, maxima) lies within: they are gone on to as long as no two
+    // neighbours agree, and before the gradient is said to be wrong.
+    private static readonly double[] _double = [1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9];
+    private static readonly double[] _single = [1e-2, 1e-3, 1e-4];
+
+    /// <summary>Steps that are taken however well they agree.</summary>
+    private const int Least = 3;
+
     private ushort _draws;
 
     /// <summary>Evaluations of the network so far.</summary>
@@ -114,10 +125,22 @@ internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, T
         var direction = Unit(CounterNoise.Normal(key with { Draw = _draws++ }, [1, gradient.numel()], ScalarType.Float64).reshape(-1).to(gradient.device)).Plus(Unit(gradient));
         // The length of what is moved sets the scale of its steps.
         var scale = Math.Max(1, Math.Sqrt(part.Members.Sum(member => member.Value.to(ScalarType.Float64).Squared().sum().Number() / Math.Max(1, member.Value.numel()))));
-        var estimates = _steps.Select(step => (Step: step * scale, Value: part.Difference(request, loss, direction, step * scale, cancellationToken, cost => Nfe += cost.ForwardNfe))).ToList();
-        var best = Enumerable.Range(1, estimates.Count - 1).MinBy(i => Math.Abs(estimates[i].Value - estimates[i - 1].Value));
-        return new(part.Name, estimates[best].Value, gradient.dot(direction).Number(), part.Vector(configured).dot(direction).Number(),
-            estimates[best].Step, Math.Abs(estimates[best].Value - estimates[best - 1].Value));
+        var expected = gradient.dot(direction).Number();
+        var estimates = new List<(double Step, double Value)>();
+        var best = 0;
+        foreach (var step in (request.Noise.dtype == ScalarType.Float64 ? _double : _single).Select(step => step * scale))
+        {
+            if (estimates.Count >= Least && Apart(best) <= agreement * Math.Abs(estimates[best].Value) && Of(best).Holds(agreement))
+                break;
+            estimates.Add((step, part.Difference(request, loss, direction, step, cancellationToken, cost => Nfe += cost.ForwardNfe)));
+            best = best == 0 || Apart(estimates.Count - 1) < Apart(best) ? estimates.Count - 1 : best;
+        }
+
+        return Of(best);
+
+        DirectionalDerivative Of(int i) => new(part.Name, estimates[i].Value, expected, part.Vector(configured).dot(direction).Number(), estimates[i].Step, Apart(i));
+
+        double Apart(int i) => Math.Abs(estimates[i].Value - estimates[i - 1].Value);
     }
 
     private static Tensor Unit(Tensor vector)

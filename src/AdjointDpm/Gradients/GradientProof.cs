@@ -46,6 +46,9 @@ public sealed record DirectionalDerivative(string Name, double FiniteDifference,
 {
     /// <summary>|finite difference − unrolled| over |unrolled|; 0 when both are 0.</summary>
     public double RelativeError => FiniteDifference == Unrolled ? 0 : Math.Abs(FiniteDifference - Unrolled) / Math.Abs(Unrolled);
+
+    /// <summary>Whether the finite difference, as far as it can be trusted, is what the unrolled gradient says.</summary>
+    internal bool Holds(double tolerance) => Math.Abs(FiniteDifference - Unrolled) <= tolerance * Math.Abs(Unrolled) + Uncertainty;
 }
 
 /// <summary>A gradient by whatever means. Its tensors belong to whoever made it.</summary>
@@ -148,7 +151,7 @@ public sealed record GradientProof
     {
         var reference = GradientEstimate.Of(unrolled);
         var parts = GradientParts.Of(request, options.Group).Skip(configured.Noise is null ? 1 : 0).ToList();
-        var directions = new DifferenceDirections(Sampling.HoldSteps(request, cancellationToken), loss, options.Key, cancellationToken);
+        var directions = new DifferenceDirections(Sampling.HoldSteps(request, cancellationToken), loss, options.Key, options.DifferenceTolerance, cancellationToken);
         var differences = (options.DifferenceByGroup ? parts : [GradientParts.All(parts)]).Select(part => directions.Along(part, configured, reference)).ToImmutableArray();
         return new()
         {
@@ -173,6 +176,6 @@ public sealed record GradientProof
             .Select(a => FormattableString.Invariant($"{a.Name}: cosine {a.Cosine:f4} and norm ratio {a.NormRatio:g3} to the unrolled gradient; at least {options.MinCosine:g4} and {1 - options.MaxNormError:g3} to {1 + options.MaxNormError:g3} are asked for."));
 
     private static IEnumerable<string> Refuted(ImmutableArray<DirectionalDerivative> differences, GradientProofOptions options) =>
-        differences.Where(d => !(Math.Abs(d.FiniteDifference - d.Unrolled) <= options.DifferenceTolerance * Math.Abs(d.Unrolled) + d.Uncertainty))
+        differences.Where(d => !d.Holds(options.DifferenceTolerance))
             .Select(d => FormattableString.Invariant($"{d.Name}: the unrolled gradient says {d.Unrolled:g6} along a direction, finite differences say {d.FiniteDifference:g6}. Something that the loss depends on is not differentiated, or is not deterministic."));
 }

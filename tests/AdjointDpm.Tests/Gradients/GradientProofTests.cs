@@ -89,6 +89,24 @@ public sealed class GradientProofTests
         Assert.All(proof.Differences, d => Assert.Equal(2, d.FiniteDifference / d.Unrolled, 1e-5));
     }
 
+    [Theory]
+    [InlineData(0.5)]
+    [InlineData(1e-3)]
+    public void LossWithKinksNearTheSample_IsProvenBySmallerSteps(double height)
+    {
+        using var scope = NewDisposeScope();
+        using var net = new TinyDenoiser();
+        var request = net.Request(Sampler.Ddim, "none", out _, steps: 3) with { Field = NoiseField.From((x, _) => x.mul(0.1)) };
+        // The sample is in proportion to x_T, so that a step of h moves its numbers by about h of their size.
+        var sample = Sampling.Sample(request, Cancel).Sample;
+        var kinks = sample.add(sample.norm().mul(3e-7 / sample.numel()));
+        var proof = GradientProof.Run(request, x => x.sub(x.sub(kinks).abs().mul(height)).mean(), cancellationToken: Cancel);
+        Assert.True(proof.Passed, string.Join('\n', proof.Findings));
+        // Half widths of 1e-6 and more lie across them.
+        Assert.InRange(proof.Differences[0].Step, 0, 2e-7);
+        Assert.InRange(proof.Differences[0].RelativeError, 0, 1e-5);
+    }
+
     [Fact]
     public void Inputs_AreAsTheyWere_AlsoWhenCancelled()
     {
