@@ -11,7 +11,7 @@ internal sealed record TensorGrant([property: Id(0)] string Address, [property: 
     public const int TokenLength = 32;
 }
 
-/// <summary>What goes over a connection: the receiver writes <see cref="Hello"/> and its token; the sender answers <see cref="Wait"/> as often as it must, then <see cref="Send"/> and the bytes, or <see cref="Refuse"/>, or <see cref="Gone"/>.</summary>
+/// <summary>What goes over a connection: the receiver writes <see cref="Hello"/> and its token; the sender answers <see cref="Wait"/> as often as it must, then <see cref="Send"/> and the bytes, or <see cref="Refuse"/>, or <see cref="Gone"/>. After the bytes it may show another token.</summary>
 internal static class TensorStreamProtocol
 {
     public const byte Send = 1;

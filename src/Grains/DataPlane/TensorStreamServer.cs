@@ -13,7 +13,7 @@ namespace AdjointDpm.Grains.DataPlane;
 /// <remarks>A token is 256 random bits, good for one run of bytes, once, for half a minute. A slow receiver slows its own connection only: nothing is buffered here.</remarks>
 internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider time, ILogger<TensorStreamServer> logger, TlsFolder? tls = null) : IDisposable
 {
-    private const int MostConnections = 256;
+    private const int MostConnections = 512;
     private const int MostServed = 16;
     private const int Slice = 1 << 20;
 
@@ -117,19 +117,13 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
             if (secured is not null)
                 await secured.AuthenticateAsServerAsync(tls!.ServerOptions(required: true, reason => SecureTransport.LogRefused(logger, "tensor", peer.RemoteEndPoint, reason), TlsFolder.Silo), patience.Token);
             var stream = secured ?? (Stream)plain;
-            var hello = new byte[TensorStreamProtocol.Hello.Length + TensorGrant.TokenLength];
-            if (await stream.ReadAtLeastAsync(hello, hello.Length, throwOnEndOfStream: false, patience.Token) < hello.Length)
-                return;
-            var known = _granted.TryRemove(Convert.ToHexString(hello.AsSpan(TensorStreamProtocol.Hello.Length)), out var granted)
-                && hello.AsSpan().StartsWith(TensorStreamProtocol.Hello) && time.GetElapsedTime(granted!.Since) <= TokenLife;
-            if (!known)
+            // One run after the other, until the receiver closes: closing first could cut off what is still on its way.
+            while (await GrantedAsync(stream, peer, patience.Token) is { } granted)
             {
-                LogRefused(logger, peer.RemoteEndPoint);
-                await SayAsync(stream, TensorStreamProtocol.Refuse, patience.Token);
-                return;
+                patience.CancelAfter(Timeout.InfiniteTimeSpan);
+                if (!await TurnAsync(stream, granted, patience))
+                    return;
             }
-            patience.CancelAfter(Timeout.InfiniteTimeSpan);
-            await TurnAsync(stream, granted!, patience);
         }
         catch (Exception e) when (e is IOException or AuthenticationException or SocketException or OperationCanceledException or ObjectDisposedException)
         {
@@ -142,8 +136,24 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
         }
     }
 
+    /// <returns>What the token that the receiver shows is for; null when there is none, or none of this silo's.</returns>
+    private async Task<Granted?> GrantedAsync(Stream stream, Socket peer, CancellationToken cancellationToken)
+    {
+        var hello = new byte[TensorStreamProtocol.Hello.Length + TensorGrant.TokenLength];
+        if (await stream.ReadAtLeastAsync(hello, hello.Length, throwOnEndOfStream: false, cancellationToken) < hello.Length)
+            return null;
+        var known = _granted.TryRemove(Convert.ToHexString(hello.AsSpan(TensorStreamProtocol.Hello.Length)), out var granted)
+            && hello.AsSpan().StartsWith(TensorStreamProtocol.Hello) && time.GetElapsedTime(granted!.Since) <= TokenLife;
+        if (known)
+            return granted;
+        LogRefused(logger, peer.RemoteEndPoint);
+        await SayAsync(stream, TensorStreamProtocol.Refuse, cancellationToken);
+        return null;
+    }
+
     /// <summary>Waits for one of the places to send from; says so meanwhile, so that the receiver does not think that this silo hangs.</summary>
-    private async Task TurnAsync(Stream peer, Granted granted, CancellationTokenSource patience)
+    /// <returns>False when there was nothing to send any more.</returns>
+    private async Task<bool> TurnAsync(Stream peer, Granted granted, CancellationTokenSource patience)
     {
         var turn = _served.WaitAsync(patience.Token);
         try
@@ -151,7 +161,7 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
             while (await Task.WhenAny(turn, Task.Delay(SayWait, time, patience.Token)) != turn)
                 await SayAsync(peer, TensorStreamProtocol.Wait, patience.Token);
             await turn;
-            await SendAsync(peer, granted, patience);
+            return await SendAsync(peer, granted, patience);
         }
         finally
         {
@@ -163,13 +173,13 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
         }
     }
 
-    private async Task SendAsync(Stream peer, Granted granted, CancellationTokenSource patience)
+    private async Task<bool> SendAsync(Stream peer, Granted granted, CancellationTokenSource patience)
     {
         patience.CancelAfter(Stalled);
         if (!Holds(granted.Sha256, granted.Offset, granted.Length, out var bytes))
         {
             await SayAsync(peer, TensorStreamProtocol.Gone, patience.Token);
-            return;
+            return false;
         }
         await SayAsync(peer, TensorStreamProtocol.Send, patience.Token);
         var rest = bytes.AsMemory((int)granted.Offset, (int)granted.Length);
@@ -180,8 +190,9 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
             await peer.WriteAsync(rest[..slice], patience.Token);
             rest = rest[slice..];
         }
-        // The receiver closes when it has all; closing first could cut off what is still on its way.
-        await peer.ReadAtLeastAsync(new byte[1], 1, throwOnEndOfStream: false, patience.Token);
+        // For the next token, or the end.
+        patience.CancelAfter(Stalled);
+        return true;
     }
 
     private static async Task SayAsync(Stream peer, byte word, CancellationToken cancellationToken) => await peer.WriteAsync(new[] { word }, cancellationToken);

@@ -28,8 +28,13 @@ internal sealed partial class TensorStreams(int leastBytes, TimeProvider time, A
 
     private readonly ConcurrentDictionary<string, DateTimeOffset> _unreachable = new();
     private readonly SemaphoreSlim _places = new(MostAtOnce);
+    private readonly IdleConnections _idle = new(time);
 
-    public void Dispose() => _places.Dispose();
+    public void Dispose()
+    {
+        _places.Dispose();
+        _idle.Dispose();
+    }
 
     /// <summary>Whether a run is long enough to be worth a connection.</summary>
     public bool Wants(int length) => length >= leastBytes;
@@ -75,72 +80,128 @@ internal sealed partial class TensorStreams(int leastBytes, TimeProvider time, A
         // From here on off the grain that asked: its other turns go on.
         await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
         using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        using var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        var (received, hashing) = (0, Task.CompletedTask);
+        TensorConnection? connection = null;
         try
         {
-            patience.CancelAfter(Connecting);
-            await socket.ConnectAsync(IPAddress.Parse(grant.Address), grant.Port, patience.Token).ConfigureAwait(false);
-        }
-        catch (Exception e) when (e is SocketException || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
-        {
-            if (!_unreachable.ContainsKey(at))
-                LogUnreachable(logger, silo, at, e is SocketException ? e.Message : $"no answer in {Connecting.TotalSeconds} s");
-            _unreachable[at] = time.GetUtcNow() + Rest;
-            return false;
-        }
-        var received = 0;
-        await using var plain = new NetworkStream(socket, ownsSocket: false);
-        await using var secured = tls is null ? null : new SslStream(plain);
-        var stream = secured ?? (Stream)plain;
-        try
-        {
-            if (secured is not null)
+            // What the silo has closed meanwhile has taken no token.
+            while ((connection = _idle.Take(at)) is not null && !await TryAskAsync(connection, silo, grant, patience).ConfigureAwait(false))
+                await connection.DisposeAsync().ConfigureAwait(false);
+            if (connection is null)
             {
-                patience.CancelAfter(Silence);
-                await secured.AuthenticateAsClientAsync(tls!.ClientOptions(reason => SecureTransport.LogNotASilo(logger, socket.RemoteEndPoint, reason)), patience.Token).ConfigureAwait(false);
+                connection = await DialAsync(silo, grant, at, patience, cancellationToken).ConfigureAwait(false);
+                if (connection is null)
+                    return false;
+                if (!await AskAsync(connection, silo, grant, patience).ConfigureAwait(false))
+                    throw new TensorTransferException($"Silo '{silo}' broke off before it answered.");
             }
-            await AskAsync(stream, silo, grant, patience).ConfigureAwait(false);
             for (var hashed = 0; received < into.Length;)
             {
                 patience.CancelAfter(Silence);
-                var got = await stream.ReadAsync(into[received..Math.Min(into.Length, hashed + Slice)], patience.Token).ConfigureAwait(false);
+                var got = await connection.Stream.ReadAsync(into[received..Math.Min(into.Length, hashed + Slice)], patience.Token).ConfigureAwait(false);
                 if (got == 0)
                     throw new TensorTransferException($"Silo '{silo}' broke off after {received} of {into.Length} bytes.");
                 received += got;
                 if (received != Math.Min(into.Length, hashed + Slice))
                     continue;
-                hash?.AppendData(into.Span[hashed..received]);
+                // While the next slice comes. One after the other: it is one hash.
+                if (hash is not null)
+                    hashing = HashAsync(hashing, hash, into[hashed..received]);
                 hashed = received;
             }
+            _idle.Give(at, connection);
+            connection = null;
         }
         catch (Exception e) when (e is SocketException or IOException or AuthenticationException || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
         {
             throw new TensorTransferException($"Silo '{silo}' broke off after {received} of {into.Length} bytes: {(e is not OperationCanceledException ? e.Message : $"nothing came for {Silence.TotalSeconds} s")}", e);
         }
+        finally
+        {
+            // The memory is the caller's again.
+            await hashing.ConfigureAwait(false);
+            if (connection is not null)
+                await connection.DisposeAsync().ConfigureAwait(false);
+        }
         instruments.TensorStreamed(into.Length);
         return true;
     }
 
-    private static async Task AskAsync(Stream stream, string silo, TensorGrant grant, CancellationTokenSource patience)
+    private static async Task HashAsync(Task before, IncrementalHash hash, ReadOnlyMemory<byte> slice)
+    {
+        await before.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
+        hash.AppendData(slice.Span);
+    }
+
+    /// <returns>Null when nothing listens there.</returns>
+    private async Task<TensorConnection?> DialAsync(string silo, TensorGrant grant, string at, CancellationTokenSource patience, CancellationToken cancellationToken)
+    {
+        var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        try
+        {
+            patience.CancelAfter(Connecting);
+            await socket.ConnectAsync(IPAddress.Parse(grant.Address), grant.Port, patience.Token).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            socket.Dispose();
+            if (e is not SocketException && (e is not OperationCanceledException || cancellationToken.IsCancellationRequested))
+                throw;
+            if (!_unreachable.ContainsKey(at))
+                LogUnreachable(logger, silo, at, e is SocketException ? e.Message : $"no answer in {Connecting.TotalSeconds} s");
+            _unreachable[at] = time.GetUtcNow() + Rest;
+            return null;
+        }
+        var plain = new NetworkStream(socket, ownsSocket: true);
+        if (tls is null)
+            return new TensorConnection(plain);
+        var secured = new SslStream(plain);
+        try
+        {
+            patience.CancelAfter(Silence);
+            await secured.AuthenticateAsClientAsync(tls.ClientOptions(reason => SecureTransport.LogNotASilo(logger, socket.RemoteEndPoint, reason)), patience.Token).ConfigureAwait(false);
+            return new TensorConnection(secured);
+        }
+        catch
+        {
+            await secured.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    /// <summary>Asks over a connection that was left open; false when it has been closed.</summary>
+    private static async Task<bool> TryAskAsync(TensorConnection connection, string silo, TensorGrant grant, CancellationTokenSource patience)
+    {
+        try
+        {
+            return await AskAsync(connection, silo, grant, patience).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is SocketException or IOException)
+        {
+            return false;
+        }
+    }
+
+    /// <returns>False when the silo closed the connection instead of an answer.</returns>
+    private static async Task<bool> AskAsync(TensorConnection connection, string silo, TensorGrant grant, CancellationTokenSource patience)
     {
         patience.CancelAfter(Silence);
         byte[] hello = [.. TensorStreamProtocol.Hello, .. grant.Token];
-        await stream.WriteAsync(hello, patience.Token).ConfigureAwait(false);
+        await connection.Stream.WriteAsync(hello, patience.Token).ConfigureAwait(false);
         var word = new byte[1];
         do
         {
             patience.CancelAfter(Silence);
-            if (await stream.ReadAsync(word, patience.Token).ConfigureAwait(false) == 0)
-                throw new TensorTransferException($"Silo '{silo}' broke off before it answered.");
+            if (await connection.Stream.ReadAsync(word, patience.Token).ConfigureAwait(false) == 0)
+                return false;
         }
         while (word[0] == TensorStreamProtocol.Wait);
-        if (word[0] != TensorStreamProtocol.Send)
-            throw new TensorTransferException(word[0] switch
-            {
-                TensorStreamProtocol.Refuse => $"Silo '{silo}' refused the token that it gave out: it was used before, or is too old.",
-                TensorStreamProtocol.Gone => $"Silo '{silo}' no longer holds what was to be read.",
-                _ => $"What listens at the tensor port of silo '{silo}' is no silo: it answered {word[0]}.",
-            });
+        return word[0] == TensorStreamProtocol.Send ? true : throw new TensorTransferException(word[0] switch
+        {
+            TensorStreamProtocol.Refuse => $"Silo '{silo}' refused the token that it gave out: it was used before, or is too old.",
+            TensorStreamProtocol.Gone => $"Silo '{silo}' no longer holds what was to be read.",
+            _ => $"What listens at the tensor port of silo '{silo}' is no silo: it answered {word[0]}.",
+        });
     }
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "The tensor port of silo {Silo} at {At} cannot be reached ({Reason}); its tensors come in chunks among the messages, which is slower. Open Silo:TensorPort between silos.")]

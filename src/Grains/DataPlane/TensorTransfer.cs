@@ -48,15 +48,22 @@ internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, IL
         : new TensorReference(hold(bytes, sha256), bytes.Length, silo.Name);
 
     /// <exception cref="TensorTransferException">They did not arrive in full, or not unchanged.</exception>
-    public async Task<byte[]> FetchAsync(TensorReference reference, CancellationToken cancellationToken)
+    public async Task<byte[]> FetchAsync(TensorReference reference, CancellationToken cancellationToken) => (await FetchAsync(reference, null, cancellationToken)).Bytes;
+
+    /// <summary>Brings bytes here, if they are not here already.</summary>
+    /// <param name="reference">What is wanted.</param>
+    /// <param name="spare">Where it goes, when it has its length: memory that nobody reads any more.</param>
+    /// <param name="cancellationToken">Ends the transfer.</param>
+    /// <exception cref="TensorTransferException">They did not arrive in full, or not unchanged; what is in <paramref name="spare"/> then has no meaning.</exception>
+    public async Task<FetchedTensor> FetchAsync(TensorReference reference, byte[]? spare, CancellationToken cancellationToken)
     {
         if (reference.Parts is null && TryGet(reference, out var here))
-            return here;
+            return new FetchedTensor(here, IsOwn: false);
         if (reference.Length > Array.MaxLength)
             throw new TensorTransferException($"{reference.Length} bytes were offered, but one blob holds at most {Array.MaxLength}.");
-        var bytes = GC.AllocateUninitializedArray<byte>((int)reference.Length);
-        await FetchAsync(reference, bytes, cancellationToken);
-        return bytes;
+        var bytes = spare?.Length == reference.Length ? spare : GC.AllocateUninitializedArray<byte>((int)reference.Length);
+        await FetchAsync(reference, bytes.AsMemory(), cancellationToken);
+        return new FetchedTensor(bytes, IsOwn: true);
     }
 
     /// <summary>Brings bytes into memory of the caller's own.</summary>
@@ -173,3 +180,8 @@ internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, IL
             : throw new TensorTransferException($"{length} bytes from silo '{reference.Location}' have SHA-256 {sha}, but {reference.Sha256} ({reference.Length} bytes) was promised.");
     }
 }
+
+/// <summary>Bytes that were fetched.</summary>
+/// <param name="Bytes">What they are; not to be changed.</param>
+/// <param name="IsOwn">Whether they were brought here for whoever fetched them; else others read the very array.</param>
+internal readonly record struct FetchedTensor(byte[] Bytes, bool IsOwn);

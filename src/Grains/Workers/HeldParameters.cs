@@ -3,8 +3,12 @@ using AdjointDpm.Grains.DataPlane;
 namespace AdjointDpm.Grains.Workers;
 
 /// <summary>Versions of parameters that a worker has fetched: of each trial the newest, since every shard of a step uses it, as long as it is used.</summary>
+/// <remarks>The next version is received where the one before the last lay, when that came over the network and all work that used it has said that it is done: memory that is new costs more than the transfer.</remarks>
 internal sealed class HeldParameters(TensorTransfer transfer, TimeProvider time)
 {
+    /// <summary>Longest memory that is kept for the next version.</summary>
+    internal const int MostSpare = 256 << 20;
+
     private readonly Dictionary<(string Trial, bool Before), Held> _held = [];
 
     public int Count => _held.Count;
@@ -15,15 +19,30 @@ internal sealed class HeldParameters(TensorTransfer transfer, TimeProvider time)
     /// <param name="reference">Version.</param>
     /// <param name="stopping">Ends the transfer.</param>
     /// <param name="cancellationToken">Ends waiting for it.</param>
-    public async Task<ParameterVersion?> FetchAsync(string trial, bool before, TensorReference? reference, CancellationToken stopping, CancellationToken cancellationToken)
+    public async Task<UsedParameters?> FetchAsync(string trial, bool before, TensorReference? reference, CancellationToken stopping, CancellationToken cancellationToken)
     {
         if (reference is null)
             return null;
         // The transfer is kept, not its result: shards that start together share it. A failed one is tried anew.
-        if (!_held.TryGetValue((trial, before), out var held) || held.Sha != reference.Sha256 || held.Bytes.IsFaulted || held.Bytes.IsCanceled)
-            held = _held[(trial, before)] = new Held(reference.Sha256, transfer.FetchAsync(reference, stopping));
+        if (!_held.TryGetValue((trial, before), out var held) || held.Sha != reference.Sha256 || held.Fetched.IsFaulted || held.Fetched.IsCanceled)
+        {
+            var former = held;
+            held = _held[(trial, before)] = new Held(reference.Sha256, transfer.FetchAsync(reference, former?.TakeSpare(), stopping));
+            former?.GoesBefore(held);
+        }
         held.Used = time.GetUtcNow();
-        return new ParameterVersion(held.Sha, await held.Bytes.WaitAsync(cancellationToken));
+        // From here on: by the time this goes on, another version may be wanted.
+        held.Users++;
+        try
+        {
+            var (bytes, _) = await held.Fetched.WaitAsync(cancellationToken);
+            return new UsedParameters(new ParameterVersion(held.Sha, bytes), held.Leave);
+        }
+        catch
+        {
+            held.Leave();
+            throw;
+        }
     }
 
     /// <summary>Lets go of what has not been asked for during a time, unless its trial has work here still.</summary>
@@ -39,12 +58,53 @@ internal sealed class HeldParameters(TensorTransfer transfer, TimeProvider time)
         }
     }
 
-    private sealed class Held(string sha, Task<byte[]> bytes)
+    private sealed class Held(string sha, Task<FetchedTensor> fetched)
     {
+        private Held? _next;
+        private byte[]? _spare;
+
         public string Sha { get; } = sha;
 
-        public Task<byte[]> Bytes { get; } = bytes;
+        public Task<FetchedTensor> Fetched { get; } = fetched;
 
         public DateTimeOffset Used { get; set; }
+
+        /// <summary>Work that waits for it or reads it, and work that did not end well: who knows what reads on.</summary>
+        public int Users { get; set; }
+
+        public byte[]? TakeSpare()
+        {
+            var spare = _spare;
+            _spare = null;
+            return spare;
+        }
+
+        public void GoesBefore(Held next)
+        {
+            _next = next;
+            PassOn();
+        }
+
+        public void Leave()
+        {
+            Users--;
+            PassOn();
+        }
+
+        /// <summary>Nobody asks for it or reads it any more: its memory is for the version after the one that came next.</summary>
+        private void PassOn()
+        {
+            if (_next is null || Users > 0 || !Fetched.IsCompletedSuccessfully || Fetched.Result is not { IsOwn: true, Bytes: { Length: <= MostSpare } bytes })
+                return;
+            var newest = _next;
+            while (newest._next is { } next)
+                newest = next;
+            newest._spare ??= bytes;
+        }
     }
 }
+
+/// <summary>Parameters in use.</summary>
+/// <param name="Version">What they are.</param>
+/// <param name="Leave">To be called once, when nothing reads them any more; not at all when that is not sure.</param>
+internal sealed record UsedParameters(ParameterVersion Version, Action Leave);

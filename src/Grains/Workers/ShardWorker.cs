@@ -116,10 +116,13 @@ internal sealed partial class ShardWorker(
                     queued = time.GetElapsedTime(started) - fetched;
                     return Begin(work);
                 },
-                engine => ShardWork.Do(engine, work.Assignment, parameters, before, residual, artifacts, work.Cancel.Token, Progressed), work.Cancel.Token)) with
+                engine => ShardWork.Do(engine, work.Assignment, parameters?.Version, before?.Version, residual, artifacts, work.Cancel.Token, Progressed), work.Cancel.Token)) with
             { Fetch = fetched, Queue = queued };
             if (result.Finish is { } finish)
                 await devices.FinishAsync(finish, work.Cancel.Token);
+            // Whatever ends otherwise keeps its memory from being used again.
+            parameters?.Leave();
+            before?.Leave();
             if (!_works.ContainsKey(token))
                 return;
             var total = time.GetElapsedTime(started);

@@ -1,7 +1,6 @@
 using System.Diagnostics.Metrics;
 using System.Net;
 using System.Net.Sockets;
-using System.Reflection;
 using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Telemetry;
@@ -31,7 +30,7 @@ public sealed class TensorStreamTests : IDisposable
         _server.Listen(new IPEndPoint(IPAddress.Loopback, 0), IPAddress.Loopback);
         _source = new Source(_store, _server);
         _streams = new TensorStreams(1000, _clock, _instruments, _lines);
-        _transfer = new TensorTransfer(new TensorStore(1 << 20), Grains(_source), new Here(), Background.ThreadPool, _streams);
+        _transfer = new TensorTransfer(new TensorStore(1 << 20), OneGrain.Factory(_source), new HereSilo(), Background.ThreadPool, _streams);
     }
 
     [Theory]
@@ -167,6 +166,35 @@ public sealed class TensorStreamTests : IDisposable
     }
 
     [Fact]
+    public async Task ConnectionServesOneRunAfterTheOther_AnotherIsMadeWhenItIsClosedOrOld()
+    {
+        var bytes = Bytes(400_000);
+        using var peer = new Peer([TensorStreamProtocol.Send, .. bytes], times: 2);
+        _source.Grant = peer.Grant;
+        foreach (var connections in new[] { 1, 1, 2, 2, 3 })
+            await FetchedOverAsync(connections);
+        _clock.Add(IdleConnections.Life + TimeSpan.FromSeconds(1));
+        await FetchedOverAsync(4);
+
+        async Task FetchedOverAsync(int connections)
+        {
+            Assert.Equal(bytes, await _transfer.FetchAsync(Offer(bytes), TestContext.Current.CancellationToken));
+            Assert.Equal(connections, peer.Connections);
+        }
+    }
+
+    [Fact]
+    public async Task ManyRunsOverTheSameConnections_AreTheirOwn()
+    {
+        foreach (var length in Enumerable.Range(0, 40).Select(i => 1000 + (i * 37_003)))
+        {
+            var bytes = Bytes(length);
+            Assert.Equal(bytes, await _transfer.FetchAsync(Offer(bytes), TestContext.Current.CancellationToken));
+        }
+        Assert.Equal(0, _source.Chunks);
+    }
+
+    [Fact]
     public void PortThatIsTaken_IsNamedWithItsSetting()
     {
         using var second = new TensorStreamServer(_store, _clock, NullLogger<TensorStreamServer>.Instance);
@@ -192,21 +220,6 @@ public sealed class TensorStreamTests : IDisposable
         return bytes;
     }
 
-    private static IGrainFactory Grains(Source source)
-    {
-        var grains = DispatchProxy.Create<IGrainFactory, OneGrain>();
-        ((OneGrain)(object)grains).Grain = source;
-        return grains;
-    }
-
-    /// <summary>Every grain is the same one.</summary>
-    public class OneGrain : DispatchProxy
-    {
-        internal object? Grain { get; set; }
-
-        protected override object? Invoke(MethodInfo? targetMethod, object?[]? args) => Grain;
-    }
-
     private sealed class Source(TensorStore store, TensorStreamServer server) : ITensorStoreGrain
     {
         private int _chunks;
@@ -225,40 +238,47 @@ public sealed class TensorStreamTests : IDisposable
         public Task<TensorGrant?> GrantAsync(string sha256, long offset, long length) => Task.FromResult(Grant ?? server.Grant(sha256, offset, length));
     }
 
-    /// <summary>Listens, answers whatever is said to it with the same bytes, and closes.</summary>
+    /// <summary>Listens, answers whatever is said to it with the same bytes, so often, and closes.</summary>
     private sealed class Peer : IDisposable
     {
         private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
+        private readonly byte[] _answer;
+        private readonly int _times;
+        private int _connections;
 
-        public Peer(byte[] answer)
+        public Peer(byte[] answer, int times = 1)
         {
+            (_answer, _times) = (answer, times);
             _listener.Start();
-            _ = AnswerAsync(answer);
+            _ = AcceptAsync();
         }
 
         public TensorGrant Grant => new("127.0.0.1", ((IPEndPoint)_listener.LocalEndpoint).Port, new byte[TensorGrant.TokenLength]);
 
+        /// <summary>How many there were.</summary>
+        public int Connections => Volatile.Read(ref _connections);
+
         public void Dispose() => _listener.Dispose();
 
-        private async Task AnswerAsync(byte[] answer)
+        private async Task AcceptAsync()
         {
-            using var client = await _listener.AcceptTcpClientAsync();
-            await client.GetStream().ReadExactlyAsync(new byte[TensorStreamProtocol.Hello.Length + TensorGrant.TokenLength]);
-            await client.GetStream().WriteAsync(answer);
+            while (true)
+            {
+                var client = await _listener.AcceptTcpClientAsync();
+                Interlocked.Increment(ref _connections);
+                _ = AnswerAsync(client);
+            }
         }
-    }
 
-    private sealed class Here : ILocalSiloDetails
-    {
-        public string Name => "here";
-
-        public string ClusterId => "test";
-
-        public string DnsHostName => "here";
-
-        public SiloAddress SiloAddress => SiloAddress.Zero;
-
-        public SiloAddress GatewayAddress => SiloAddress.Zero;
+        private async Task AnswerAsync(TcpClient client)
+        {
+            using (client)
+                for (var i = 0; i < _times; i++)
+                {
+                    await client.GetStream().ReadExactlyAsync(new byte[TensorStreamProtocol.Hello.Length + TensorGrant.TokenLength]);
+                    await client.GetStream().WriteAsync(_answer);
+                }
+        }
     }
 
     private sealed class Clock : TimeProvider
