@@ -27,6 +27,7 @@ internal sealed class TensorStore(long capacity)
     /// <param name="known">Their SHA-256, when it has been taken already.</param>
     public string Pin(byte[] bytes, string? known = null) => Add(bytes, known, entry => entry.Pins++);
 
+    /// <summary>The bytes, for as long as whoever gets them likes: their memory is never used again.</summary>
     public bool TryGet(string sha, [NotNullWhen(true)] out byte[]? bytes)
     {
         lock (_gate)
@@ -34,6 +35,7 @@ internal sealed class TensorStore(long capacity)
             if (_entries.TryGetValue(sha, out var entry))
             {
                 Touch(entry);
+                entry.IsReadForGood = true;
                 bytes = entry.Bytes;
                 return true;
             }
@@ -42,9 +44,54 @@ internal sealed class TensorStore(long capacity)
         return false;
     }
 
+    /// <summary>The bytes, until the lease is disposed: as long as one is not, their memory is not used again.</summary>
+    public bool TryRead(string sha, [NotNullWhen(true)] out TensorLease? lease)
+    {
+        lock (_gate)
+        {
+            if (_entries.TryGetValue(sha, out var entry))
+            {
+                Touch(entry);
+                entry.Readers++;
+                lease = new TensorLease(entry.Bytes, () => Leave(entry));
+                return true;
+            }
+        }
+        lease = null;
+        return false;
+    }
+
+    /// <summary>Length of the bytes; null when they are not held.</summary>
+    public int? LengthOf(string sha)
+    {
+        lock (_gate)
+            return _entries.TryGetValue(sha, out var entry) ? entry.Bytes.Length : null;
+    }
+
     public void Release(string sha) => Change(sha, entry => entry.Holders = Math.Max(0, entry.Holders - 1));
 
     public void Unpin(string sha) => Change(sha, entry => entry.Pins--);
+
+    /// <summary>Unpins what the caller made.</summary>
+    /// <param name="sha">What was pinned.</param>
+    /// <param name="own">The caller's array of these bytes.</param>
+    /// <returns>Whether nobody reads that very array through this store any more, nor ever will.</returns>
+    public bool Reclaim(string sha, byte[] own)
+    {
+        lock (_gate)
+        {
+            // Where others had pinned equal bytes before, it is theirs that are read.
+            var isFree = _entries.TryGetValue(sha, out var entry) && (entry.Bytes != own || entry is { Pins: 1, Holders: 0, Readers: 0, IsReadForGood: false });
+            Unpin(sha);
+            return isFree;
+        }
+    }
+
+    private void Leave(Entry entry)
+    {
+        lock (_gate)
+            entry.Readers--;
+    }
 
     private string Add(byte[] bytes, string? known, Action<Entry> hold)
     {
@@ -117,5 +164,25 @@ internal sealed class TensorStore(long capacity)
         public int Holders { get; set; }
 
         public int Pins { get; set; }
+
+        /// <summary>Leases that are not disposed.</summary>
+        public int Readers { get; set; }
+
+        /// <summary>Whether somebody has the array without a lease.</summary>
+        public bool IsReadForGood { get; set; }
+    }
+}
+
+/// <summary>Bytes that a <see cref="TensorStore"/> holds, in use.</summary>
+/// <param name="Bytes">What they are; not to be changed, nor read once this is disposed.</param>
+/// <param name="Leave">Called once, by <see cref="Dispose"/>.</param>
+internal sealed record TensorLease(byte[] Bytes, Action Leave) : IDisposable
+{
+    private int _left;
+
+    public void Dispose()
+    {
+        if (Interlocked.Exchange(ref _left, 1) == 0)
+            Leave();
     }
 }

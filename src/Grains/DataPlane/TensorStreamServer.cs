@@ -58,7 +58,7 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
     /// <summary>Leave to read a run of bytes; null when this silo does not listen or does not hold them.</summary>
     public TensorGrant? Grant(string sha256, long offset, long length)
     {
-        if (_advertised is null || !Holds(sha256, offset, length, out _))
+        if (_advertised is null || store.LengthOf(sha256) is not { } held || !IsWithin(held, offset, length))
             return null;
         // Not the time of day, which may jump.
         var now = time.GetTimestamp();
@@ -76,8 +76,7 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
         _listener?.Dispose();
     }
 
-    private bool Holds(string sha256, long offset, long length, out byte[]? bytes) =>
-        store.TryGet(sha256, out bytes) && offset >= 0 && length >= 0 && offset <= bytes.Length - length;
+    private static bool IsWithin(int held, long offset, long length) => offset >= 0 && length >= 0 && offset <= held - length;
 
     private async Task AcceptAsync(Socket listener)
     {
@@ -176,13 +175,14 @@ internal sealed partial class TensorStreamServer(TensorStore store, TimeProvider
     private async Task<bool> SendAsync(Stream peer, Granted granted, CancellationTokenSource patience)
     {
         patience.CancelAfter(Stalled);
-        if (!Holds(granted.Sha256, granted.Offset, granted.Length, out var bytes))
+        if (!store.TryRead(granted.Sha256, out var lease))
         {
             await SayAsync(peer, TensorStreamProtocol.Gone, patience.Token);
             return false;
         }
+        using var reading = lease;
         await SayAsync(peer, TensorStreamProtocol.Send, patience.Token);
-        var rest = bytes.AsMemory((int)granted.Offset, (int)granted.Length);
+        var rest = lease.Bytes.AsMemory((int)granted.Offset, (int)granted.Length);
         while (rest.Length > 0)
         {
             patience.CancelAfter(Stalled);

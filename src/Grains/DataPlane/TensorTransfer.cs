@@ -43,6 +43,10 @@ internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, IL
             store.Unpin(reference.Sha256);
     }
 
+    /// <summary>Stops holding bytes that the caller made and <see cref="Pin"/> held.</summary>
+    /// <returns>Whether nobody reads that very array any more, nor ever will, so that its memory may be written to.</returns>
+    public bool Reclaim(TensorReference reference, byte[] own) => reference.Inline is null && store.Reclaim(reference.Sha256, own);
+
     private TensorReference Reference(byte[] bytes, string? sha256, Func<byte[], string?, string> hold) => bytes.Length <= TensorReference.InlineLimit
         ? new TensorReference(sha256 ?? TensorReference.HashOf(bytes), bytes.Length, silo.Name, bytes)
         : new TensorReference(hold(bytes, sha256), bytes.Length, silo.Name);
@@ -50,13 +54,16 @@ internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, IL
     /// <exception cref="TensorTransferException">They did not arrive in full, or not unchanged.</exception>
     public async Task<byte[]> FetchAsync(TensorReference reference, CancellationToken cancellationToken) => (await FetchAsync(reference, null, cancellationToken)).Bytes;
 
-    /// <summary>Brings bytes here, if they are not here already.</summary>
+    /// <summary>Brings bytes here, if they are not here already, for as long as they are used.</summary>
     /// <param name="reference">What is wanted.</param>
     /// <param name="spare">Where it goes, when it has its length: memory that nobody reads any more.</param>
     /// <param name="cancellationToken">Ends the transfer.</param>
+    /// <returns>Bytes that this silo held already are leased; without an end of the lease they are read for good.</returns>
     /// <exception cref="TensorTransferException">They did not arrive in full, or not unchanged; what is in <paramref name="spare"/> then has no meaning.</exception>
     public async Task<FetchedTensor> FetchAsync(TensorReference reference, byte[]? spare, CancellationToken cancellationToken)
     {
+        if (reference is { Parts: null, Inline: null } && store.TryRead(reference.Sha256, out var lease))
+            return new FetchedTensor(lease.Bytes, IsOwn: false, lease);
         if (reference.Parts is null && TryGet(reference, out var here))
             return new FetchedTensor(here, IsOwn: false);
         if (reference.Length > Array.MaxLength)
@@ -184,4 +191,5 @@ internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, IL
 /// <summary>Bytes that were fetched.</summary>
 /// <param name="Bytes">What they are; not to be changed.</param>
 /// <param name="IsOwn">Whether they were brought here for whoever fetched them; else others read the very array.</param>
-internal readonly record struct FetchedTensor(byte[] Bytes, bool IsOwn);
+/// <param name="Lease">To be disposed when this silo held them already and they are no longer used.</param>
+internal readonly record struct FetchedTensor(byte[] Bytes, bool IsOwn, TensorLease? Lease = null);

@@ -17,8 +17,8 @@ internal sealed record StepUpdate(double Norm, byte[] Parameters, byte[] Optimiz
     /// <param name="before">Parameters before the step; not changed.</param>
     /// <param name="stateBefore">Optimiser state before the step, empty before the first; not changed.</param>
     /// <param name="time">Clock.</param>
-    /// <param name="spare">Where the new optimiser state goes, when it has its length and nobody reads it: memory that is new costs more than the step.</param>
-    public static StepUpdate Of(GradientReduction reduction, int step, ExperimentSpec spec, byte[] before, byte[] stateBefore, TimeProvider time, byte[]? spare = null)
+    /// <param name="spare">Where the result goes.</param>
+    public static StepUpdate Of(GradientReduction reduction, int step, ExperimentSpec spec, byte[] before, byte[] stateBefore, TimeProvider time, SpareMemory spare = default)
     {
         var started = time.GetTimestamp();
         var gradient = reduction.Mean();
@@ -30,20 +30,20 @@ internal sealed record StepUpdate(double Norm, byte[] Parameters, byte[] Optimiz
     }
 
     /// <summary>The optimiser step on all parameters or on a range of them: elementwise, so the bits are the same.</summary>
-    public static (byte[] Parameters, byte[] Optimizer) Stepped(float[] gradient, double norm, int step, ExperimentSpec spec, byte[] before, byte[] stateBefore, byte[]? spare = null)
+    public static (byte[] Parameters, byte[] Optimizer) Stepped(float[] gradient, double norm, int step, ExperimentSpec spec, byte[] before, byte[] stateBefore, SpareMemory spare = default)
     {
         // Of noise each sample has its own limit.
         if (spec.Train.Target != TrainTarget.Noise)
             GradientNorm.Clip(gradient, norm, spec.Optimizer.MaxNorm);
         // On copies: a commit that fails leaves what is here as it was.
-        var parameters = Copy(before);
+        var parameters = Copy(before, spare.Parameters);
         var optimizer = ParameterOptimizer.Of(spec);
-        var state = stateBefore.Length == 0 ? new byte[before.Length * optimizer.StatePerParameter] : Copy(stateBefore, spare);
+        var state = stateBefore.Length == 0 ? new byte[before.Length * optimizer.StatePerParameter] : Copy(stateBefore, spare.Optimizer);
         optimizer.Step(step, MemoryMarshal.Cast<byte, float>(parameters.AsSpan()), gradient, MemoryMarshal.Cast<byte, float>(state.AsSpan()));
         return (parameters, state);
     }
 
-    private static byte[] Copy(byte[] bytes, byte[]? into = null)
+    private static byte[] Copy(byte[] bytes, byte[]? into)
     {
         var copy = into?.Length == bytes.Length ? into : GC.AllocateUninitializedArray<byte>(bytes.Length);
         bytes.CopyTo(copy, 0);
@@ -68,3 +68,8 @@ internal sealed record StepUpdate(double Norm, byte[] Parameters, byte[] Optimiz
             yield return new(name, parts.Sum(part => part.Sums[name]) / weight);
     }
 }
+
+/// <summary>Memory that nobody reads any more and a step may write to, where it has the length: memory that is new costs more than the step.</summary>
+/// <param name="Parameters">For the new version.</param>
+/// <param name="Optimizer">For the new optimiser state.</param>
+internal readonly record struct SpareMemory(byte[]? Parameters, byte[]? Optimizer);

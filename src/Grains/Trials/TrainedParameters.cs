@@ -61,8 +61,9 @@ internal sealed class WholeParameters(byte[] parameters, byte[] optimizer, Trial
     private byte[] _parameters = parameters;
     private byte[] _optimizer = optimizer;
 
-    // The state before the newest, which is on the disk and committed when the next step is taken: its memory is used again. Never that of parameters, which workers here and elsewhere may still read.
-    private byte[]? _spare;
+    // What a step made before the newest is on the disk and committed when the next step is taken. The memory of its optimiser state is used again, and that of its parameters unless a worker still reads them.
+    private SpareMemory _spare;
+    private bool _hasStepped;
     private GradientReduction? _reduction;
 
     public TensorReference Reference { get; private set; } = transfer.Pin(parameters);
@@ -105,8 +106,9 @@ internal sealed class WholeParameters(byte[] parameters, byte[] optimizer, Trial
         if (!double.IsFinite(stepped.Norm))
             return new SteppedVersion(stepped.Norm, sha, stepped.ReduceSeconds, Task.FromResult<string?>(null));
         // From here on it is what workers begin with. If it is not committed after all, whoever goes on reads the version before from the disk.
-        transfer.Unpin(Reference);
-        (_parameters, _optimizer, _spare) = (stepped.Parameters, stepped.Optimizer, optimizer);
+        // The very first may be a worker's, or another trial's.
+        var isFree = transfer.Reclaim(Reference, parameters) && _hasStepped;
+        (_parameters, _optimizer, _spare, _hasStepped) = (stepped.Parameters, stepped.Optimizer, new SpareMemory(isFree ? parameters : null, optimizer), true);
         Reference = transfer.Pin(_parameters, sha);
         return new SteppedVersion(stepped.Norm, sha, stepped.ReduceSeconds, WriteAsync(sha, stepped));
     }

@@ -3,7 +3,10 @@ using AdjointDpm.Grains.DataPlane;
 namespace AdjointDpm.Grains.Workers;
 
 /// <summary>Versions of parameters that a worker has fetched: of each trial the newest, since every shard of a step uses it, as long as it is used.</summary>
-/// <remarks>The next version is received where the one before the last lay, when that came over the network and all work that used it has said that it is done: memory that is new costs more than the transfer.</remarks>
+/// <remarks>
+/// The next version is received where the one before the last lay, when that came over the network and all work that used it has said that it is done: memory that is new costs more than the transfer.
+/// A version that is in this process anyway is let go of with the last work that uses it, so that its coordinator, too, can use its memory again.
+/// </remarks>
 internal sealed class HeldParameters(TensorTransfer transfer, TimeProvider time)
 {
     /// <summary>Longest memory that is kept for the next version.</summary>
@@ -24,10 +27,11 @@ internal sealed class HeldParameters(TensorTransfer transfer, TimeProvider time)
         if (reference is null)
             return null;
         // The transfer is kept, not its result: shards that start together share it. A failed one is tried anew.
-        if (!_held.TryGetValue((trial, before), out var held) || held.Sha != reference.Sha256 || held.Fetched.IsFaulted || held.Fetched.IsCanceled)
+        var key = (trial, before);
+        if (!_held.TryGetValue(key, out var held) || held.Sha != reference.Sha256 || held.Fetched.IsFaulted || held.Fetched.IsCanceled)
         {
             var former = held;
-            held = _held[(trial, before)] = new Held(reference.Sha256, transfer.FetchAsync(reference, former?.TakeSpare(), stopping));
+            held = _held[key] = new Held(reference.Sha256, transfer.FetchAsync(reference, former?.TakeSpare(), stopping));
             former?.GoesBefore(held);
         }
         held.Used = time.GetUtcNow();
@@ -35,12 +39,12 @@ internal sealed class HeldParameters(TensorTransfer transfer, TimeProvider time)
         held.Users++;
         try
         {
-            var (bytes, _) = await held.Fetched.WaitAsync(cancellationToken);
-            return new UsedParameters(new ParameterVersion(held.Sha, bytes), held.Leave);
+            var fetched = await held.Fetched.WaitAsync(cancellationToken);
+            return new UsedParameters(new ParameterVersion(held.Sha, fetched.Bytes), () => Leave(key, held));
         }
         catch
         {
-            held.Leave();
+            Leave(key, held);
             throw;
         }
     }
@@ -56,6 +60,12 @@ internal sealed class HeldParameters(TensorTransfer transfer, TimeProvider time)
             else if (now - held.Used > old)
                 _held.Remove(key);
         }
+    }
+
+    private void Leave((string Trial, bool Before) key, Held held)
+    {
+        if (held.Leave() && _held.TryGetValue(key, out var newest) && newest == held)
+            _held.Remove(key);
     }
 
     private sealed class Held(string sha, Task<FetchedTensor> fetched)
@@ -85,10 +95,15 @@ internal sealed class HeldParameters(TensorTransfer transfer, TimeProvider time)
             PassOn();
         }
 
-        public void Leave()
+        /// <returns>Whether it may not be read any more.</returns>
+        public bool Leave()
         {
             Users--;
             PassOn();
+            if (Users > 0 || !Fetched.IsCompletedSuccessfully || Fetched.Result.Lease is not { } lease)
+                return false;
+            lease.Dispose();
+            return true;
         }
 
         /// <summary>Nobody asks for it or reads it any more: its memory is for the version after the one that came next.</summary>

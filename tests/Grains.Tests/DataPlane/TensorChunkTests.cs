@@ -77,6 +77,7 @@ public sealed class TensorStoreTests
         Assert.True(store.TryGet(large, out _));
         Assert.False(store.TryGet(a, out _));
     }
+
     /// <summary>Parameters that a coordinator offers are there as long as it offers them, however much else passes through.</summary>
     [Fact]
     public void WhatIsPinned_StaysPastTheBound_UntilItIsNot()
@@ -111,5 +112,51 @@ public sealed class TensorStoreTests
         store.Unpin(sha);
         Assert.False(store.TryGet(sha, out _));
         Assert.Equal(0, store.Bytes);
+    }
+
+    /// <summary>A coordinator writes the next version where one lay that nobody reads any more, and only there.</summary>
+    [Fact]
+    public void WhatIsUnpinned_IsFreeOnceNobodyReadsIt()
+    {
+        var store = new TensorStore(100);
+        Assert.True(Unpinned(_ => { }));
+        Assert.True(Unpinned(sha => Read(sha).Dispose()));
+        Assert.False(Unpinned(sha => Read(sha)));
+        Assert.False(Unpinned(sha => store.TryGet(sha, out _)));
+        Assert.False(Unpinned(sha => store.Pin([1, 1])));
+        Assert.True(Unpinned(sha =>
+        {
+            var lease = Read(sha);
+            lease.Dispose();
+            lease.Dispose();
+        }));
+
+        // Equal bytes of two trials: those of the first are read, by whoever asks for either.
+        byte[] first = [2, 2], second = [2, 2];
+        var same = store.Pin(first);
+        store.Pin(second);
+        Assert.Same(first, Read(same).Bytes);
+        Assert.True(store.Reclaim(same, second));
+        Assert.False(store.Reclaim(same, first));
+
+        // A gradient with the bits of the parameters is its worker's.
+        byte[] gradient = [3, 3], parameters = [3, 3];
+        store.Put(gradient);
+        var sha = store.Pin(parameters);
+        Assert.True(store.Reclaim(sha, parameters));
+        store.Put(parameters);
+        Assert.Same(gradient, Read(sha).Bytes);
+
+        bool Unpinned(Action<string> meanwhile)
+        {
+            byte[] own = [1, 1];
+            var pinned = store.Pin(own);
+            meanwhile(pinned);
+            var isFree = store.Reclaim(pinned, own);
+            store.Unpin(pinned);
+            return isFree;
+        }
+
+        TensorLease Read(string name) => store.TryRead(name, out var lease) ? lease : throw new InvalidOperationException("Not there.");
     }
 }

@@ -107,18 +107,29 @@ public sealed class HeldParametersTests
             Assert.Equal(-1, used.Version.Bytes.Span.IndexOfAnyExcept(contents));
     }
 
-    /// <summary>The bytes that a coordinator in the same process offers are read where they lie, and stay.</summary>
+    /// <summary>What a coordinator in the same process offers is read where it lies: it may write there once all work that read it is done, and no sooner.</summary>
     [Fact]
-    public async Task WhatIsHere_IsNeverWrittenOver()
+    public async Task WhatIsHere_IsItsCoordinatorsAgain_WhenNobodyReadsIt()
     {
         byte[] offered = [.. Enumerable.Repeat((byte)7, 100_000)];
         var reference = new TensorReference(_here.Pin(offered), offered.Length, "here");
-        var used = (await _held.FetchAsync("e/0", before: false, reference, CancellationToken.None, TestContext.Current.CancellationToken))!;
-        Assert.Same(offered, ArrayOf(used));
-        used.Leave();
+        var (one, other) = (await HereAsync(), await HereAsync());
+        Assert.Same(offered, ArrayOf(one));
+        Assert.Same(offered, ArrayOf(other));
+        one.Leave();
+        // The next version comes over the network, and never into this one's memory.
         for (byte step = 1; step < 5; step++)
             (await FromElsewhereAsync(step)).Leave();
         Assert.Equal(-1, offered.AsSpan().IndexOfAnyExcept((byte)7));
+        other.Leave();
+        (await HereAsync()).Leave();
+        Assert.Equal(0, _held.Count);
+        Assert.True(_here.Reclaim(reference.Sha256, offered));
+        // Whoever asks for it now does not get what is written there.
+        offered.AsSpan().Fill(8);
+        await Assert.ThrowsAnyAsync<Exception>(HereAsync);
+
+        async Task<UsedParameters> HereAsync() => (await _held.FetchAsync("e/0", before: false, reference, CancellationToken.None, TestContext.Current.CancellationToken))!;
     }
 
     private async Task<ParameterVersion> FetchAsync(string trial, bool before = false, byte contents = 0)
