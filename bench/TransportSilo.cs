@@ -149,8 +149,8 @@ internal static class TransportSilo
     {
         private static readonly Dictionary<string, double> Sums = new() { ["loss"] = 1 };
 
-        /// <summary>What is handed over is read until its step ends, and the steps after it have others: memory as an engine on a device has it ready to copy into.</summary>
-        private readonly byte[][] _gradients = [.. Enumerable.Range(0, 6).Select(_ => new byte[parameters * sizeof(float)])];
+        /// <summary>What is handed over is read until its step ends, what is left of its encoding until the next but one does, and the steps after have others: memory as an engine on a device has it ready to copy into.</summary>
+        private readonly byte[][] _gradients = [.. Enumerable.Range(0, 24).Select(_ => new byte[parameters * sizeof(float)])];
 
         private int _next;
 

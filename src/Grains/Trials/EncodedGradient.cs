@@ -28,22 +28,22 @@ internal static class EncodedGradient
     /// <summary>What is sent and what is left for the next step; null when nothing is.</summary>
     /// <param name="training">Run.</param>
     /// <param name="step">Steps committed before.</param>
-    /// <param name="gradient">fp32.</param>
+    /// <param name="gradient">fp32; handed over: its memory becomes that of the result, since memory that is new costs more than the encoding.</param>
     /// <param name="residual">fp32, left by the step before; empty for zeros.</param>
     /// <exception cref="ArithmeticException">A number is beyond what fp16 can hold.</exception>
     public static (byte[] Sent, byte[]? Residual) Encode(TrainingSpec training, int step, byte[] gradient, ReadOnlySpan<byte> residual)
     {
         if (Of(training) == GradientEncoding.None)
             return (gradient, null);
-        var numbers = TrialFiles.Floats(gradient);
+        var numbers = MemoryMarshal.Cast<byte, float>(gradient.AsSpan());
         var before = MemoryMarshal.Cast<byte, float>(residual);
         if (before.Length != 0 && before.Length != numbers.Length)
             throw new ArgumentException($"The residual has {before.Length} numbers and the gradient {numbers.Length}.", nameof(residual));
         for (var i = 0; i < before.Length; i++)
             numbers[i] += before[i];
         if (IsFull(training, step))
-            return (TrialFiles.Bytes(numbers), null);
-        var sent = new byte[numbers.Length * sizeof(ushort)];
+            return (gradient, null);
+        var sent = GC.AllocateUninitializedArray<byte>(numbers.Length * sizeof(ushort));
         var halves = MemoryMarshal.Cast<byte, ushort>(sent.AsSpan());
         if (Of(training) == GradientEncoding.Bf16)
             for (var i = 0; i < numbers.Length; i++)
@@ -60,7 +60,7 @@ internal static class EncodedGradient
                 halves[i] = BitConverter.HalfToUInt16Bits(half);
                 numbers[i] -= (float)half;
             }
-        return (sent, TrialFiles.Bytes(numbers));
+        return (sent, gradient);
     }
 
     /// <summary>Receives into a buffer and decodes there: no other memory is needed.</summary>

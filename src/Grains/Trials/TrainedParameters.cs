@@ -29,7 +29,7 @@ internal interface ITrainedParameters
     /// <summary>A collected gradient counts.</summary>
     void Accept(int shard, WorkResult result, byte[]? gradient);
 
-    /// <summary>Takes the step with what was gathered and begins to write the new version down.</summary>
+    /// <summary>Takes the step with what was gathered.</summary>
     Task<SteppedVersion> StepAsync(int step);
 
     /// <summary>The version that was stepped to is the committed one.</summary>
@@ -49,8 +49,8 @@ internal interface ITrainedParameters
 /// <param name="Norm">L2 norm of the gradient before clipping; when it is not finite nothing was stepped.</param>
 /// <param name="ParametersSha256">New version, on the disk no later than the state that names it.</param>
 /// <param name="ReduceSeconds">How long the gradient took.</param>
-/// <param name="Written">Ends when the version is on its way to the disk, with its optimiser state, whose SHA-256 it tells; null when the optimiser has none.</param>
-internal sealed record SteppedVersion(double Norm, string ParametersSha256, double ReduceSeconds, Task<string?> Written);
+/// <param name="WriteAsync">Called once; ends when the version is on its way to the disk, with its optimiser state, whose SHA-256 it tells; null when the optimiser has none.</param>
+internal sealed record SteppedVersion(double Norm, string ParametersSha256, double ReduceSeconds, Func<Task<string?>> WriteAsync);
 
 /// <summary>All parameters with the coordinator.</summary>
 internal sealed class WholeParameters(byte[] parameters, byte[] optimizer, TrialFiles files, TensorTransfer transfer, Background background, ExperimentSpec spec, TimeProvider time, AdjointDpmInstruments instruments) : ITrainedParameters
@@ -104,13 +104,13 @@ internal sealed class WholeParameters(byte[] parameters, byte[] optimizer, Trial
             return (update, double.IsFinite(update.Norm) ? TensorReference.HashOf(update.Parameters) : "");
         });
         if (!double.IsFinite(stepped.Norm))
-            return new SteppedVersion(stepped.Norm, sha, stepped.ReduceSeconds, Task.FromResult<string?>(null));
+            return new SteppedVersion(stepped.Norm, sha, stepped.ReduceSeconds, () => Task.FromResult<string?>(null));
         // From here on it is what workers begin with. If it is not committed after all, whoever goes on reads the version before from the disk.
         // The very first may be a worker's, or another trial's.
         var isFree = transfer.Reclaim(Reference, parameters) && _hasStepped;
         (_parameters, _optimizer, _spare, _hasStepped) = (stepped.Parameters, stepped.Optimizer, new SpareMemory(isFree ? parameters : null, optimizer), true);
         Reference = transfer.Pin(_parameters, sha);
-        return new SteppedVersion(stepped.Norm, sha, stepped.ReduceSeconds, WriteAsync(sha, stepped));
+        return new SteppedVersion(stepped.Norm, sha, stepped.ReduceSeconds, () => WriteAsync(sha, stepped));
     }
 
     // Both at once: a commit waits for the disk, not for one file after the other.

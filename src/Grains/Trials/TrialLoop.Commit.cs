@@ -18,10 +18,13 @@ internal sealed partial class TrialLoop
     }
 
     /// <summary>Makes a step true: its version and its record are on the disk no later than the state that names them.</summary>
-    private async Task CommitStepAsync(LedgerRecord record, KeptVersion version, WorkResult[] shards, Task<string?> written, StepSeconds seconds)
+    private async Task CommitStepAsync(LedgerRecord record, KeptVersion version, WorkResult[] shards, SteppedVersion stepped, TimeSpan courtesy, StepSeconds seconds)
     {
+        // A silo that stops commits what it has at once.
+        if (courtesy > TimeSpan.Zero)
+            await Task.Delay(courtesy, time, stopping).ConfigureAwait(ConfigureAwaitOptions.ContinueOnCapturedContext | ConfigureAwaitOptions.SuppressThrowing);
         var began = time.GetTimestamp();
-        State.OptimizerSha256 = version.Optimizer = await written;
+        State.OptimizerSha256 = version.Optimizer = await stepped.WriteAsync();
         record = await RecordAsync(record with { OptimizerSha256 = version.Optimizer });
         await CommitAsync();
 

@@ -35,6 +35,9 @@ internal sealed partial class TrialLoop(
     /// <summary>A phase that took less is committed with the next one: done again it takes no longer.</summary>
     private static readonly TimeSpan Brief = TimeSpan.FromSeconds(1);
 
+    /// <summary>The first moments of a step are its workers', whose parameters are on their way: writing and hashing the version then would hold them up where processors are few. Steps that take less than twice as long have no such moments.</summary>
+    private static readonly TimeSpan Courtesy = TimeSpan.FromMilliseconds(20);
+
     /// <summary>A trial whose ranges are lost so often in a row does not get on with them.</summary>
     internal const int MostRangeLosses = 20;
 
@@ -341,7 +344,8 @@ internal sealed partial class TrialLoop(
         var kept = new KeptVersion(version.ParametersSha256);
         _kept.Enqueue(kept);
         _residuals = shards[0].Residual is null ? null : [.. shards.Select(shard => shard.Residual!)];
-        _committing = CommitStepAsync(record, kept, shards, version.Written, new StepSeconds(waited, version.ReduceSeconds, optimized, 0));
+        var isFollowed = trained.StepsAhead && waited >= 2 * Courtesy.TotalSeconds && IsStepNext();
+        _committing = CommitStepAsync(record, kept, shards, version, isFollowed ? Courtesy : TimeSpan.Zero, new StepSeconds(waited, version.ReduceSeconds, optimized, 0));
         if (!trained.StepsAhead)
             await SettleAsync();
     }

@@ -72,7 +72,7 @@ internal sealed record ParameterVersion(string Sha256, ReadOnlyMemory<byte> Byte
 /// <param name="Arithmetic">Which last bits the device gives; null where nobody tells.</param>
 internal sealed record PreparedTrial(byte[] Parameters, string ModelSha256, long? PlannedBytes = null, string? Hardware = null, string? Arithmetic = null);
 
-/// <param name="Gradient">Mean over the shard's samples: fp32, little-endian, in declaration order.</param>
+/// <param name="Gradient">Mean over the shard's samples: fp32, little-endian, in declaration order. Handed over.</param>
 /// <param name="Samples">Number of samples: the shard's weight.</param>
 /// <param name="Sums">Loss and its parts, summed over the samples.</param>
 /// <param name="Statistics">What it cost.</param>

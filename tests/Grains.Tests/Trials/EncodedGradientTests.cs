@@ -46,9 +46,8 @@ public sealed class EncodedGradientTests
         byte[]? residual = null;
         for (var step = 0; step < EncodedGradient.Window; step++)
         {
-            var gradient = TrialFiles.Bytes([1f / 3]);
-            alone += EncodedGradient.Floats(training, 0, EncodedGradient.Encode(training, 0, gradient, null).Sent)[0];
-            (var sent, residual) = EncodedGradient.Encode(training, step, gradient, residual);
+            alone += EncodedGradient.Floats(training, 0, EncodedGradient.Encode(training, 0, TrialFiles.Bytes([1f / 3]), null).Sent)[0];
+            (var sent, residual) = EncodedGradient.Encode(training, step, TrialFiles.Bytes([1f / 3]), residual);
             sum += EncodedGradient.Floats(training, step, sent)[0];
         }
         Assert.InRange(Math.Abs(sum - 8.0 / 3), 0, 1e-6);

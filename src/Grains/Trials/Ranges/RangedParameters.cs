@@ -78,13 +78,13 @@ internal sealed partial class RangedParameters(IGrainFactory grains, IWorkerInve
             squares = await OfAsync(range, range.Grain.SumOfSquaresAsync(round, squares));
         var (norm, seconds) = (Math.Sqrt(squares), time.GetElapsedTime(started).TotalSeconds);
         if (!double.IsFinite(norm))
-            return new SteppedVersion(norm, "", seconds, NoOptimizer);
+            return new SteppedVersion(norm, "", seconds, () => NoOptimizer);
         var stepped = await EachAsync(range => range.Grain.StepAsync(round, norm));
         var parameters = await files.JoinedAsync(new VersionParts(1, Parts(stepped, version => version.Parameters.Sha256)));
         var perParameter = ParameterOptimizer.Of(_spec).StatePerParameter;
         var optimizer = perParameter == 0 ? null : await files.JoinedAsync(new VersionParts(perParameter, Parts(stepped, version => version.OptimizerSha256!)));
         _stepped = (Whole(parameters, stepped), _ranges);
-        return new SteppedVersion(norm, parameters, seconds, Task.FromResult(optimizer));
+        return new SteppedVersion(norm, parameters, seconds, () => Task.FromResult(optimizer));
     }
 
     public void Committed()
