@@ -98,17 +98,16 @@ internal sealed record GradientParts(string Name, IReadOnlyList<(string Name, Te
 /// <param name="request">What is sampled.</param>
 /// <param name="loss">Scalar loss of x_0.</param>
 /// <param name="key">Stream of the random directions.</param>
-/// <param name="agreement">Relative distance at which two steps agree with each other, and with the unrolled gradient.</param>
+/// <param name="tolerance">Relative distance from the unrolled gradient that is no reason to look again.</param>
 /// <param name="cancellationToken">Looked at before every step.</param>
-internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, Tensor> loss, NoiseKey key, double agreement, CancellationToken cancellationToken)
+internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, Tensor> loss, NoiseKey key, double tolerance, CancellationToken cancellationToken)
 {
     // Each step is a tenth of the one before. Truncation falls with its square and rounding grows with its inverse: where two neighbours agree best, neither rules.
-    // In float64 rounding leaves room for steps that hardly any kink of a loss (rectifiers, maxima) lies within: they are gone on to as long as no two
-    // neighbours agree, and before the gradient is said to be wrong.
+    // In float64 rounding leaves room for steps that fewer kinks of a loss (rectifiers, maxima) lie within: they are gone on to before the gradient is said to be wrong.
     private static readonly double[] _double = [1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9];
     private static readonly double[] _single = [1e-2, 1e-3, 1e-4];
 
-    /// <summary>Steps that are taken however well they agree.</summary>
+    /// <summary>Steps that are taken in any case.</summary>
     private const int Least = 3;
 
     private ushort _draws;
@@ -130,7 +129,7 @@ internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, T
         var best = 0;
         foreach (var step in (request.Noise.dtype == ScalarType.Float64 ? _double : _single).Select(step => step * scale))
         {
-            if (estimates.Count >= Least && Apart(best) <= agreement * Math.Abs(estimates[best].Value) && Of(best).Holds(agreement))
+            if (estimates.Count >= Least && Of(best).Holds(tolerance))
                 break;
             estimates.Add((step, part.Difference(request, loss, direction, step, cancellationToken, cost => Nfe += cost.ForwardNfe)));
             best = best == 0 || Apart(estimates.Count - 1) < Apart(best) ? estimates.Count - 1 : best;

@@ -5,7 +5,7 @@ using AdjointDpm.Grains.Hosting;
 namespace AdjointDpm.Grains.DataPlane;
 
 /// <summary>Brings bytes from the silo that holds them: inline, from this silo's memory, over a connection of their own, or in chunks of 1 MB with four under way.</summary>
-internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, ILocalSiloDetails silo, Background background, TensorStreams? streams = null)
+internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, ILocalSiloDetails silo, Background background, TensorStreams? streams = null, int inlineBytes = TensorReference.InlineLimit)
 {
     private const int Window = 4;
 
@@ -47,7 +47,7 @@ internal sealed class TensorTransfer(TensorStore store, IGrainFactory grains, IL
     /// <returns>Whether nobody reads that very array any more, nor ever will, so that its memory may be written to.</returns>
     public bool Reclaim(TensorReference reference, byte[] own) => reference.Inline is null && store.Reclaim(reference.Sha256, own);
 
-    private TensorReference Reference(byte[] bytes, string? sha256, Func<byte[], string?, string> hold) => bytes.Length <= TensorReference.InlineLimit
+    private TensorReference Reference(byte[] bytes, string? sha256, Func<byte[], string?, string> hold) => bytes.Length <= inlineBytes
         ? new TensorReference(sha256 ?? TensorReference.HashOf(bytes), bytes.Length, silo.Name, bytes)
         : new TensorReference(hold(bytes, sha256), bytes.Length, silo.Name);
 

@@ -38,7 +38,7 @@ internal sealed class Silo : IWorkerInventory, IDevices, ILocalSiloDetails
         }
         Grains = new SimGrains(this);
         _background = new Background(new Observed(this));
-        _transfer = new TensorTransfer(_store, Grains, this, _background);
+        _transfer = new TensorTransfer(_store, Grains, this, _background, inlineBytes: world.InlineBytes);
         _storage = new FileGrainStorage(World.Folders.State, world.Time, Disk);
     }
 
@@ -328,6 +328,7 @@ internal sealed class SimEngine(World world, string? arithmetic) : IGradientEngi
     {
         if (!plan.Lean && world.IsMemoryShort())
             throw new NativeException("injected: CUDA out of memory");
+        world.Computes(parameters);
         var gradient = _engine.Differentiate(plan, parameters, step, shard, cancellationToken);
         // Other last bits, so that a sum of several kinds is found.
         var numbers = MemoryMarshal.Cast<byte, float>(gradient.Gradient.AsSpan());

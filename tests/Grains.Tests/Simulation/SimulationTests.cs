@@ -35,6 +35,17 @@ public sealed class SimulationTests
         Check("halving", Runs(60), seed => (Simulated.Halving, FaultPlan.Random(seed), CalmHalving.Value),
             ["kills at an await", "silos killed", "messages lost", "messages delayed", "messages sent twice", "writes failed", "takeovers", "silos cut off", "silos stalled"]);
 
+    /// <summary>Parameters that travel, into memory that was used before: each shard computes with the version that it was given, which its engine looks at, and the run is the undisturbed one.</summary>
+    [Fact]
+    public void VersionsInMemoryThatWasUsedBefore_GiveTheUndisturbedRun()
+    {
+        var spec = Simulated.Single with { Training = Simulated.Single.Training with { Steps = 10 } };
+        var calm = Calm(spec);
+        Check("memory", Runs(100), seed => (spec, FaultPlan.Random(seed), calm),
+            ["versions in memory that was used before", "kills at an await", "silos killed", "messages lost", "answers lost", "messages sent twice", "slow shards", "writes failed", "takeovers", "silos stalled", "two coordinators at once"],
+            build: (seed, plan, folder) => new World(seed, plan, 1 + seed % 3, folder, inlineBytes: 0));
+    }
+
     /// <summary>Two faults at every phase in every run, so that each meets the others' aftermath.</summary>
     [Fact]
     public void EveryFault_AtEveryPhase_HappensHundredsOfTimes()

@@ -1,5 +1,8 @@
 using System.Globalization;
 using System.Diagnostics.Metrics;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using AdjointDpm.Grains.DataPlane;
 using AdjointDpm.Grains.Experiments;
 using AdjointDpm.Grains.Hosting;
 using AdjointDpm.Grains.Telemetry;
@@ -27,9 +30,9 @@ internal sealed class World : IDisposable
     private int _duplicates;
     private long _sent;
 
-    public World(int seed, FaultPlan plan, int silos, string folder, bool journaled = false)
+    public World(int seed, FaultPlan plan, int silos, string folder, bool journaled = false, int inlineBytes = TensorReference.InlineLimit)
     {
-        (Random, Plan, Journaled) = (new Random(seed), plan, journaled);
+        (Random, Plan, Journaled, InlineBytes) = (new Random(seed), plan, journaled, inlineBytes);
         Folders = new SiloFolders(folder);
         Disk = new SimDisk(this);
         Instruments = new AdjointDpmInstruments(_meters);
@@ -55,6 +58,22 @@ internal sealed class World : IDisposable
 
     /// <summary>Whether silos write through journals; then the power is cut when all are killed at once, and when the run is over.</summary>
     public bool Journaled { get; }
+
+    /// <summary>Up to here tensors travel with the message that names them.</summary>
+    public int InlineBytes { get; }
+
+    /// <summary>Version that a worker last computed with, by the array that it lay in.</summary>
+    private readonly ConditionalWeakTable<byte[], string> _versions = [];
+
+    /// <summary>A worker computes with a version.</summary>
+    public void Computes(ParameterVersion version)
+    {
+        if (!MemoryMarshal.TryGetArray(version.Bytes, out var memory))
+            return;
+        if (_versions.TryGetValue(memory.Array!, out var before) && before != version.Sha256)
+            Tally.Add("versions in memory that was used before");
+        _versions.AddOrUpdate(memory.Array!, version.Sha256);
+    }
 
     /// <summary>Silos with journals so far.</summary>
     public int Booted { get; set; }
