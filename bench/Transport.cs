@@ -202,13 +202,13 @@ internal static class Transport
             for (var i = 0; warm.Min() < WarmSteps && i < MostWarm; i++)
             {
                 await SecondsAsync(grains, $"warm-{i}-{optimizer}-{encoding}", optimizer, encoding, WarmSteps);
-                var owned = await Task.WhenAll(silos.Select(silo => silo.AskAsync<Dictionary<string, double[]>>("phases")));
+                var owned = await PhasesAsync();
                 warm = [.. warm.Zip(owned, (steps, phases) => steps + (phases.TryGetValue(Phases[0], out var seconds) ? seconds.Length : 0))];
             }
             var few = await SecondsAsync(grains, $"few-{optimizer}-{encoding}", optimizer, encoding, 5);
-            await Task.WhenAll(silos.Select(silo => silo.AskAsync<Dictionary<string, double[]>>("phases")));
+            await PhasesAsync();
             var many = await SecondsAsync(grains, $"many-{optimizer}-{encoding}", optimizer, encoding, 5 + Steps);
-            var phases = (await Task.WhenAll(silos.Select(silo => silo.AskAsync<Dictionary<string, double[]>>("phases")))).SelectMany(phases => phases)
+            var phases = (await PhasesAsync()).SelectMany(phases => phases)
                 .GroupBy(phase => phase.Key).ToDictionary(group => group.Key, group => group.SelectMany(phase => phase.Value).Select(seconds => seconds * 1e3).Order().ToArray());
             var step = (many - few) / Steps * 1e3;
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
@@ -218,6 +218,8 @@ internal static class Transport
         await client.StopAsync();
         foreach (var silo in silos)
             await silo.DisposeAsync();
+
+        Task<Dictionary<string, double[]>[]> PhasesAsync() => Task.WhenAll(silos.Select(silo => silo.AskAsync<Dictionary<string, double[]>>("phases")));
     }
 
     private static async Task<double> SecondsAsync(IGrainFactory grains, string id, OptimizerName optimizer, GradientEncoding encoding, int steps)

@@ -124,7 +124,7 @@ internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, T
         var direction = Unit(CounterNoise.Normal(key with { Draw = _draws++ }, [1, gradient.numel()], ScalarType.Float64).reshape(-1).to(gradient.device)).Plus(Unit(gradient));
         // The length of what is moved sets the scale of its steps.
         var scale = Math.Max(1, Math.Sqrt(part.Members.Sum(member => member.Value.to(ScalarType.Float64).Squared().sum().Number() / Math.Max(1, member.Value.numel()))));
-        var expected = gradient.dot(direction).Number();
+        var (along, told) = (gradient.dot(direction).Number(), part.Vector(configured).dot(direction).Number());
         var estimates = new List<(double Step, double Value)>();
         var best = 0;
         foreach (var step in (request.Noise.dtype == ScalarType.Float64 ? _double : _single).Select(step => step * scale))
@@ -137,7 +137,7 @@ internal sealed class DifferenceDirections(SampleRequest request, Func<Tensor, T
 
         return Of(best);
 
-        DirectionalDerivative Of(int i) => new(part.Name, estimates[i].Value, expected, part.Vector(configured).dot(direction).Number(), estimates[i].Step, Apart(i));
+        DirectionalDerivative Of(int i) => new(part.Name, estimates[i].Value, along, told, estimates[i].Step, Apart(i));
 
         double Apart(int i) => Math.Abs(estimates[i].Value - estimates[i - 1].Value);
     }

@@ -1,13 +1,6 @@
 namespace AdjointDpm.Grains.DataPlane;
 
-/// <summary>A connection to a silo's tensor port, over which one run of bytes can be asked for after the other.</summary>
-/// <param name="Stream">Where it is read and written.</param>
-internal sealed record TensorConnection(Stream Stream) : IAsyncDisposable
-{
-    public ValueTask DisposeAsync() => Stream.DisposeAsync();
-}
-
-/// <summary>Connections that are left open for the next run of bytes: steps that are short follow each other faster than a handshake pays.</summary>
+/// <summary>Connections to tensor ports that are left open for the next run of bytes: steps that are short follow each other faster than a handshake pays.</summary>
 internal sealed class IdleConnections(TimeProvider time) : IDisposable
 {
     /// <summary>Kept for each address, since the other side has so many places only.</summary>
@@ -21,7 +14,7 @@ internal sealed class IdleConnections(TimeProvider time) : IDisposable
     private bool _ended;
 
     /// <summary>The one to an address that was left last; null when there is none.</summary>
-    public TensorConnection? Take(string at)
+    public Stream? Take(string at)
     {
         lock (_gate)
         {
@@ -34,13 +27,13 @@ internal sealed class IdleConnections(TimeProvider time) : IDisposable
     }
 
     /// <summary>Leaves a connection on which nothing is under way.</summary>
-    public void Give(string at, TensorConnection connection)
+    public void Give(string at, Stream connection)
     {
         lock (_gate)
         {
             Prune();
             if (_ended || _idle.Count(idle => idle.At == at) == MostOfOne)
-                connection.Stream.Dispose();
+                connection.Dispose();
             else
                 _idle.Add(new Idle(at, connection, time.GetTimestamp()));
         }
@@ -60,9 +53,9 @@ internal sealed class IdleConnections(TimeProvider time) : IDisposable
     private void Close(Predicate<Idle> which)
     {
         foreach (var idle in _idle.FindAll(which))
-            idle.Connection.Stream.Dispose();
+            idle.Connection.Dispose();
         _idle.RemoveAll(which);
     }
 
-    private sealed record Idle(string At, TensorConnection Connection, long Since);
+    private sealed record Idle(string At, Stream Connection, long Since);
 }

@@ -81,7 +81,7 @@ internal sealed partial class TensorStreams(int leastBytes, TimeProvider time, A
         await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
         using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         var (received, hashing) = (0, Task.CompletedTask);
-        TensorConnection? connection = null;
+        Stream? connection = null;
         try
         {
             // What the silo has closed meanwhile has taken no token.
@@ -98,7 +98,7 @@ internal sealed partial class TensorStreams(int leastBytes, TimeProvider time, A
             for (var hashed = 0; received < into.Length;)
             {
                 patience.CancelAfter(Silence);
-                var got = await connection.Stream.ReadAsync(into[received..Math.Min(into.Length, hashed + Slice)], patience.Token).ConfigureAwait(false);
+                var got = await connection.ReadAsync(into[received..Math.Min(into.Length, hashed + Slice)], patience.Token).ConfigureAwait(false);
                 if (got == 0)
                     throw new TensorTransferException($"Silo '{silo}' broke off after {received} of {into.Length} bytes.");
                 received += got;
@@ -134,7 +134,7 @@ internal sealed partial class TensorStreams(int leastBytes, TimeProvider time, A
     }
 
     /// <returns>Null when nothing listens there.</returns>
-    private async Task<TensorConnection?> DialAsync(string silo, TensorGrant grant, string at, CancellationTokenSource patience, CancellationToken cancellationToken)
+    private async Task<Stream?> DialAsync(string silo, TensorGrant grant, string at, CancellationTokenSource patience, CancellationToken cancellationToken)
     {
         var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         try
@@ -154,13 +154,13 @@ internal sealed partial class TensorStreams(int leastBytes, TimeProvider time, A
         }
         var plain = new NetworkStream(socket, ownsSocket: true);
         if (tls is null)
-            return new TensorConnection(plain);
+            return plain;
         var secured = new SslStream(plain);
         try
         {
             patience.CancelAfter(Silence);
             await secured.AuthenticateAsClientAsync(tls.ClientOptions(reason => SecureTransport.LogNotASilo(logger, socket.RemoteEndPoint, reason)), patience.Token).ConfigureAwait(false);
-            return new TensorConnection(secured);
+            return secured;
         }
         catch
         {
@@ -170,7 +170,7 @@ internal sealed partial class TensorStreams(int leastBytes, TimeProvider time, A
     }
 
     /// <summary>Asks over a connection that was left open; false when it has been closed.</summary>
-    private static async Task<bool> TryAskAsync(TensorConnection connection, string silo, TensorGrant grant, CancellationTokenSource patience)
+    private static async Task<bool> TryAskAsync(Stream connection, string silo, TensorGrant grant, CancellationTokenSource patience)
     {
         try
         {
@@ -183,16 +183,16 @@ internal sealed partial class TensorStreams(int leastBytes, TimeProvider time, A
     }
 
     /// <returns>False when the silo closed the connection instead of an answer.</returns>
-    private static async Task<bool> AskAsync(TensorConnection connection, string silo, TensorGrant grant, CancellationTokenSource patience)
+    private static async Task<bool> AskAsync(Stream connection, string silo, TensorGrant grant, CancellationTokenSource patience)
     {
         patience.CancelAfter(Silence);
         byte[] hello = [.. TensorStreamProtocol.Hello, .. grant.Token];
-        await connection.Stream.WriteAsync(hello, patience.Token).ConfigureAwait(false);
+        await connection.WriteAsync(hello, patience.Token).ConfigureAwait(false);
         var word = new byte[1];
         do
         {
             patience.CancelAfter(Silence);
-            if (await connection.Stream.ReadAsync(word, patience.Token).ConfigureAwait(false) == 0)
+            if (await connection.ReadAsync(word, patience.Token).ConfigureAwait(false) == 0)
                 return false;
         }
         while (word[0] == TensorStreamProtocol.Wait);

@@ -18,11 +18,11 @@ internal sealed partial class TrialLoop
     }
 
     /// <summary>Makes a step true: its version and its record are on the disk no later than the state that names them.</summary>
-    private async Task CommitStepAsync(LedgerRecord record, KeptVersion version, WorkResult[] shards, SteppedVersion stepped, TimeSpan courtesy, StepSeconds seconds)
+    private async Task CommitStepAsync(LedgerRecord record, KeptVersion version, WorkResult[] shards, SteppedVersion stepped, bool isFollowed, StepSeconds seconds)
     {
         // A silo that stops commits what it has at once.
-        if (courtesy > TimeSpan.Zero)
-            await Task.Delay(courtesy, time, stopping).ConfigureAwait(ConfigureAwaitOptions.ContinueOnCapturedContext | ConfigureAwaitOptions.SuppressThrowing);
+        if (isFollowed)
+            await Task.Delay(Courtesy, time, stopping).ConfigureAwait(ConfigureAwaitOptions.ContinueOnCapturedContext | ConfigureAwaitOptions.SuppressThrowing);
         var began = time.GetTimestamp();
         State.OptimizerSha256 = version.Optimizer = await stepped.WriteAsync();
         record = await RecordAsync(record with { OptimizerSha256 = version.Optimizer });

@@ -345,7 +345,7 @@ internal sealed partial class TrialLoop(
         _kept.Enqueue(kept);
         _residuals = shards[0].Residual is null ? null : [.. shards.Select(shard => shard.Residual!)];
         var isFollowed = trained.StepsAhead && waited >= 2 * Courtesy.TotalSeconds && IsStepNext();
-        _committing = CommitStepAsync(record, kept, shards, version, isFollowed ? Courtesy : TimeSpan.Zero, new StepSeconds(waited, version.ReduceSeconds, optimized, 0));
+        _committing = CommitStepAsync(record, kept, shards, version, isFollowed, new StepSeconds(waited, version.ReduceSeconds, optimized, 0));
         if (!trained.StepsAhead)
             await SettleAsync();
     }

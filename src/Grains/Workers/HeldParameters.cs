@@ -10,7 +10,7 @@ namespace AdjointDpm.Grains.Workers;
 internal sealed class HeldParameters(TensorTransfer transfer, TimeProvider time)
 {
     /// <summary>Longest memory that is kept for the next version.</summary>
-    internal const int MostSpare = 256 << 20;
+    private const int MostSpare = 256 << 20;
 
     private readonly Dictionary<(string Trial, bool Before), Held> _held = [];
 
